@@ -1,0 +1,1 @@
+"""One file per task; a task is a value."""

@@ -1,0 +1,1 @@
+"""Pure functions, equal to the official scripts."""

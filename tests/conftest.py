@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests: where the real data and the golden outputs are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _directory(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set")
+    path = Path(value)
+    assert path.is_dir(), f"{variable}={value} is no directory"
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    return _directory("MRC_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    return _directory("MRC_GOLDEN_DIR")
