@@ -1,0 +1,104 @@
+"""What a reader found in one data file: every question is kept or dropped for a counted, typed reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Examples printed per kind of problem; `to_json` holds all ids.
+EXAMPLES_PER_KIND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One oddity of a data file, in words.
+
+    Args:
+        id: question id, or the place in the file where there is none.
+        kind: the reason or note it is counted under.
+        found: what the file holds.
+        expected: what it should hold.
+        remedy: what was done, or what the user can do.
+    """
+
+    id: str
+    kind: str
+    found: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return the problem as one line."""
+        return f"{self.id}: {self.kind}: expected {self.expected}, found {self.found}; {self.remedy}"
+
+
+@dataclass(slots=True)
+class DataReport:
+    """What became of each question of one file: `n_kept` plus all dropped ids is `n_questions`.
+
+    Args:
+        file: the path as given.
+        n_articles: articles (original layout: contexts) in the file.
+        n_contexts: paragraphs with a text.
+        n_questions: entries of all "qas" lists.
+        n_kept: questions that became an Example.
+        dropped: reason -> ids of the questions dropped for it.
+        notes: kind -> ids of kept questions, one entry per answer (or question) that the note is about.
+        problems: the same in words, in file order; notes that need no words have none.
+    """
+
+    file: str
+    n_articles: int = 0
+    n_contexts: int = 0
+    n_questions: int = 0
+    n_kept: int = 0
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def drop(self, reason: str, id: str, found: str, expected: str) -> None:
+        """Count a question that is not used."""
+        self.dropped.setdefault(reason, []).append(id)
+        self.problems.append(Problem(id, reason, found, expected, "question dropped"))
+
+    def note(self, kind: str, id: str, problem: Problem | None = None) -> None:
+        """Count a repair or an oddity of a question that is kept."""
+        self.notes.setdefault(kind, []).append(id)
+        if problem is not None:
+            self.problems.append(problem)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts and ids as JSON-able values."""
+        return {
+            "file": self.file,
+            "n_articles": self.n_articles,
+            "n_contexts": self.n_contexts,
+            "n_questions": self.n_questions,
+            "n_kept": self.n_kept,
+            "dropped": _counted(self.dropped),
+            "notes": _counted(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the report as lines for printing: all counts, and a few examples of each kind."""
+        lines = [
+            f"{self.file}: {self.n_articles} articles, {self.n_contexts} contexts, {self.n_questions} questions, "
+            f"{self.n_kept} kept, {self.n_questions - self.n_kept} dropped"
+        ]
+        for title, groups in (("dropped", self.dropped), ("note", self.notes)):
+            for kind, ids in sorted(groups.items()):
+                lines.append(f"  {title} {kind}: {len(ids)} in {len(dict.fromkeys(ids))} questions")
+                examples = [problem for problem in self.problems if problem.kind == kind][:EXAMPLES_PER_KIND]
+                lines += [f"    {problem}" for problem in examples]
+        known = self.dropped.keys() | self.notes.keys()
+        lines += [f"  {problem}" for problem in self.problems if problem.kind not in known]
+        return lines
+
+
+def _counted(groups: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
+    return {
+        kind: {"count": len(ids), "questions": len(unique), "ids": unique}
+        for kind, ids in sorted(groups.items())
+        for unique in [list(dict.fromkeys(ids))]
+    }

@@ -1,0 +1,105 @@
+"""Windows -> padded batches, and the order of an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from preprocess.batch import collate, epoch_batches, eval_batches
+from preprocess.types import FeatureSet
+
+
+def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
+    """Windows of the given lengths; window w holds the ids 100 * w + 1, 2, …, its context starts at position 2."""
+    n = len(lengths)
+    column = np.arange(n, dtype=np.int32)
+    ids = [np.arange(1, length + 1) + 100 * w for w, length in enumerate(lengths)]
+    return FeatureSet(
+        input_ids=np.concatenate(ids).astype(np.uint32),
+        row_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        example_index=column,
+        doc_offset=np.full(n, 2, np.int32),
+        doc_length=np.array(lengths, np.int32) - 3,
+        piece_start=column * 0,
+        max_context=np.zeros((n, 2), np.int32),
+        start_position=np.full(n, 2, np.int32),
+        end_position=np.full(n, 3, np.int32),
+        kind=np.full(n, -1, np.int8),
+        context_index=column,
+        piece_spans=np.zeros((0, 2), np.int32),
+        piece_splits=np.zeros(n + 1, np.int64),
+        meta={"max_seq_length": max_seq_length, "pad_id": 9},
+    )
+
+
+def test_right_padding_by_hand() -> None:
+    batch = collate(features_of([4, 6]), [1, 0], pad_to_multiple_of=8)
+    assert batch.window.tolist() == [1, 0]
+    assert batch.input_ids.tolist() == [[101, 102, 103, 104, 105, 106, 9, 9], [1, 2, 3, 4, 9, 9, 9, 9]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
+    assert batch.token_type_ids.tolist() == [[0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]]
+    assert batch.start_position.tolist() == [2, 2] and batch.end_position.tolist() == [3, 3]
+    assert batch.kind.tolist() == [-1, -1]
+    assert {array.dtype for array in (batch.input_ids, batch.attention_mask, batch.kind)} == {np.dtype(np.int32)}
+
+
+def test_left_padding_moves_the_labels_with_the_text() -> None:
+    batch = collate(features_of([4, 6]), [0, 1], pad_to_multiple_of=8, padding_side="left")
+    assert batch.input_ids.tolist() == [[9, 9, 9, 9, 1, 2, 3, 4], [9, 9, 101, 102, 103, 104, 105, 106]]
+    assert batch.attention_mask.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]]
+    assert batch.start_position.tolist() == [6, 4] and batch.end_position.tolist() == [7, 5]
+    picked = batch.input_ids[np.arange(2), batch.start_position]
+    assert picked.tolist() == [3, 103]
+
+
+def test_padding_stops_at_max_seq_length() -> None:
+    assert collate(features_of([33, 5]), [0, 1]).input_ids.shape == (2, 40)
+    assert collate(features_of([40, 5]), [0, 1]).input_ids.shape == (2, 40)
+    assert collate(features_of([33, 5]), [1]).input_ids.shape == (1, 32)
+    assert collate(features_of([33, 5], 512), [0, 1]).input_ids.shape == (2, 64)
+    assert collate(features_of([33, 5]), [0, 1], pad_to_multiple_of=1).input_ids.shape == (2, 33)
+
+
+LENGTHS = np.random.default_rng(1).integers(3, 200, 1003).tolist()
+
+
+def test_an_epoch_holds_each_window_once_and_one_partial_batch_at_its_end() -> None:
+    for group in (True, False):
+        batches = epoch_batches(features_of(LENGTHS), 8, seed=3, epoch=0, group_by_length=group, mega_batch=10)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
+        assert [len(batch) for batch in batches] == [8] * 125 + [3]
+        assert batches[0].dtype == np.int32
+
+
+def test_the_order_depends_on_seed_and_epoch_only() -> None:
+    features = features_of(LENGTHS)
+
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_batches(features, 8, seed=seed, epoch=epoch)).tolist()
+
+    assert order(1, 2) == order(1, 2)
+    assert len({tuple(order(*key)) for key in [(1, 2), (2, 1), (1, 3), (2, 2)]}) == 4
+
+
+def test_the_order_is_the_same_on_every_machine() -> None:
+    batches = epoch_batches(features_of([3, 4, 5, 6, 7]), 2, seed=123, epoch=0)
+    assert [batch.tolist() for batch in batches] == [[0, 1], [3, 4], [2]]
+
+
+def test_grouping_puts_like_lengths_together_without_sorting_the_epoch() -> None:
+    features = features_of(LENGTHS)
+
+    def padding(group: bool) -> float:
+        batches = epoch_batches(features, 8, seed=0, epoch=0, group_by_length=group, mega_batch=50)
+        padded = sum(len(batch) * features.lengths[batch].max() for batch in batches)
+        return 1 - sum(LENGTHS) / padded
+
+    assert padding(True) < 0.1 < padding(False)
+    batches = epoch_batches(features, 8, seed=0, epoch=0, mega_batch=50)
+    means = np.array([features.lengths[batch].mean() for batch in batches[:50]])
+    assert abs(np.corrcoef(means, np.arange(50))[0, 1]) < 0.5
+
+
+def test_evaluation_goes_from_short_to_long() -> None:
+    batches = eval_batches(features_of([9, 3, 7, 3, 5]), 2)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [4, 2], [0]]

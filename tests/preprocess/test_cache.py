@@ -1,0 +1,197 @@
+"""The feature cache: right content or none, whatever happens to its files."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from preprocess import cache
+from preprocess.cache import cache_key, cached_encode, open_features, write_features
+from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import Answer, DataError, Example, FeatureSet
+from preprocess.windows import encode
+
+PIECES = [*SPECIAL_TOKENS, "甲", "乙", "丙", "问"]
+CONTEXT = "甲乙丙甲乙丙甲乙丙"
+
+
+def tokenizer(**options: bool) -> WordPieceTokenizer:
+    return WordPieceTokenizer({token: index for index, token in enumerate(PIECES)}, **options)
+
+
+def data() -> tuple[list[Example], list[Answer | None]]:
+    return [Example("1", "问", CONTEXT), Example("2", "问甲", "乙")], [Answer("乙", 1, 2), None]
+
+
+def run(cache_dir: Path | None) -> FeatureSet:
+    return cached_encode(cache_dir, *data(), tokenizer(), max_seq_length=9, doc_stride=3)
+
+
+def assert_same(left: FeatureSet, right: FeatureSet) -> None:
+    for name in FeatureSet.columns():
+        a, b = getattr(left, name), getattr(right, name)
+        assert a.dtype == b.dtype and np.array_equal(a, b), name
+    assert left.meta == right.meta
+
+
+def only_entry(cache_dir: Path) -> Path:
+    (entry,) = cache_dir.iterdir()
+    return entry
+
+
+def test_a_second_call_maps_the_same_features_without_encoding(tmp_path: Path, monkeypatch: Any) -> None:
+    first = run(tmp_path)
+    assert_same(first, run(None))
+    monkeypatch.setattr(cache, "encode", None)
+    second = run(tmp_path)
+    assert_same(first, second)
+    assert isinstance(second.input_ids, np.memmap) and not second.input_ids.flags.writeable
+
+
+def test_the_key_depends_on_all_that_matters_and_on_nothing_else(monkeypatch: Any) -> None:
+    (one, two), targets = data()
+    keys = [
+        cache_key([one, two], targets, tokenizer()),
+        cache_key([two, one], targets, tokenizer()),
+        cache_key([one, Example("2", "问乙", "乙")], targets, tokenizer()),
+        cache_key([one, Example("2", "问甲", "丙")], targets, tokenizer()),
+        cache_key([one, two], [Answer("乙", 4, 5), None], tokenizer()),
+        cache_key([one, two], [None, None], tokenizer()),
+        cache_key([one, two], [Answer("x", kind="yes"), None], tokenizer()),
+        cache_key([one, two], targets, tokenizer(do_lower_case=False)),
+        cache_key([one, two], targets, tokenizer(), doc_stride=7),
+        cache_key([one, two], targets, tokenizer(), max_seq_length=7),
+    ]
+    monkeypatch.setattr(cache, "_code_version", lambda: "another")
+    keys.append(cache_key([one, two], targets, tokenizer()))
+    assert len(set(keys)) == len(keys)
+    monkeypatch.undo()
+    assert cache_key([Example("other", "问", CONTEXT), two], targets, tokenizer()) == keys[0]
+
+
+def damage_cases() -> list[tuple[str, Any]]:
+    def flip(name: str) -> Any:
+        def damage(entry: Path) -> None:
+            content = bytearray((entry / name).read_bytes())
+            content[-1] ^= 1
+            (entry / name).write_bytes(bytes(content))
+
+        return damage
+
+    def cut(name: str) -> Any:
+        return lambda entry: (entry / name).write_bytes((entry / name).read_bytes()[:-3])
+
+    def change_meta(entry: Path) -> None:
+        manifest = json.loads((entry / "manifest.json").read_text())
+        manifest["body"]["meta"]["pad_id"] = 3
+        (entry / "manifest.json").write_text(json.dumps(manifest))
+
+    return [
+        ("a flipped bit", flip("input_ids.npy")),
+        ("a flipped bit in a label", flip("start_position.npy")),
+        ("a cut column", cut("piece_spans.npy")),
+        ("a cut manifest", cut("manifest.json")),
+        ("an empty column", lambda entry: (entry / "kind.npy").write_bytes(b"")),
+        ("a missing column", lambda entry: (entry / "row_splits.npy").unlink()),
+        ("a missing manifest", lambda entry: (entry / "manifest.json").unlink()),
+        ("a changed manifest", change_meta),
+        ("a manifest that is a list", lambda entry: (entry / "manifest.json").write_text("[]")),
+        ("another column's file", lambda entry: os.replace(entry / "doc_length.npy", entry / "doc_offset.npy")),
+    ]
+
+
+@pytest.mark.parametrize("damage", [case for _, case in damage_cases()], ids=[name for name, _ in damage_cases()])
+def test_a_damaged_entry_is_detected_and_rebuilt_with_a_warning(tmp_path: Path, caplog: Any, damage: Any) -> None:
+    run(tmp_path)
+    entry = only_entry(tmp_path)
+    damage(entry)
+    with pytest.raises(DataError, match="damaged features"):
+        open_features(entry)
+    with caplog.at_level(logging.WARNING):
+        assert_same(run(tmp_path), run(None))
+    assert "rebuilding it" in caplog.text and "\n" not in caplog.records[0].getMessage()
+    assert_same(open_features(only_entry(tmp_path)), run(None))
+
+
+def test_a_killed_writers_leftovers_do_no_harm_and_go_away(tmp_path: Path) -> None:
+    old, young = tmp_path / f".x.1{cache._TEMPORARY}", tmp_path / f".x.2{cache._TEMPORARY}"
+    for leftover in (old, young):
+        leftover.mkdir()
+        (leftover / "input_ids.npy").write_bytes(b"half")
+    long_ago = time.time() - 2 * cache._ABANDONED_S
+    os.utime(old, (long_ago, long_ago))
+    assert_same(run(tmp_path), run(None))
+    # The young one may belong to a writer at work.
+    assert not old.exists() and young.exists()
+
+
+def test_a_full_disk_costs_a_warning_and_leaves_nothing(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    n_written = 0
+
+    def save(file: Any, array: Any) -> None:
+        nonlocal n_written
+        n_written += 1
+        if n_written > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.write(b"x")
+
+    monkeypatch.setattr(cache.np, "save", save)
+    with caplog.at_level(logging.WARNING):
+        assert_same(run(tmp_path), run(None))
+    assert "No space left" in caplog.text and "going on in memory" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_a_directory_costs_a_warning(tmp_path: Path, caplog: Any) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with caplog.at_level(logging.WARNING):
+        assert_same(run(file), run(None))
+    assert "going on in memory" in caplog.text and file.read_text() == "x"
+
+
+def test_an_empty_feature_set_survives_the_cache(tmp_path: Path) -> None:
+    features = encode([], [], tokenizer())
+    write_features(tmp_path / "empty", features)
+    assert_same(open_features(tmp_path / "empty"), features)
+
+
+def test_a_finished_sound_entry_is_not_replaced(tmp_path: Path) -> None:
+    write_features(tmp_path / "entry", run(None))
+    before = (tmp_path / "entry").stat().st_ino
+    write_features(tmp_path / "entry", run(None))
+    assert (tmp_path / "entry").stat().st_ino == before and len(list(tmp_path.iterdir())) == 1
+
+
+def _compete(cache_dir: str, barrier: Any, results: Any) -> None:
+    barrier.wait()
+    features = run(Path(cache_dir))
+    results.put((features.input_ids.tolist(), isinstance(features.input_ids, np.memmap)))
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_processes_writing_at_once_all_get_the_features(tmp_path: Path, damaged: bool) -> None:
+    if damaged:
+        run(tmp_path)
+        (only_entry(tmp_path) / "kind.npy").unlink()
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(4), context.Queue()
+    workers = [context.Process(target=_compete, args=(str(tmp_path), barrier, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert all(ids == run(None).input_ids.tolist() for ids, _ in found)
+    assert any(mapped for _, mapped in found)
+    assert_same(open_features(only_entry(tmp_path)), run(None))
