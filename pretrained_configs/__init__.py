@@ -1,0 +1,1 @@
+"""Everything known about published checkpoints: their architecture, their names, their files, as data."""

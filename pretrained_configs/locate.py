@@ -1,0 +1,201 @@
+"""Where a checkpoint is: a path, a short name, or a hub id -> the files on this machine.
+
+huggingface_hub is imported only for a model that is not given by its path.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretrained_configs import catalog
+from pretrained_configs.config import CheckpointError, read_json_object
+
+#: File names that mean "the weights", best first.
+STANDARD_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+#: Files of a training run that end in .bin and hold no weights.
+_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
+
+_SMALL_FILES = (
+    "config.json",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheckpoint:
+    """A checkpoint on this machine.
+
+    Args:
+        directory: where it lies.
+        weights: the file with the weights, or all shards in the order of their names.
+        config: its config.json.
+        vocab_directory: where its vocabulary files are looked for.
+        index: the index file of a sharded checkpoint, else None.
+    """
+
+    directory: Path
+    weights: tuple[Path, ...]
+    config: Path
+    vocab_directory: Path
+    index: Path | None = None
+
+
+def locate(name_or_path: str | Path, *, weights: bool = True) -> Path:
+    """Find a model on this machine, in the hub's cache, or on the hub.
+
+    Args:
+        name_or_path: a file or directory, a short name of `catalog`, or a hub id ("owner/name").
+        weights: whether the weights are needed; without, only configuration and vocabulary are downloaded.
+
+    Returns:
+        The file or directory.
+
+    Raises:
+        CheckpointError: if it is none of these, or can't be had.
+    """
+    text = os.fspath(name_or_path)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    if text in catalog.names():
+        return _from_hub(catalog.lookup(text).hub_id, weights)
+    # "owner/name" and nothing else can be a hub id.
+    if text.count("/") == 1 and not text.startswith((".", "~", "/")) and not text.endswith("/"):
+        if path.suffix in _WEIGHT_SUFFIXES:
+            raise CheckpointError(f"{text}: no such file")
+        return _from_hub(text, weights)
+    if "/" in text or "\\" in text or path.suffix in _WEIGHT_SUFFIXES:
+        raise CheckpointError(f"{text}: no such file or directory")
+    raise CheckpointError(f"{catalog.unknown(text)}; a path or a hub id (owner/name) would do as well")
+
+
+def resolve(name_or_path: str | Path) -> LocalCheckpoint:
+    """Find a model and say which of its files are what.
+
+    Args:
+        name_or_path: as for `locate`; a weights file is taken with the config.json beside it.
+
+    Raises:
+        CheckpointError: if it can't be had, has no config.json, or has no weights file that is clearly meant.
+    """
+    return _files(locate(name_or_path))
+
+
+def _files(path: Path) -> LocalCheckpoint:
+    directory = path if path.is_dir() else path.parent
+    chosen = _choose_weights(path) if path.is_dir() else path
+    config = next((directory / n for n in ("config.json", "bert_config.json") if (directory / n).is_file()), None)
+    if config is None:
+        raise CheckpointError(f"{directory}: no config.json beside {chosen.name}; put the model's config.json there")
+    if chosen.name.endswith(".index.json"):
+        return LocalCheckpoint(directory, _shards(chosen), config, directory, chosen)
+    if chosen.suffix not in _WEIGHT_SUFFIXES:
+        raise CheckpointError(f"{chosen}: not a weights file (known: {', '.join(_WEIGHT_SUFFIXES)})")
+    return LocalCheckpoint(directory, (chosen,), config, directory)
+
+
+def _choose_weights(directory: Path) -> Path:
+    for name in STANDARD_WEIGHTS:
+        if (directory / name).is_file():
+            return directory / name
+    others = sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix in (".bin", ".safetensors") and path.name not in _NO_WEIGHTS
+    )
+    if len(others) == 1:
+        return others[0]
+    if others:
+        names = ", ".join(path.name for path in others)
+        raise CheckpointError(f"{directory}: several weights files ({names}); name the one you mean")
+    held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
+    raise CheckpointError(f"{directory}: no weights file ({' or '.join(STANDARD_WEIGHTS)}); it holds {held}")
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Return tensor name -> file name of a sharded checkpoint's index.
+
+    Raises:
+        CheckpointError: if the file is no such index.
+    """
+    entries = read_json_object(index).get("weight_map")
+    if not isinstance(entries, dict) or not entries or not all(isinstance(file, str) for file in entries.values()):
+        raise CheckpointError(f'{index}: no "weight_map" of tensor names to files')
+    return entries
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    names = sorted(set(weight_map(index).values()))
+    # A shard lies beside its index; a name with a directory in it could point anywhere.
+    absent = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
+    if absent:
+        raise CheckpointError(f"{index}: shards missing: {', '.join(absent)}")
+    return tuple(index.parent / name for name in names)
+
+
+def _from_hub(repo_id: str, weights: bool) -> Path:
+    """Return the snapshot in the hub's cache if it is complete, else download it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    cached: Path | None
+    try:
+        cached = Path(snapshot_download(repo_id, local_files_only=True))
+    except HFValidationError:
+        raise CheckpointError(f"{repo_id!r} is no file or directory, and can't be a hub id (owner/name)") from None
+    except LocalEntryNotFoundError:
+        cached = None
+    if cached is not None and _complete(cached, weights):
+        return cached
+    try:
+        found = Path(snapshot_download(repo_id, allow_patterns=list(_SMALL_FILES)))
+        for name in STANDARD_WEIGHTS if weights else ():
+            if not (found / name).is_file():
+                found = Path(snapshot_download(repo_id, allow_patterns=_with_shards(name)))
+            if (found / name).is_file():
+                break
+        return found
+    except (RepositoryNotFoundError, GatedRepoError):
+        raise CheckpointError(f"{repo_id!r} is no file or directory here, and no open model on the hub") from None
+    except Exception as error:  # A lost connection surfaces as whatever the hub's HTTP library of the day raises.
+        if cached is not None:
+            return cached
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{repo_id!r} is not on this machine and can't be downloaded ({reason}); "
+            "download it where there is a network and give its directory"
+        ) from None
+
+
+def _complete(snapshot: Path, weights: bool) -> bool:
+    if not weights:
+        return (snapshot / "config.json").is_file() and any(
+            (snapshot / name).is_file() for name in ("vocab.txt", "tokenizer.json")
+        )
+    try:
+        return bool(_files(snapshot).weights)
+    except CheckpointError:
+        return False
+
+
+def _with_shards(name: str) -> list[str]:
+    stem, _, suffix = name.removesuffix(".index.json").rpartition(".")
+    return [name, f"{stem}-*-of-*.{suffix}"] if name.endswith(".index.json") else [name]

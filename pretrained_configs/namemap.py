@@ -1,0 +1,358 @@
+"""Name maps: which published tensor is which of our parameters, as data with invertible operations.
+
+A map is one JSON file under `namemaps/`:
+
+* "rules": our name, the published names it is made of, and the operation ("rename" where none is given). `{i}` stands
+  for a number, `{leaf}` for "weight" or "bias"; "rows" names the config field that says how many rows there are.
+* "aliases": endings of old names, with today's.
+* "strip_prefixes" / "implied_prefixes": what may stand before a published name, and what may have been left out.
+* "ignore": published names (shell patterns) that no wanted parameter needs, each with the reason.
+
+Every source tensor is mapped or ignored with a reason, every wanted parameter is filled or declared fresh; anything
+else is one error that lists all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from pretrained_configs.config import CheckpointError, did_you_mean
+from pretrained_configs.report import LoadReport, Shape, fold
+
+#: Parameters that a checkpoint need not have: a pre-trained encoder comes without a task's head.
+MAY_BE_FRESH = ("head.*", "pooler.*")
+
+_DIRECTORY = Path(__file__).with_name("namemaps")
+
+
+@runtime_checkable
+class LazyTensor(Protocol):
+    """A stored tensor whose values are read when asked for."""
+
+    @property
+    def shape(self) -> Shape:
+        """The stored shape."""
+
+    @property
+    def dtype(self) -> str:
+        """The stored type, e.g. "float16"."""
+
+    def read(self) -> np.ndarray:
+        """Read the values; floating-point ones as float32."""
+
+
+Source = Mapping[str, "LazyTensor | np.ndarray"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An invertible way to make one of our tensors from published ones, each with the axis as last argument.
+
+    Args:
+        shape: the shapes of the parts -> our shape; None where they don't fit together.
+        forward: the parts, one at a time, and our shape -> our tensor.
+        inverse: our tensor and the number of parts -> the parts.
+    """
+
+    shape: Callable[[Sequence[Shape], int], Shape | None]
+    forward: Callable[[Iterable[np.ndarray], Shape, int], np.ndarray]
+    inverse: Callable[[np.ndarray, int, int], list[np.ndarray]]
+
+
+def _concat_shape(shapes: Sequence[Shape], axis: int) -> Shape | None:
+    # Equal parts only: the inverse could not tell unequal ones apart.
+    first = shapes[0]
+    if axis >= len(first) or any(shape != first for shape in shapes):
+        return None
+    return first[:axis] + (first[axis] * len(shapes),) + first[axis + 1 :]
+
+
+def _concat(parts: Iterable[np.ndarray], shape: Shape, axis: int) -> np.ndarray:
+    # Filled part by part, so that never more than one part stands beside the result.
+    out: np.ndarray | None = None
+    filled = 0
+    for part in parts:
+        if out is None:
+            out = np.empty(shape, part.dtype)
+        np.moveaxis(out, axis, 0)[filled : filled + part.shape[axis]] = np.moveaxis(part, axis, 0)
+        filled += part.shape[axis]
+    assert out is not None and filled == shape[axis]
+    return out
+
+
+def _split(tensor: np.ndarray, parts: int, axis: int) -> list[np.ndarray]:
+    return list(np.split(tensor, parts, axis))
+
+
+OPS: Mapping[str, Op] = {
+    "rename": Op(lambda shapes, _: shapes[0], lambda parts, *_: next(iter(parts)), lambda tensor, *_: [tensor]),
+    "concat": Op(_concat_shape, _concat, _split),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a map: `ours` is made from `theirs` by `op`.
+
+    Args:
+        ours: our name, with placeholders.
+        theirs: published names, in the order of the operation, with the same placeholders.
+        op: a key of `OPS`.
+        axis: the axis of the operation.
+        rows: the config field that says how long the first axis is; "" where none does.
+    """
+
+    ours: str
+    theirs: tuple[str, ...]
+    op: str = "rename"
+    axis: int = 0
+    rows: str = ""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How one wanted parameter is filled: by `rule`, from source tensors of these keys."""
+
+    ours: str
+    keys: tuple[str, ...]
+    rule: Rule
+    shape: Shape
+
+
+class NameMap:
+    """An invertible map between published names and ours."""
+
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+        """Check and compile a map.
+
+        Args:
+            name: what to call the map in errors.
+            values: the parsed JSON.
+
+        Raises:
+            CheckpointError: if the map itself is wrong.
+        """
+        self.name = name
+        self._strip = tuple(values.get("strip_prefixes", ()))
+        self._implied = tuple(values.get("implied_prefixes", ()))
+        self._aliases = tuple((alias["old"], alias["new"]) for alias in values.get("aliases", ()))
+        self._ignore = tuple((rule["theirs"], rule["reason"]) for rule in values.get("ignore", ()))
+        self._rules = [Rule(**{**rule, "theirs": tuple(rule["theirs"])}) for rule in values["rules"]]
+        self._ours = [(_compile(rule.ours), rule) for rule in self._rules]
+        self._theirs = [_compile(theirs) for rule in self._rules for theirs in rule.theirs]
+        for rule in self._rules:
+            holders = {frozenset(_placeholders(name)) for name in (rule.ours, *rule.theirs)}
+            if rule.op not in OPS:
+                raise CheckpointError(
+                    f"namemap {name}: {rule.ours}: no operation {rule.op!r} (known: {', '.join(OPS)})"
+                )
+            if len(holders) != 1:
+                raise CheckpointError(f"namemap {name}: {rule.ours}: placeholders differ between the two sides")
+            if rule.op == "rename" and len(rule.theirs) != 1:
+                raise CheckpointError(f"namemap {name}: {rule.ours}: rename takes one published name")
+
+    @classmethod
+    def load(cls, name: str) -> NameMap:
+        """Read a map that comes with this package.
+
+        Raises:
+            CheckpointError: if there is no such map, naming those there are.
+        """
+        known = sorted(path.stem for path in _DIRECTORY.glob("*.json"))
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise CheckpointError(f"namemap {name!r} does not exist (there are: {', '.join(known)}){hint}")
+        return cls(name, json.loads((_DIRECTORY / f"{name}.json").read_text(encoding="utf-8")))
+
+    def to_ours(
+        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+    ) -> tuple[dict[str, np.ndarray], LoadReport]:
+        """Load every wanted parameter that the source has; as `stream`, all at once."""
+        report, tensors = self.stream(source, wanted, may_be_fresh=may_be_fresh)
+        return dict(tensors), report
+
+    def stream(
+        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+    ) -> tuple[LoadReport, Iterator[tuple[str, np.ndarray]]]:
+        """Load one parameter at a time.
+
+        Everything is checked by names and shapes first; then each parameter is read when the iterator reaches it, so
+        that no more than one parameter and one of its parts are held.
+
+        Args:
+            source: published name -> tensor.
+            wanted: our name -> shape, for every parameter of the model.
+            may_be_fresh: shell patterns of our names that the source may lack; only as whole modules.
+
+        Raises:
+            CheckpointError: one error that names every unmapped, missing and mis-shaped tensor.
+        """
+        report, steps = self._plan(source, wanted, tuple(may_be_fresh))
+        report.check()
+        return report, self._read(source, steps)
+
+    def report(
+        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+    ) -> LoadReport:
+        """Say what a load would do, problems included, without reading a tensor."""
+        return self._plan(source, wanted, tuple(may_be_fresh))[0]
+
+    def to_theirs(self, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Write our parameters under today's published names; the exact inverse of `to_ours`.
+
+        Parts of one parameter are views of it, nothing is copied.
+
+        Raises:
+            CheckpointError: naming every parameter that the map does not know or can't split.
+        """
+        theirs: dict[str, np.ndarray] = {}
+        unknown = []
+        for name, tensor in ours.items():
+            found = self._rule_of(name)
+            if found is None:
+                unknown.append(name)
+                continue
+            rule, names = found
+            if rule.op == "concat" and tensor.shape[rule.axis] % len(names):
+                unknown.append(f"{name} {list(tensor.shape)} (does not split into {len(names)})")
+                continue
+            theirs.update(zip(names, OPS[rule.op].inverse(tensor, len(names), rule.axis), strict=True))
+        if unknown:
+            raise CheckpointError(f"namemap {self.name}: can't be written: {', '.join(fold(unknown))}")
+        return theirs
+
+    def _plan(
+        self, source: Source, wanted: Mapping[str, Shape], may_be_fresh: tuple[str, ...]
+    ) -> tuple[LoadReport, list[_Step]]:
+        report = LoadReport(self.name)
+        keys = self._index(source, report)
+        steps, absent = [], []
+        used: set[str] = set()
+        for ours, shape in wanted.items():
+            found = self._rule_of(ours)
+            names = found[1] if found else ()
+            used.update(names)
+            if found and all(name in keys for name in names):
+                steps.append(_Step(ours, tuple(keys[name] for name in names), found[0], tuple(shape)))
+            else:
+                lacking = [name for name in names if name not in keys]
+                absent.append((ours, lacking, len(lacking) < len(names)))
+        self._judge_absent(report, absent, {_module(step.ours) for step in steps}, may_be_fresh)
+        for name, key in keys.items():
+            if name not in used:
+                self._account(report, name, key)
+        for step in steps:
+            self._check_shape(report, step, source)
+        return report, steps
+
+    def _index(self, source: Source, report: LoadReport) -> dict[str, str]:
+        """Today's published name -> key in the source."""
+        keys: dict[str, str] = {}
+        for key in source:
+            name = self._canonical(key)
+            if name in keys:
+                report.unmapped.append(f"{key} (a second tensor for {name}, beside {keys[name]})")
+            else:
+                keys[name] = key
+        return keys
+
+    def _canonical(self, key: str) -> str:
+        name = key
+        for prefix in self._strip:
+            name = name.removeprefix(prefix)
+        for old, new in self._aliases:
+            if name == old or name.endswith("." + old):
+                name = name.removesuffix(old) + new
+        candidates = [name, *(prefix + name for prefix in self._implied)]
+        return next((candidate for candidate in candidates if self._knows(candidate)), name)
+
+    def _knows(self, name: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in self._theirs) or self._reason(name) is not None
+
+    def _reason(self, name: str) -> str | None:
+        return next((reason for pattern, reason in self._ignore if fnmatchcase(name, pattern)), None)
+
+    def _rule_of(self, ours: str) -> tuple[Rule, tuple[str, ...]] | None:
+        """Return the rule that makes `ours`, and the published names it needs."""
+        for pattern, rule in self._ours:
+            if match := pattern.fullmatch(ours):
+                return rule, tuple(name.format(**match.groupdict()) for name in rule.theirs)
+        return None
+
+    def _account(self, report: LoadReport, name: str, key: str) -> None:
+        reason = self._reason(name)
+        if reason is not None:
+            report.ignored.append((key, reason))
+        elif any(pattern.fullmatch(name) for pattern in self._theirs):
+            report.unmapped.append(f"{key} (the config describes no such parameter)")
+        else:
+            report.unmapped.append(key)
+
+    @staticmethod
+    def _judge_absent(
+        report: LoadReport,
+        absent: Iterable[tuple[str, list[str], bool]],
+        filled: set[str],
+        may_be_fresh: tuple[str, ...],
+    ) -> None:
+        for ours, lacking, partly in absent:
+            # Half a module (a weight without its bias) is a damaged checkpoint, never a fresh head.
+            whole = not partly and _module(ours) not in filled
+            if whole and any(fnmatchcase(ours, pattern) for pattern in may_be_fresh):
+                report.fresh.append(ours)
+            else:
+                needs = f" (needs {', '.join(lacking)})" if lacking else " (the map has no rule for it)"
+                report.missing.append(ours + needs)
+
+    @staticmethod
+    def _check_shape(report: LoadReport, step: _Step, source: Source) -> None:
+        parts = [source[key] for key in step.keys]
+        types = [str(part.dtype) for part in parts]
+        shapes = [tuple(part.shape) for part in parts]
+        shape = OPS[step.rule.op].shape(shapes, step.rule.axis)
+        name = ", ".join(step.keys)
+        if not all(dtype.startswith(("float", "bfloat")) for dtype in types):
+            report.mismatched.append(f"{name}: {'/'.join(sorted(set(types)))} instead of floating point")
+        elif shape != step.shape:
+            found = " + ".join(str(list(part)) for part in shapes)
+            detail = f"{name}: found {found}, expected {list(step.shape)} for {step.ours}"
+            if step.rule.rows and shape and shape[1:] == step.shape[1:]:
+                detail += f" ({step.rule.rows} is {step.shape[0]} in the config, {shape[0]} in the weights)"
+            report.mismatched.append(detail)
+        else:
+            report.mapped.append((step.ours, step.keys, step.shape, "/".join(sorted(set(types)))))
+
+    @staticmethod
+    def _read(source: Source, steps: Iterable[_Step]) -> Iterator[tuple[str, np.ndarray]]:
+        for step in steps:
+            parts = (_values(source[key]) for key in step.keys)
+            yield step.ours, OPS[step.rule.op].forward(parts, step.shape, step.rule.axis)
+
+
+def _values(tensor: LazyTensor | np.ndarray) -> np.ndarray:
+    return tensor if isinstance(tensor, np.ndarray) else tensor.read()
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _placeholders(template: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", template)
+
+
+def _compile(template: str) -> re.Pattern[str]:
+    """Turn a template into a pattern; a placeholder stands for a number, "{leaf}" for weight or bias."""
+    pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
+    for holder in _placeholders(template):
+        values = "weight|bias" if holder == "leaf" else "0|[1-9][0-9]*"
+        pattern = pattern.replace(f"{{{holder}}}", f"(?P<{holder}>{values})")
+    return re.compile(pattern)
