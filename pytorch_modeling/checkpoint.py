@@ -1,0 +1,63 @@
+"""Weights in and out of a model, through the name maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrained_configs.locate import resolve
+from pretrained_configs.namemap import LoadReport, NameMap
+from pretrained_configs.reader import open_tensors, write_safetensors
+from pytorch_modeling.model import MRCModel, parameter_name
+
+#: `ModelConfig.model_type` -> the name map of transformers' layout for it.
+NAME_MAPS = {"bert": "transformers_bert"}
+
+
+def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
+    """Load a checkpoint into the model, in place.
+
+    Args:
+        model: keeps its own values where the checkpoint has none and may have none.
+        name_or_path: directory, weights file, hub id or short name.
+        fresh_head: whether the task's head (and a pooler) may be missing from the checkpoint: yes before fine-tuning,
+            no before prediction.
+
+    Returns:
+        what was mapped, left fresh and ignored.
+
+    Raises:
+        CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
+    """
+    parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
+    may_be_fresh = ("head.*", "pooler.*") if fresh_head else ()
+    with open_tensors(resolve(name_or_path)) as source, torch.no_grad():
+        report, tensors = NameMap.load(NAME_MAPS[model.config.model_type]).stream(
+            source, parameter_shapes(model), may_be_fresh=may_be_fresh
+        )
+        for name, array in tensors:
+            parameters[name].copy_(torch.from_numpy(array))
+    return report
+
+
+def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter by its framework-neutral name."""
+    return {parameter_name(name): tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def save_weights(model: MRCModel, directory: Path) -> None:
+    """Write config.json and model.safetensors, as transformers' from_pretrained reads them.
+
+    Args:
+        model: its weights are written in float32.
+        directory: must exist; the weights file is replaced atomically.
+    """
+    ours = {parameter_name(name): p.detach().float().cpu().numpy() for name, p in model.named_parameters()}
+    write_safetensors(
+        directory / "model.safetensors", NameMap.load(NAME_MAPS[model.config.model_type]).to_theirs(ours)
+    )
+    config: dict[str, Any] = model.config.to_transformers(None if model.head_spec is None else "span")
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,123 @@
+"""Dropout that is cheap on a CPU, and attention with it that keeps no S x S tensor.
+
+PyTorch draws one Bernoulli number per element on a CPU, and its attention with dropout falls back to a path that
+stores the S x S probabilities. Here a 64-bit draw serves four elements (16 bits each), and attention recomputes the
+probabilities in backward from a saved seed. On other devices both use PyTorch's own fused kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LEVELS = 1 << 16
+
+
+def _threshold(p: float) -> int:
+    """Return the number of the 2^16 levels that are dropped, so that the rate is p to within 2^-17."""
+    return round(p * _LEVELS)
+
+
+def keep_mask(shape: tuple[int, ...], p: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw a keep mask on the CPU.
+
+    Args:
+        shape: shape of the mask.
+        p: probability of an element to be dropped, in [0, 1), rounded to a multiple of 2^-16.
+        generator: source of the bits; None for PyTorch's default generator.
+
+    Returns:
+        bool tensor of that shape, True where the element is kept.
+    """
+    n = math.prod(shape)
+    words = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return (words.view(torch.int16)[:n] >= _threshold(p) - _LEVELS // 2).view(shape)
+
+
+def _scale(p: float) -> float:
+    return _LEVELS / (_LEVELS - _threshold(p))
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        mask = keep_mask(tuple(x.shape), p)
+        ctx.save_for_backward(mask)
+        ctx.scale = _scale(p)
+        return x.mul(mask).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return grad[0].mul(mask).mul_(ctx.scale), None
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Drop elements of x with probability p and scale the rest by 1 / (1 - p), when training."""
+    if not training or p == 0.0:
+        return x
+    return _Dropout.apply(x, p) if x.device.type == "cpu" else F.dropout(x, p)
+
+
+class _DropoutAttention(torch.autograd.Function):
+    """softmax(q k^T / sqrt(d)) with dropout, times v; one example at a time so that its scores stay in cache."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float) -> Tensor:
+        seed = int(torch.randint(2**62, ()))
+        out = torch.empty_like(q)
+        generator = torch.Generator().manual_seed(seed)
+        for b in range(q.shape[0]):
+            kept, probs = _probabilities(q[b], k[b], mask[b], p, generator)
+            torch.matmul(probs.mul_(kept), v[b], out=out[b])
+        out.mul_(_scale(p))
+        ctx.save_for_backward(q, k, v, mask, out)
+        ctx.p, ctx.seed = p, seed
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, mask, out = ctx.saved_tensors
+        grad = grads[0].to(q.dtype).contiguous()
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        # With O = (P * M) V, the row sum of P * dP that softmax's gradient needs equals the row sum of O * dO.
+        row = (out.float() * grad.float()).sum(-1, keepdim=True).to(q.dtype)
+        scale, root = _scale(ctx.p), q.shape[-1] ** -0.5
+        generator = torch.Generator().manual_seed(ctx.seed)
+        for b in range(q.shape[0]):
+            kept, probs = _probabilities(q[b], k[b], mask[b], ctx.p, generator)
+            dprobs = torch.matmul(grad[b], v[b].transpose(-1, -2)).mul_(kept).mul_(scale)
+            dscores = dprobs.sub_(row[b]).mul_(probs)
+            torch.matmul(dscores, k[b], out=dq[b])
+            torch.matmul(dscores.transpose(-1, -2), q[b], out=dk[b])
+            torch.matmul(probs.mul_(kept).transpose(-1, -2), grad[b], out=dv[b])
+        return dq.mul_(root), dk.mul_(root), dv.mul_(scale), None, None
+
+
+def _probabilities(q: Tensor, k: Tensor, mask: Tensor, p: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    scores = torch.matmul(q, k.transpose(-1, -2)).mul_(q.shape[-1] ** -0.5).masked_fill_(~mask, -torch.inf)
+    return keep_mask(tuple(scores.shape), p, generator), torch.softmax(scores, -1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float, training: bool) -> Tensor:
+    """Scaled dot-product attention with dropout on the probabilities.
+
+    Args:
+        q: [B, heads, S, d].
+        k: [B, heads, S, d].
+        v: [B, heads, S, d].
+        mask: bool [B, 1, 1, S], True where a position may be attended to; at least one per row.
+        p: dropout probability.
+        training: dropout is off otherwise.
+
+    Returns:
+        [B, heads, S, d]; no S x S tensor is kept for the backward pass.
+    """
+    if training and p > 0.0 and q.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):  # the operands' own dtype, in forward as in backward
+            return _DropoutAttention.apply(q, k, v, mask, p)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p if training else 0.0)

@@ -1,0 +1,129 @@
+"""The layers that the encoder families share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretrained_configs.config import ModelConfig
+from pytorch_modeling.dropout import attention, dropout
+
+#: `ModelConfig.hidden_act` -> function. "gelu" is the exact (erf) form, "gelu_tanh" Google's approximation.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class Dropout(nn.Module):
+    """Dropout with rate p; identity in evaluation mode."""
+
+    def __init__(self, p: float) -> None:
+        """Take the rate p in [0, 1)."""
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements of x, any shape."""
+        return dropout(x, self.p, self.training)
+
+
+class Embeddings(nn.Module):
+    """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build tables of width hidden_size."""
+        super().__init__()
+        width = config.hidden_size
+        self.word = nn.Embedding(config.vocab_size, width)
+        self.position = nn.Embedding(config.max_position_embeddings, width)
+        self.token_type = nn.Embedding(config.type_vocab_size, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Embed int [B, S] inputs into [B, S, H]."""
+        x = self.word(input_ids) + self.position(position_ids) + self.token_type(token_type_ids)
+        return self.dropout(self.norm(x))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection for query, key and value (in this order)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build projections of width hidden_size."""
+        super().__init__()
+        self.n_heads = config.num_attention_heads
+        self.p = config.attention_probs_dropout_prob
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H]."""
+        b, s, h = x.shape
+        q, k, v = self.qkv(x).view(b, s, 3, self.n_heads, h // self.n_heads).permute(2, 0, 3, 1, 4)
+        context = attention(q, k, v, mask, self.p, self.training)
+        return self.output(context.transpose(1, 2).reshape(b, s, h))
+
+
+class FeedForward(nn.Module):
+    """Position-wise feed-forward network."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the two projections hidden_size -> intermediate_size -> hidden_size."""
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform [B, S, H] -> [B, S, H]."""
+        return self.down(self.activation(self.up(x)))
+
+
+class TransformerLayer(nn.Module):
+    """One encoder layer, LayerNorm after each residual sum."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build attention, feed-forward and their norms."""
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.ffn = FeedForward(config)
+        self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Transform x [B, S, H] under mask bool [B, 1, 1, S] -> [B, S, H]."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        return self.ffn_norm(x + self.dropout(self.ffn(x)))
+
+
+def position_ids(attention_mask: Tensor) -> Tensor:
+    """Number positions from the first real token.
+
+    Args:
+        attention_mask: [B, S], 1 = real token.
+
+    Returns:
+        int64 [B, S]: 0, 1, 2 … from the first real token on (also through padding on the right, as the published
+        programs do); 0 for padding on the left. Left- and right-padded rows thus get the same positions.
+    """
+    n_left = attention_mask.to(torch.int32).argmax(dim=1, keepdim=True)
+    return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - n_left).clamp_(min=0)
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
+        if isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+        if isinstance(child, nn.Linear | nn.LayerNorm):
+            nn.init.zeros_(child.bias)

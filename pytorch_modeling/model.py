@@ -1,0 +1,109 @@
+"""A model for extractive MRC: an encoder of some family and a head."""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from preprocess.types import Batch, HeadSpec
+from pretrained_configs.config import ModelConfig
+from pytorch_modeling.bert import BertEncoder
+from pytorch_modeling.heads import Head
+from pytorch_modeling.layers import initialise
+
+#: `ModelConfig.model_type` -> encoder class.
+ENCODERS = {"bert": BertEncoder}
+
+
+class MRCModel(nn.Module):
+    """Encoder and head; without a head it is the bare pretrained model.
+
+    Its parameters carry the framework-neutral names of the name maps (`parameter_name`).
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadSpec | None) -> None:
+        """Build the modules; a pooler exists where something reads it."""
+        super().__init__()
+        self.config = config
+        self.head_spec = head
+        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or bool(head.kinds))
+        self.head = Head(config.hidden_size, head) if head is not None else None
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return start [B, S], end [B, S] and kind [B, K] (or None) logits of a batch."""
+        assert self.head is not None, "this model was built without a head"
+        mask = batch["attention_mask"]
+        sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"])
+        pooled = self.encoder.pool(sequence_output, mask) if self.encoder.pooler is not None else None
+        return self.head(sequence_output, pooled)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the weights."""
+        return next(self.parameters()).device
+
+
+def parameter_name(module_name: str) -> str:
+    """Translate a name of `MRCModel.named_parameters` to the framework-neutral one."""
+    return module_name.removeprefix("encoder.")
+
+
+def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int = 0) -> MRCModel:
+    """Build a model with fresh weights, in float32.
+
+    Args:
+        config: the architecture.
+        head: what the task needs; None for the bare encoder with its pooler.
+        device: one of `devices()`.
+        seed: seed of the fresh weights; the same on every device.
+
+    Returns:
+        the model, in evaluation mode.
+    """
+    with torch.device("meta"):  # no memory and no default weights, which would only be overwritten
+        model = MRCModel(config, head)
+    model.to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        initialise(model, config.initializer_range)
+    return model.to(device).eval()
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, numpy's and PyTorch's generators, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def devices() -> tuple[str, ...]:
+    """Return "cuda:0" … for the GPUs there are, then "cpu"."""
+    return (*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu")
+
+
+def device_facts(model: MRCModel) -> dict[str, Any]:
+    """Return "device", its name, and "peak_bytes", the most memory held so far (of the process, on a CPU)."""
+    if model.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(model.device)
+        return {"device": torch.cuda.get_device_name(model.device), "peak_bytes": peak}
+    # ru_maxrss counts KiB on Linux and bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"device": f"CPU, {torch.get_num_threads()} threads", "peak_bytes": peak}
+
+
+def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """Copy a batch to the device as int64 tensors, named like its fields."""
+    return {name: _to_device(getattr(batch, name), device) for name in Batch.__dataclass_fields__}
+
+
+def _to_device(column: NDArray[np.int32], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.asarray(column, dtype=np.int64))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -1,0 +1,60 @@
+"""From batches to logits and hidden states, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from preprocess.types import Batch, Logits
+from pytorch_modeling.model import MRCModel, to_tensors
+from pytorch_modeling.trainer import autocast
+
+
+def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32") -> Iterator[Logits]:
+    """Yield the logits of each batch, float32, in the order of the batches."""
+    model.eval()
+    for batch in batches:
+        with torch.inference_mode(), autocast(model.device, precision):
+            start, end, kind = model(to_tensors(batch, model.device))
+        yield Logits(batch.window, _array(start), _array(end), None if kind is None else _array(kind))
+
+
+def hidden_states(
+    model: MRCModel,
+    input_ids: NDArray[np.integer],
+    attention_mask: NDArray[np.integer],
+    token_type_ids: NDArray[np.integer],
+) -> dict[str, NDArray[np.float32]]:
+    """Compute what the encoder outputs at every layer, in float32.
+
+    Args:
+        model: any model.
+        input_ids: int [B, S].
+        attention_mask: int [B, S], 1 = real token.
+        token_type_ids: int [B, S].
+
+    Returns:
+        "embedding_output" [B, S, H], "layer_1" … "layer_L" [B, S, H], "sequence_output" (the last of them), and
+        "pooled_output" [B, H] if the model has a pooler.
+    """
+    model.eval()
+    inputs = (
+        torch.from_numpy(x.astype(np.int64)).to(model.device) for x in (input_ids, attention_mask, token_type_ids)
+    )
+    ids, mask, types = inputs
+    states: list[Tensor] = []
+    with torch.inference_mode():
+        last = model.encoder(ids, mask, types, hidden_states=states)
+        named = {"embedding_output": states[0]} | {f"layer_{i}": x for i, x in enumerate(states[1:], start=1)}
+        named["sequence_output"] = last
+        if model.encoder.pooler is not None:
+            named["pooled_output"] = model.encoder.pool(last, mask)
+    return {name: _array(x) for name, x in named.items()}
+
+
+def _array(x: Tensor) -> NDArray[np.float32]:
+    return x.float().cpu().numpy()
