@@ -1,0 +1,1 @@
+"""Runs, seeds, records and tables around the tasks and the two backends."""

@@ -1,0 +1,54 @@
+"""What a run says: lines on the terminal and in an append-only file, TensorBoard events, a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLog:
+    """Prints lines and appends them, with the time of day, to a file that is never truncated."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to `path`."""
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def line(self, text: str) -> None:
+        """Print one line and append it to the file."""
+        self.console.print(text, markup=False)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Progress]:
+        """Show a progress bar while the block runs; nothing where the output is no terminal."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            bar.add_task(description, total=total)
+            yield bar
+
+
+class Events:
+    """TensorBoard events of one seed."""
+
+    def __init__(self, directory: Path) -> None:
+        """Write under `directory`."""
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def add(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Record scalars under `group/name`."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        self._writer.close()

@@ -1,0 +1,179 @@
+"""From options to the things a run works with: recipe, tokenizer, model config, examples, features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiment.backend import Backend
+from experiment.config import FeatureOptions, ModelOptions, UsageError
+from preprocess.batch import collate, eval_batches
+from preprocess.cache import cached_encode
+from preprocess.report import DataReport
+from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer
+from preprocess.types import Answer, Batch, DataError, Example, FeatureSet, Logits
+from pretrained_configs import catalog
+from pretrained_configs.config import ModelConfig, read_config
+from pretrained_configs.locate import resolve
+from pretrained_configs.reader import checksum
+from tasks.core.task import DecodeOptions, Task
+
+Options = TypeVar("Options", bound=FeatureOptions)
+
+
+def resolve_recipe(options: Options, task: Task, model_name: str | None = None) -> Options:
+    """Fill the options that were left out: from the model's published recipe for the task, else the task's."""
+    recipe = {**task.defaults, **_published(model_name).get(task.name, {})}
+    names = {f.name for f in fields(options)}
+    missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
+    if options.doc_overlap is not None:
+        if options.doc_stride is not None:
+            raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
+        missing.pop("doc_stride", None)
+    if options.bf16 and options.fp16:
+        raise UsageError("--bf16 and --fp16 both given: use one")
+    return replace(options, **missing)
+
+
+def _published(model_name: str | None) -> Mapping[str, Mapping[str, Any]]:
+    if model_name is None:
+        return {}
+    model = catalog.find(model_name)
+    return model.recipes if model is not None else {}
+
+
+def precision_of(options: FeatureOptions) -> str:
+    """Return "bf16", "fp16" or "fp32"."""
+    return "bf16" if options.bf16 else "fp16" if options.fp16 else "fp32"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from, checked.
+
+    Args:
+        name: what the leaderboard calls it.
+        checkpoint: what to load weights from; None for a model from scratch.
+        config: its architecture.
+        tokenizer: its tokenizer.
+        checkpoint_sha256: of the weights file, "" from scratch.
+    """
+
+    name: str
+    checkpoint: str | None
+    config: ModelConfig
+    tokenizer: WordPieceTokenizer
+    checkpoint_sha256: str
+
+
+def model_source(options: ModelOptions) -> ModelSource:
+    """Find config and tokenizer of the model and check that they belong together.
+
+    Raises:
+        UsageError, DataError, CheckpointError: naming what is missing or does not fit.
+    """
+    checkpoint = options.model_name_or_path
+    if (checkpoint is None) == (options.config_name is None):
+        raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
+    if checkpoint is not None:
+        local = resolve(checkpoint)
+        config = read_config(local.config, hidden_act=options.hidden_act)
+        tokenizer_at: str | Path = options.tokenizer_name or local.directory
+        name, digest = _display_name(checkpoint), checksum(local)
+    else:
+        assert options.config_name is not None
+        config = read_config(options.config_name, hidden_act=options.hidden_act)
+        tokenizer_at = options.tokenizer_name or _directory_of(Path(options.config_name))
+        name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
+    tokenizer = load_tokenizer(tokenizer_at, options.do_lower_case)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise UsageError(
+            f"{tokenizer_at}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
+            f"{config.vocab_size} rows; give the model's own vocabulary with --tokenizer_name"
+        )
+    return ModelSource(name, checkpoint, config, tokenizer, digest)
+
+
+def _display_name(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.is_file():
+        path = path.parent
+    return path.resolve().name if path.exists() else name_or_path
+
+
+def _directory_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def check_length(options: FeatureOptions, source: ModelSource) -> None:
+    """Refuse windows that are longer than the model's position table or its published limit."""
+    length = options.max_seq_length
+    assert length is not None
+    limit = source.config.max_position_embeddings
+    if length > limit:
+        raise UsageError(
+            f"--max_seq_length {length} > max_position_embeddings {limit} ({source.name}); use at most {limit}"
+        )
+
+
+def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:
+    """Read a data file of the task, at most `limit` questions of it."""
+    examples, report = task.read(path)
+    return examples[:limit], report
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples and their windows.
+
+    Args:
+        examples: the questions.
+        features: their windows.
+    """
+
+    examples: list[Example]
+    features: FeatureSet
+
+
+def encode(task: Task, examples: list[Example], tokenizer: WordPieceTokenizer, options: FeatureOptions) -> Data:
+    """Encode examples under the resolved options, through the cache."""
+    targets: Sequence[Answer | None] = [task.target(example) for example in examples]
+    cache = options.feature_cache_dir.expanduser() if options.feature_cache_dir else None
+    params: dict[str, Any] = {
+        "max_seq_length": options.max_seq_length,
+        "doc_stride": options.doc_stride,
+        "doc_overlap": options.doc_overlap,
+        "max_query_length": options.max_query_length,
+        "kinds": task.head.kinds,
+    }
+    params = {name: value for name, value in params.items() if value is not None}
+    return Data(examples, cached_encode(cache, examples, targets, tokenizer, **params))
+
+
+def trainable(task: Task, examples: list[Example]) -> tuple[list[Example], list[str]]:
+    """Split examples into those with a target and the ids of those without."""
+    kept, dropped = [], []
+    for example in examples:
+        if task.target(example) is None:
+            dropped.append(example.id)
+        else:
+            kept.append(example)
+    if not kept:
+        raise DataError("no question has an answer that can be trained on")
+    return kept, dropped
+
+
+def decode_options(options: FeatureOptions) -> DecodeOptions:
+    """Return the decoding part of resolved options."""
+    assert options.n_best_size is not None and options.max_answer_length is not None
+    return DecodeOptions(options.n_best_size, options.max_answer_length)
+
+
+def logits_of(backend: Backend, model: Any, data: Data, options: FeatureOptions) -> Iterator[Logits]:
+    """Run the model over all windows."""
+    batches: Iterator[Batch] = (
+        collate(data.features, rows) for rows in eval_batches(data.features, options.per_device_eval_batch_size)
+    )
+    return backend.predict(model, batches, precision=precision_of(options))

@@ -1,0 +1,263 @@
+"""The other commands, and what a user's mistakes lead to: one clear line and exit status 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from experiment.cli import main
+from experiment.record import Record
+from experiment.table import Row, markdown, mean_max, rows_of, standard_deviation
+
+
+def _fails(capsys, arguments, *expected):
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error, error
+    for text in expected:
+        assert text in error, error
+
+
+def test_unknown_task_and_command_name_the_closest(capsys, corpus, flags, tmp_path):
+    arguments = flags(corpus, tmp_path / "run")
+    arguments[2] = "cmrc"
+    _fails(capsys, arguments, "unknown task 'cmrc'; did you mean 'cmrc2018'?")
+    _fails(capsys, ["trian"], "unknown command 'trian'; did you mean 'train'?")
+
+
+def test_missing_file(capsys, corpus, flags, tmp_path):
+    corpus.data.unlink()
+    _fails(capsys, flags(corpus, tmp_path / "run"), str(corpus.data), "no such file")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"data": 3}', '{"data": []}', '["a"]', '{"data": [{"paragraphs": []}]}', ""]
+)
+def test_files_that_are_no_squad_layout_or_hold_nothing(capsys, corpus, flags, tmp_path, content):
+    corpus.data.write_text(content)
+    _fails(capsys, flags(corpus, tmp_path / "run"), str(corpus.data))
+    assert not (tmp_path / "run").exists()
+
+
+def test_vocabulary_of_another_size(capsys, corpus, flags, tmp_path):
+    with (corpus.model / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("鱼\n")
+    _fails(capsys, flags(corpus, tmp_path / "run"), "entries, the model's embedding", "--tokenizer_name")
+
+
+def test_length_over_the_models_limit(capsys, corpus, flags, tmp_path):
+    arguments = [*flags(corpus, tmp_path / "run"), "--max_seq_length", "65"]
+    _fails(capsys, arguments, "--max_seq_length 65 > max_position_embeddings 64")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--bf16", "--fp16"], "--bf16 and --fp16 both given"),
+        (["--doc_stride", "8", "--doc_overlap", "8"], "--doc_stride and --doc_overlap both given"),
+        (["--model_name_or_path", "x/y"], "either --model_name_or_path"),
+        (["--framework", "tensorflow"], "tf_modeling"),
+        (["--learning_rate", "-1"], "--learning_rate"),
+        (["--num_train_epochs", "0"], "--num_train_epochs"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size"),
+        (["--eval_epochs", "0"], "--eval_epochs"),
+        (["--seeds", "1", "1"], "--seeds"),
+        (["--seeds", "-1"], "--seeds"),
+        (["--device", "tpu"], "--device"),
+        (["--warmup_ratio", "1.5"], "--warmup_ratio"),
+        (["--max_answer_length", "0"], "--max_answer_length"),
+    ],
+)
+def test_options_that_make_no_sense(capsys, corpus, flags, tmp_path, more, expected):
+    _fails(capsys, [*flags(corpus, tmp_path / "run"), *more], expected)
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_file_mistakes(capsys, tmp_path):
+    _fails(capsys, ["train", "--config", tmp_path / "no.yaml"], "no such file")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    _fails(capsys, ["train", "--config", tmp_path / "bad.yaml"], "no YAML")
+    (tmp_path / "list.yaml").write_text("- a")
+    _fails(capsys, ["train", "--config", tmp_path / "list.yaml"], "a mapping of options was expected")
+
+
+def test_unknown_option_exits_with_2(capsys):
+    with pytest.raises(SystemExit) as info:
+        main(["evaluate", "--tsak", "cmrc2018"])
+    assert info.value.code == 2
+
+
+def test_evaluate_mistakes(capsys, corpus, tmp_path):
+    predictions = tmp_path / "p.json"
+    command = ["evaluate", "--task", "cmrc2018", "--data_file", corpus.data, "--predictions", predictions]
+    _fails(capsys, command, "no such file")
+    predictions.write_text("[1]")
+    _fails(capsys, command, "a JSON object", "found a list")
+    predictions.write_text('{"T_0_Q_0": ["x"]}')
+    _fails(capsys, command, "'T_0_Q_0'")
+
+
+def test_evaluate_counts_missing_and_unknown_ids(capsys, corpus, tmp_path):
+    predictions, output = tmp_path / "p.json", tmp_path / "s.json"
+    predictions.write_text(json.dumps({"T_0_Q_0": "北京", "T_2_Q_0": "三本书", "nobody": "x"}))
+    command = ["evaluate", "--task", "cmrc2018", "--data_file", corpus.data, "--predictions", predictions]
+    assert main([str(a) for a in [*command, "--output", output]]) == 0
+    score = json.loads(output.read_text())
+    assert set(score) == {"task", "version", "values", "per_example", "n", "n_missing"}
+    assert (score["n"], score["n_missing"]) == (6, 4)
+    assert score["values"]["em"] == pytest.approx(100 / 6)
+    # 三本 against 三本书: common substring 2, precision 2/3, recall 1.
+    assert score["per_example"]["T_2_Q_0"] == {"em": 0.0, "f1": pytest.approx(0.8)}
+    assert score["values"]["f1"] == pytest.approx(100 * 1.8 / 6)
+    assert "1 predictions belong to no question" in capsys.readouterr().out
+
+
+@pytest.fixture
+def checkpoint(corpus, flags, tmp_path):
+    assert main([*flags(corpus, tmp_path / "run"), "--seeds", "1"]) == 0
+    return tmp_path / "run" / "seed_1" / "checkpoint-best"
+
+
+def test_predict_repeats_the_dev_predictions_of_the_run(checkpoint, corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["predict", "--task", "cmrc2018", "--model_name_or_path", checkpoint, "--max_seq_length", "64"]
+    assert main([str(a) for a in [*command, "--test_file", corpus.data, "--output_dir", out]]) == 0
+    assert json.loads((out / "predictions.json").read_text()) == json.loads(
+        (checkpoint.parent / "predictions_dev.json").read_text()
+    )
+    nbest = json.loads((out / "nbest_predictions.json").read_text())["T_0_Q_0"]
+    assert sum(entry["probability"] for entry in nbest) == pytest.approx(1.0)
+    capsys.readouterr()
+    assert main([str(a) for a in [*command, "--question", "小猫住在哪里？", "--context", "小猫住在北京。"]]) == 0
+    answer = capsys.readouterr().out.split("  [")[0]
+    assert answer in "小猫住在北京。"
+
+
+def test_predict_refuses_a_checkpoint_without_a_head(checkpoint, corpus, capsys, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(checkpoint / "model.safetensors")
+    save_file({n: t for n, t in tensors.items() if "qa_outputs" not in n}, checkpoint / "model.safetensors")
+    command = ["predict", "--task", "cmrc2018", "--model_name_or_path", checkpoint, "--max_seq_length", "64"]
+    _fails(capsys, [*command, "--question", "a", "--context", "b"], "missing", "head.span.weight")
+
+
+def test_predict_needs_a_question_or_a_file(capsys, checkpoint):
+    command = ["predict", "--task", "cmrc2018", "--model_name_or_path", checkpoint]
+    _fails(capsys, command, "--test_file")
+    _fails(capsys, [*command, "--question", "a"], "--context")
+
+
+def test_fine_tuning_starts_from_a_checkpoint(checkpoint, corpus, flags, tmp_path):
+    arguments = flags(corpus, tmp_path / "second", "--model_name_or_path", str(checkpoint), "--seeds", "1")
+    del arguments[arguments.index("--config_name") :][:2]
+    at = arguments.index("--config_name")
+    del arguments[at : at + 2]
+    assert main([*arguments, "--learning_rate", "0"]) == 0
+    # With a rate of 0 the model is the one it started from, head included.
+    ours, start = (d / "model.safetensors" for d in (tmp_path / "second/seed_1/checkpoint-best", checkpoint))
+    assert ours.read_bytes() == start.read_bytes()
+    record = json.loads((tmp_path / "second/seed_1/record.json").read_text())
+    assert len(record["hashes"]["checkpoint"]) == 64
+
+
+def test_inspect_writes_every_layer(checkpoint, tmp_path, capsys):
+    inputs, output = tmp_path / "in.npz", tmp_path / "out.npz"
+    ids = np.array([[2, 6, 7, 3], [2, 8, 3, 0]])
+    np.savez(inputs, input_ids=ids, attention_mask=(ids > 0).astype(int), token_type_ids=np.zeros_like(ids))
+    assert (
+        main(["inspect", "--model_name_or_path", str(checkpoint), "--inputs", str(inputs), "--output", str(output)])
+        == 0
+    )
+    arrays = np.load(output)
+    # A span model has no pooler, and what a fresh one would say is not written.
+    assert set(arrays.files) == {"embedding_output", "layer_1", "sequence_output"}
+    assert arrays["sequence_output"].shape == (2, 4, 16) and arrays["sequence_output"].dtype == np.float32
+    text = capsys.readouterr().out
+    assert "ignored  qa_outputs.weight" in text and "sha256" in text
+
+
+@pytest.mark.golden
+def test_inspect_equals_the_golden_outputs(golden_dir, tmp_path):
+    directory = golden_dir / "checkpoints" / "hf_bert"
+    expected = np.load(directory / "expected.npz")
+    inputs, output = tmp_path / "in.npz", tmp_path / "out.npz"
+    named = {"input_ids": "input_ids", "attention_mask": "input_mask", "token_type_ids": "token_type_ids"}
+    np.savez(inputs, **{ours: expected[theirs] for ours, theirs in named.items()})
+    assert (
+        main(["inspect", "--model_name_or_path", str(directory), "--inputs", str(inputs), "--output", str(output)])
+        == 0
+    )
+    found = np.load(output)
+    # The golden README's tolerance: three times below the smallest error of any wrong setting.
+    for name in ("sequence_output", "pooled_output"):
+        np.testing.assert_allclose(found[name], expected[name], atol=2e-5)
+    np.testing.assert_allclose(found["layer_1"], expected["hidden_state_1"], atol=2e-5)
+
+
+def test_inspect_mistakes(checkpoint, tmp_path, capsys):
+    command = ["inspect", "--model_name_or_path", checkpoint, "--output", tmp_path / "o.npz", "--inputs"]
+    _fails(capsys, [*command, tmp_path / "no.npz"], "no such file")
+    ids = np.array([[2, 999, 3]])
+    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    np.savez(tmp_path / "big.npz", **arrays)
+    _fails(capsys, [*command, tmp_path / "big.npz"], "input_ids 2..999 is not within")
+    np.savez(tmp_path / "part.npz", input_ids=ids)
+    _fails(capsys, [*command, tmp_path / "part.npz"], "lacks attention_mask, token_type_ids")
+
+
+def test_damaged_checkpoint_is_refused(checkpoint, capsys):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    _fails(capsys, ["inspect", "--model_name_or_path", checkpoint], str(weights), "not a whole safetensors file")
+
+
+def test_stats_prints_the_table_and_a_picture(corpus, tmp_path, capsys):
+    command = ["stats", "--task", "cmrc2018", "--data_file", corpus.data, "--tokenizer_name", corpus.model]
+    picture = tmp_path / "h.png"
+    assert main([str(a) for a in [*command, "--max_seq_length", "16", "64", "--histogram", picture]]) == 0
+    text = capsys.readouterr().out
+    assert "context, characters" in text and "100.0%" in text  # at 16 every context is cut
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def _finished(seed, em, f1, status="finished"):
+    scores = {"dev": {"em": em, "f1": f1}} if status == "finished" else {}
+    return Record("cmrc2018", "1", "m", seed, status, {}, ["f1", "em"], {}, {}, scores=scores)
+
+
+def test_leaderboard_by_hand():
+    rows = rows_of([_finished(1, 60.0, 80.0), _finished(2, 62.0, 81.0), _finished(3, 0, 0, status="failed")])
+    assert markdown(rows).splitlines()[2] == (
+        "| cmrc2018 | dev | m | 80.500(81.000) | 0.707 | 61.000(62.000) | 1.414 | 2 (1 unfinished) |"
+    )
+
+
+def test_one_seed_has_no_standard_deviation():
+    assert (mean_max([5.0]), standard_deviation([5.0])) == ("5.000(5.000)", "-")
+
+
+def test_leaderboard_is_sorted_and_run_without_scores_is_shown():
+    rows = [
+        Row("t", "dev", "low", 1, 0, {"f1": (1.0,), "em": (1.0,)}),
+        Row("t", "dev", "high", 1, 0, {"f1": (2.0,), "em": (1.0,)}),
+        *rows_of([_finished(1, 0, 0, status="failed")]),
+    ]
+    names = [line.split("|")[3].strip() for line in markdown(rows).splitlines()[2:]]
+    assert names == ["m", "high", "low"]
+    assert "0 (1 unfinished)" in markdown(rows)
+
+
+def test_leaderboard_command(checkpoint, tmp_path, capsys):
+    run = checkpoint.parent.parent
+    shutil.copytree(run, tmp_path / "copy")
+    capsys.readouterr()
+    assert main(["leaderboard", str(run), str(tmp_path / "copy"), "--output", str(tmp_path / "t.md")]) == 0
+    assert capsys.readouterr().out == (tmp_path / "t.md").read_text()
+    assert len((tmp_path / "t.md").read_text().splitlines()) == 4
+    _fails(capsys, ["leaderboard", tmp_path], "no run directory")
+    _fails(capsys, ["leaderboard"], "run directories")

@@ -1,0 +1,225 @@
+"""The train command: what a run directory holds, that it can be repeated, taken up again, and never lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiment.cli import main
+from experiment.files import new_directory, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _record(run_directory, seed=1):
+    return json.loads((run_directory / f"seed_{seed}" / "record.json").read_text())
+
+
+def _hidden_files(directory):
+    return [path.name for path in directory.rglob(".*")]
+
+
+@pytest.fixture
+def trained(corpus, flags, tmp_path):
+    assert main(flags(corpus, tmp_path / "run")) == 0
+    return tmp_path / "run"
+
+
+def test_run_directory_holds_everything(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    seed = {"record.json", "predictions_dev.json", "nbest_predictions_dev.json", "scores_dev.json"}
+    seed |= {
+        f"checkpoint-best/{name}"
+        for name in ("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json")
+    }
+    expected = {"config.yaml", "data_report.json", "run.log", "leaderboard.md"}
+    expected |= {f"seed_{s}/{name}" for s in (1, 2) for name in seed}
+    assert expected == {name for name in names if "tensorboard" not in name}
+    assert any("seed_1/tensorboard/events" in name for name in names)
+
+
+def test_record_holds_what_is_needed_to_repeat_it(trained, corpus):
+    record = _record(trained)
+    assert record["status"] == "finished"
+    assert record["n_steps"] == 6  # 6 windows, batch 2, 2 epochs
+    assert [e["step"] for e in record["evaluations"]] == [2, 3, 4, 6]  # 0.5 epochs are 1.5 steps
+    best = max(record["evaluations"], key=lambda e: e["dev"]["f1"] + e["dev"]["em"])
+    assert record["scores"]["dev"] == best["dev"]
+    assert record["config"]["learning_rate"] == 1e-3
+    assert record["config"]["doc_stride"] == 128  # from the task's recipe
+    assert len(record["hashes"]["train_file"]) == 64
+    assert record["versions"]["torch"] and record["device"].startswith("CPU")
+    assert record["peak_bytes"] > 10_000_000 and record["tokens_per_s"] > 0 and record["wall_s"] > 0
+
+
+def test_scores_file_equals_the_evaluate_command(trained, corpus, tmp_path):
+    output = tmp_path / "scores.json"
+    status = main(
+        ["evaluate", "--task", "cmrc2018", "--data_file", str(corpus.data), "--predictions",
+         str(trained / "seed_1/predictions_dev.json"), "--output", str(output)]
+    )  # fmt: skip
+    assert status == 0
+    assert json.loads(output.read_text()) == json.loads((trained / "seed_1/scores_dev.json").read_text())
+
+
+def test_data_report_accounts_for_every_question(trained):
+    report = json.loads((trained / "data_report.json").read_text())
+    assert (report["train"]["n_questions"], report["train"]["n_kept"], report["train"]["without_target"]) == (
+        6,
+        6,
+        [],
+    )
+
+
+def test_same_command_gives_the_same_numbers_and_weights(trained, corpus, flags, tmp_path):
+    assert main(flags(corpus, tmp_path / "again")) == 0
+    for seed in (1, 2):
+        for name in ("predictions_dev.json", "nbest_predictions_dev.json", "checkpoint-best/model.safetensors"):
+            ours, again = (d / f"seed_{seed}" / name for d in (trained, tmp_path / "again"))
+            assert ours.read_bytes() == again.read_bytes(), name
+    assert _record(trained)["evaluations"] == _record(tmp_path / "again")["evaluations"]
+
+
+def test_written_options_repeat_the_run(trained, tmp_path):
+    assert main(["train", "--config", str(trained / "config.yaml"), "--output_dir", str(tmp_path / "again")]) == 0
+    assert _record(tmp_path / "again")["evaluations"] == _record(trained)["evaluations"]
+
+
+def test_flags_override_the_config_file(trained, tmp_path):
+    flags = [
+        "train",
+        "--config",
+        str(trained / "config.yaml"),
+        "--output_dir",
+        str(tmp_path / "other"),
+        "--seeds",
+        "9",
+    ]
+    assert main([*flags, "--learning_rate", "5e-4"]) == 0
+    assert _record(tmp_path / "other", seed=9)["config"]["learning_rate"] == 5e-4
+
+
+def test_finished_run_is_refused_and_untouched(trained, corpus, flags, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert main(flags(corpus, trained)) == 2
+    assert "holds a finished run; use --overwrite_output_dir" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_overwriting_starts_anew(trained, corpus, flags):
+    (trained / "seed_1" / "note.txt").write_text("mine")
+    assert main(flags(corpus, trained, "--overwrite_output_dir")) == 0
+    assert not (trained / "seed_1" / "note.txt").exists()
+    assert yaml.safe_load((trained / "config.yaml").read_text())["overwrite_output_dir"] is False
+
+
+def test_directory_that_is_no_run_is_never_deleted(corpus, flags, tmp_path, capsys):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    assert main(flags(corpus, tmp_path / "thesis", "--overwrite_output_dir")) == 2
+    assert "holds files that are no run" in capsys.readouterr().err
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "x"
+
+
+def test_more_seeds_keep_those_that_are_finished(trained, corpus, flags):
+    weights = (trained / "seed_1/checkpoint-best/model.safetensors").stat().st_mtime_ns
+    assert main([*flags(corpus, trained), "--seeds", "1", "2", "3"]) == 0
+    assert (trained / "seed_1/checkpoint-best/model.safetensors").stat().st_mtime_ns == weights
+    assert _record(trained, seed=3)["status"] == "finished"
+
+
+def test_unfinished_run_with_other_options_is_refused(trained, corpus, flags, capsys):
+    record = _record(trained)
+    (trained / "seed_1" / "record.json").write_text(json.dumps({**record, "status": "failed"}))
+    assert main([*flags(corpus, trained), "--learning_rate", "0.5"]) == 2
+    assert "learning_rate 0.001 there, 0.5 here" in capsys.readouterr().err
+
+
+def test_failure_leaves_a_record_with_its_status_and_no_score(corpus, flags, tmp_path, monkeypatch):
+    from pytorch_modeling import Trainer
+
+    def broken(self, batches):
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(RuntimeError, match="on fire"):
+        main(flags(corpus, tmp_path / "run"))
+    record = _record(tmp_path / "run")
+    assert (record["status"], record["scores"]) == ("failed", {})
+    assert "the machine is on fire" in record["error"]
+
+
+def test_loss_that_is_not_finite_stops_with_one_line(corpus, flags, tmp_path, capsys):
+    assert main([*flags(corpus, tmp_path / "run"), "--learning_rate", "1e30", "--warmup_ratio", "0"]) == 2
+    assert "lower --learning_rate" in capsys.readouterr().err
+    assert _record(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_has_its_status_and_the_same_command_goes_on(corpus, flags, tmp_path, sign):
+    command = [sys.executable, str(ROOT / "run_mrc.py"), *flags(corpus, tmp_path / "run")]
+    process = subprocess.Popen([*command, "--num_train_epochs", "100000"], stderr=subprocess.PIPE, text=True)
+    record = tmp_path / "run" / "seed_1" / "record.json"
+    deadline = time.monotonic() + 120
+    while not (record.is_file() and json.loads(record.read_text())["evaluations"]):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("interrupted;") and "Traceback" not in errors
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    assert not _hidden_files(tmp_path / "run")
+
+
+def test_full_disk_leaves_no_half_file_and_a_record(corpus, flags, tmp_path):
+    """A limit on file sizes is what a full disk is to a program: small files fit, the weights do not."""
+    command = [
+        sys.executable,
+        str(ROOT / "run_mrc.py"),
+        *flags(corpus, tmp_path / "run", "--feature_cache_dir", "None"),
+    ]
+    limit = 8_000  # bytes; model.safetensors is larger, record.json smaller
+
+    def restrict():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=restrict, timeout=240)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+    assert _record(tmp_path / "run")["status"] == "failed"
+    assert not _hidden_files(tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("model.safetensors"))
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_failed_directory_keeps_the_old_one(tmp_path):
+    with new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("old")
+    with pytest.raises(ValueError), new_directory(tmp_path / "best") as directory:  # noqa: PT012
+        (directory / "weights").write_text("half")
+        raise ValueError
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
