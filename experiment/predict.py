@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.config import EvaluateOptions, FeatureOptions, PredictOptions, UsageError
-from experiment.files import write_json
+from experiment.files import write_json, write_text
 from experiment.setup import (
     Data,
     check_length,
@@ -24,6 +24,7 @@ from experiment.setup import (
 )
 from preprocess.types import DataError, Example
 from tasks.core.discovery import get_task
+from tasks.core.nbest import nbest_json
 from tasks.core.task import Prediction, Score, Task
 
 
@@ -38,8 +39,7 @@ def predict_data(
 def write_predictions(directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
     """Write `predictions<suffix>.json` {id: text} and `nbest_predictions<suffix>.json` {id: [candidates]}."""
     write_json(directory / f"predictions{suffix}.json", {id: p.text for id, p in predictions.items()})
-    nbest = {id: [candidate._asdict() for candidate in p.nbest] for id, p in predictions.items()}
-    write_json(directory / f"nbest_predictions{suffix}.json", nbest)
+    write_text(directory / f"nbest_predictions{suffix}.json", nbest_json(predictions))
 
 
 def write_score(path: Path, task: Task, score: Score) -> None:

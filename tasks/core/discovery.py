@@ -1,0 +1,39 @@
+"""Finds the tasks: every module directly under `tasks/` that defines `TASK`. There is no list to keep."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+
+from preprocess.types import DataError
+from tasks.core.task import Task
+
+
+def find_tasks(package: ModuleType) -> dict[str, Task]:
+    """Return the `TASK` of every module of a package by its name, sorted; sub-packages are not searched."""
+    found: dict[str, Task] = {}
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.ispkg:
+            continue
+        task = getattr(importlib.import_module(module.name), "TASK", None)
+        if isinstance(task, Task):
+            assert task.name not in found, f"two modules define the task {task.name!r}"
+            found[task.name] = task
+    return dict(sorted(found.items()))
+
+
+def task_names() -> tuple[str, ...]:
+    """Return the names of all tasks, sorted."""
+    return tuple(find_tasks(importlib.import_module("tasks")))
+
+
+def get_task(name: str) -> Task:
+    """Return the task of that name; raises `DataError` with the nearest name, or all of them, if there is none."""
+    tasks = find_tasks(importlib.import_module("tasks"))
+    if name in tasks:
+        return tasks[name]
+    near = difflib.get_close_matches(name, tasks, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(tasks)}."
+    raise DataError(f"unknown task {name!r}; {hint}")
