@@ -191,7 +191,7 @@ def main() -> int:
     task = get_task("cmrc2018")
     examples, _ = task.read(Path(directory, "cmrc2018", "cmrc2018_dev.json"))
     tokenizer = load_tokenizer(Path(directory, "vocab", "bert-base-chinese-vocab.txt"))
-    targets = [task.target(example) for example in examples]
+    targets = [next(iter(task.targets(example)), None) for example in examples]
     features = encode(examples, targets, tokenizer, max_seq_length=512, doc_stride=128)
     starts, ends = plausible_logits(features, 512)
     batches = []

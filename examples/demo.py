@@ -45,8 +45,8 @@ def main() -> int:
     paragraph = json.loads(DEV.read_text(encoding="utf-8"))["data"][0]["paragraphs"][0]
     question = paragraph["qas"][0]["question"]
     best = f"{RUN}/seed_123/checkpoint-best"
-    model = ("--model_name_or_path", best, "--max_seq_length", "112")
-    command("predict", "--task", "cmrc2018", *model, "--question", question, "--context", paragraph["context"])
+    ask = ("--question", question, "--context", paragraph["context"])
+    command("predict", "--task", "cmrc2018", "--model_name_or_path", best, *ask)
     ems = [record.scores["dev"]["em"] for record in run_records(ROOT / RUN)]
     baseline = first_sentence_score()["em"]
     learned = sum(ems) / len(ems) >= EXPECTED_EM

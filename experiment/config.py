@@ -54,6 +54,18 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskChoice:
+    """Which task, and what may be chosen about it."""
+
+    task: str
+    """Task, such as cmrc2018."""
+    opencc_config: str | None = None
+    """OpenCC configuration that converts the text for the model, such as t2s, or none (default: the task's)."""
+    answer_policy: Literal["first", "majority", "all"] | None = None
+    """Which of several annotated answers are trained on (default: the task's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureOptions:
     """How text becomes windows, and windows become answers."""
 
@@ -69,6 +81,8 @@ class FeatureOptions:
     """Longest answer, in tokens (default: the recipe's)."""
     n_best_size: int | None = None
     """Start and end positions considered per window, and answers listed per question (default: the recipe's)."""
+    null_score_diff_threshold: float | None = None
+    """Answer "unanswerable" where its score exceeds the best span's by more (default: 0; `train` tunes it on dev)."""
     per_device_eval_batch_size: int = 32
     """Windows per batch in evaluation."""
     bf16: bool = False
@@ -80,14 +94,12 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ModelOptions, FeatureOptions):
+class TrainOptions(TaskChoice, ModelOptions, FeatureOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
     """
 
-    task: str
-    """Task, such as cmrc2018."""
     output_dir: Path
     """Run directory; a finished run in it is never overwritten without --overwrite_output_dir."""
     train_file: Path
@@ -133,11 +145,9 @@ class TrainOptions(ModelOptions, FeatureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(ModelOptions, FeatureOptions):
+class PredictOptions(TaskChoice, ModelOptions, FeatureOptions):
     """Answer the questions of a file, or one question, with a fine-tuned model."""
 
-    task: str
-    """Task, such as cmrc2018."""
     test_file: Path | None = None
     """Questions to answer, in the task's layout."""
     output_dir: Path | None = None
@@ -149,11 +159,9 @@ class PredictOptions(ModelOptions, FeatureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(TaskChoice):
     """Score a prediction file with the task's official metric."""
 
-    task: str
-    """Task, such as cmrc2018."""
     data_file: Path
     """Data with the gold answers."""
     predictions: Path
@@ -163,11 +171,9 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatsOptions:
+class StatsOptions(TaskChoice):
     """Print how long the texts are, and what each window length cuts off."""
 
-    task: str
-    """Task, such as cmrc2018."""
     data_file: Path
     """Data to measure."""
     tokenizer_name: str

@@ -33,6 +33,7 @@ class Record:
         versions: of Python and the packages that can move a number.
         n_steps: optimizer steps of the whole run.
         step: optimizer step of the selected checkpoint.
+        decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
         scores: split -> metric -> value in percent; empty unless finished.
         evaluations: every evaluation: step, epoch, loss since the last one, scores on dev.
         device: name of the device.
@@ -53,6 +54,7 @@ class Record:
     versions: dict[str, str]
     n_steps: int = 0
     step: int = 0
+    decode: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     device: str = ""

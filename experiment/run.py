@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from experiment import backend as backends
 from experiment.backend import Backend
 from experiment.config import TrainOptions
-from experiment.files import new_directory
+from experiment.files import new_directory, write_json
 from experiment.predict import predict_data, write_predictions, write_score
 from experiment.record import Record, versions
 from experiment.runlog import Events, RunLog
+from experiment.settings import write_settings
 from experiment.setup import Data, ModelSource, decode_options, logits_of, precision_of
 from preprocess.batch import collate, epoch_batches
-from preprocess.types import Batch, FeatureSet
-from tasks.core.task import Scorer, Task
+from preprocess.types import Batch, FeatureSet, Logits
+from tasks.core.task import DecodeOptions, Scorer, Task
 
 BEST = "checkpoint-best"
 
@@ -168,8 +169,9 @@ class _Seed:
 
     def _evaluate(self, step: int, metrics: dict[str, float]) -> None:
         job = self.job
-        logits = logits_of(job.backend, self.model, job.dev, job.options)
-        answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, decode_options(job.options))
+        logits = list(logits_of(job.backend, self.model, job.dev, job.options))
+        options = self._tuned(logits)
+        answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
         values = dict(job.dev_scorer(answers).values)
         self.events.add("dev", values, step)
         total = sum(values[name] for name in job.task.selection)
@@ -177,17 +179,25 @@ class _Seed:
         epoch = step / _steps_per_epoch(job)
         self.record.evaluations.append({"step": step, "epoch": epoch, **metrics, "dev": values})
         if chosen:
-            self.best, self.record.step = total, step
+            self.best, self.record.step, self.record.decode = total, step, asdict(options)
             self._save_best()
         self.record.write(self.directory)
         scores = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         note = " (best so far)" if chosen else ""
         self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {scores}{note}")
 
+    def _tuned(self, logits: Sequence[Logits]) -> DecodeOptions:
+        """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
+        job, options = self.job, decode_options(self.job.options)
+        if job.task.tune is None or job.options.null_score_diff_threshold is not None:
+            return options
+        return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.dev_scorer)
+
     def _save_best(self) -> None:
         with new_directory(self.directory / BEST) as directory:
             self.job.backend.save_weights(self.model, directory)
             self.job.source.tokenizer.save(directory)
+            write_settings(directory, self.job.task, self.job.options, self.record.decode)
 
     def _predict_with_best(self) -> None:
         job = self.job
@@ -195,10 +205,17 @@ class _Seed:
         for split, data in {"dev": job.dev, "test": job.test}.items():
             if data is None:
                 continue
-            predictions = predict_data(job.task, job.backend, self.model, data, job.options)
+            options = DecodeOptions(**self.record.decode)
+            predictions = predict_data(job.task, job.backend, self.model, data, job.options, options)
             write_predictions(self.directory, predictions, suffix=f"_{split}")
-            score = job.task.score(data.examples, {id: p.text for id, p in predictions.items()})
+            answers = {id: prediction.text for id, prediction in predictions.items()}
+            score = job.task.score(data.examples, answers)
             write_score(self.directory / f"scores_{split}.json", job.task, score)
+            if job.task.report is not None:
+                report = job.task.report(data.examples, answers)
+                write_json(self.directory / f"report_{split}.json", report)
+                for line in report["lines"]:
+                    self.log.line(line)
             self.record.scores[split] = dict(score.values)
             values = " ".join(f"{name} {value:.3f}" for name, value in score.values.items())
             self.log.line(f"seed {self.seed} {split} with the checkpoint of step {self.record.step}: {values}")

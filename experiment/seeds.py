@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,18 @@ from experiment.record import FILE_NAME, Record, read_record, sha256
 from experiment.run import Job, describe, run_seed
 from experiment.runlog import RunLog
 from experiment.setup import (
-    Data,
     ModelSource,
     check_length,
     encode,
+    first_targets,
     model_source,
     read_examples,
     resolve_recipe,
+    task_of,
     trainable,
 )
 from experiment.table import markdown, rows_of
-from preprocess.types import Example
-from tasks.core.discovery import get_task
+from preprocess.types import Answer, Example
 from tasks.core.task import Task
 
 CONFIG_FILE = "config.yaml"
@@ -41,7 +42,7 @@ def train(options: TrainOptions) -> list[Record]:
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used, before anything is trained.
     """
-    task = get_task(options.task)
+    task = task_of(options)
     options = resolve_recipe(options, task, options.model_name_or_path)
     backend = load_backend(options.framework)
     source = model_source(options)
@@ -58,7 +59,10 @@ def train(options: TrainOptions) -> list[Record]:
     for report in reports.values():
         for line in report["lines"]:
             log.line(line)
-    encoded = {split: _encode(task, examples, source, options, split, log) for split, examples in data.items()}
+    encoded = {}
+    for split, (examples, targets) in data.items():
+        encoded[split] = encode(task, examples, targets, source.tokenizer, options)
+        log.line(f"{split}: {describe(encoded[split].features)}")
     job = Job(
         options,
         task,
@@ -68,7 +72,7 @@ def train(options: TrainOptions) -> list[Record]:
         encoded["train"],
         encoded["dev"],
         encoded.get("test"),
-        task.scorer(data["dev"]),
+        task.scorer(encoded["dev"].examples),
         {"config": to_plain(options), "hashes": _hashes(options, source)},
     )
     records = [_one_seed(job, seed, log) for seed in options.seeds]
@@ -90,32 +94,30 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
     return run_seed(job, seed, directory, log)
 
 
-def _read(options: TrainOptions, task: Task) -> tuple[dict[str, list[Example]], dict[str, dict[str, Any]]]:
+Targeted = tuple[list[Example], Sequence[Answer | None]]
+
+
+def _read(options: TrainOptions, task: Task) -> tuple[dict[str, Targeted], dict[str, dict[str, Any]]]:
     """Read all splits; training keeps the questions that have a target, and the report counts the others."""
     files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
     limits = {"train": options.max_train_samples, "dev": options.max_eval_samples}
-    data, reports = {}, {}
+    data: dict[str, Targeted] = {}
+    reports = {}
     for split, path in files.items():
         if path is None:
             continue
-        data[split], report = read_examples(task, path, limits.get(split))
+        examples, report = read_examples(task, path, limits.get(split))
         lines = report.lines()
         reports[split] = {**report.to_json(), "lines": lines}
         if split == "train":
-            data[split], without = trainable(task, data[split])
-            reports[split]["without_target"] = without
-            lines.append(
-                f"  trained on: {len(data[split])}; not trained on for want of a located answer: {len(without)}"
-            )
+            found = trainable(task, examples)
+            data[split] = found.examples, found.targets
+            n_trained, n_without = len(examples) - len(found.without_target), len(found.without_target)
+            reports[split]["without_target"] = found.without_target
+            lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
+        else:
+            data[split] = examples, first_targets(task, examples)
     return data, reports
-
-
-def _encode(
-    task: Task, examples: list[Example], source: ModelSource, options: TrainOptions, split: str, log: RunLog
-) -> Data:
-    data = encode(task, examples, source.tokenizer, options)
-    log.line(f"{split}: {describe(data.features)}")
-    return data
 
 
 def _hashes(options: TrainOptions, source: ModelSource) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiment.backend import Backend
-from experiment.config import FeatureOptions, ModelOptions, UsageError
+from experiment.config import FeatureOptions, ModelOptions, TaskChoice, UsageError
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport
@@ -18,14 +18,27 @@ from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig, read_config
 from pretrained_configs.locate import resolve
 from pretrained_configs.reader import checksum
-from tasks.core.task import DecodeOptions, Task
+from tasks.core.discovery import get_task
+from tasks.core.task import DecodeOptions, Task, TaskOptions
 
 Options = TypeVar("Options", bound=FeatureOptions)
 
 
-def resolve_recipe(options: Options, task: Task, model_name: str | None = None) -> Options:
-    """Fill the options that were left out: from the model's published recipe for the task, else the task's."""
-    recipe = {**task.defaults, **_published(model_name).get(task.name, {})}
+def resolve_recipe(
+    options: Options, task: Task, model_name: str | None, settings: Mapping[str, Any] | None = None
+) -> Options:
+    """Fill the options that were left out.
+
+    Args:
+        options: None where left out.
+        task: its defaults come last.
+        model_name: a published model's recipe for the task goes before the task's defaults.
+        settings: what a fine-tuned checkpoint was trained with goes before both.
+
+    Raises:
+        UsageError: if options contradict each other.
+    """
+    recipe = {**task.defaults, **_published(model_name).get(task.name, {}), **(settings or {})}
     names = {f.name for f in fields(options)}
     missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
     if options.doc_overlap is not None:
@@ -137,9 +150,19 @@ class Data:
     features: FeatureSet
 
 
-def encode(task: Task, examples: list[Example], tokenizer: WordPieceTokenizer, options: FeatureOptions) -> Data:
+def first_targets(task: Task, examples: Sequence[Example]) -> list[Answer | None]:
+    """Return each example's first answer to train on, or None."""
+    return [next(iter(task.targets(example)), None) for example in examples]
+
+
+def encode(
+    task: Task,
+    examples: list[Example],
+    targets: Sequence[Answer | None],
+    tokenizer: WordPieceTokenizer,
+    options: FeatureOptions,
+) -> Data:
     """Encode examples under the resolved options, through the cache."""
-    targets: Sequence[Answer | None] = [task.target(example) for example in examples]
     cache = options.feature_cache_dir.expanduser() if options.feature_cache_dir else None
     params: dict[str, Any] = {
         "max_seq_length": options.max_seq_length,
@@ -147,28 +170,51 @@ def encode(task: Task, examples: list[Example], tokenizer: WordPieceTokenizer, o
         "doc_overlap": options.doc_overlap,
         "max_query_length": options.max_query_length,
         "kinds": task.head.kinds,
+        "transform": task.transform,
     }
     params = {name: value for name, value in params.items() if value is not None}
     return Data(examples, cached_encode(cache, examples, targets, tokenizer, **params))
 
 
-def trainable(task: Task, examples: list[Example]) -> tuple[list[Example], list[str]]:
-    """Split examples into those with a target and the ids of those without."""
-    kept, dropped = [], []
-    for example in examples:
-        if task.target(example) is None:
-            dropped.append(example.id)
-        else:
-            kept.append(example)
-    if not kept:
+@dataclass(frozen=True)
+class Trainable:
+    """Examples with what they are trained on; an example with several targets stands there several times.
+
+    Args:
+        examples: the examples.
+        targets: one answer each.
+        without_target: ids of the questions that nothing can be trained on.
+    """
+
+    examples: list[Example]
+    targets: list[Answer]
+    without_target: list[str]
+
+
+def trainable(task: Task, examples: Sequence[Example]) -> Trainable:
+    """Pair examples with their targets.
+
+    Raises:
+        DataError: if no example has one.
+    """
+    pairs = [(example, target) for example in examples for target in task.targets(example)]
+    if not pairs:
         raise DataError("no question has an answer that can be trained on")
-    return kept, dropped
+    kept = {example.id for example, _ in pairs}
+    without = [example.id for example in examples if example.id not in kept]
+    return Trainable([example for example, _ in pairs], [target for _, target in pairs], without)
 
 
 def decode_options(options: FeatureOptions) -> DecodeOptions:
     """Return the decoding part of resolved options."""
     assert options.n_best_size is not None and options.max_answer_length is not None
-    return DecodeOptions(options.n_best_size, options.max_answer_length)
+    threshold = 0.0 if options.null_score_diff_threshold is None else options.null_score_diff_threshold
+    return DecodeOptions(options.n_best_size, options.max_answer_length, threshold)
+
+
+def task_of(options: TaskChoice) -> Task:
+    """Return the task with the user's choices made."""
+    return get_task(options.task, TaskOptions(**{f.name: getattr(options, f.name) for f in fields(TaskOptions)}))
 
 
 def logits_of(backend: Backend, model: Any, data: Data, options: FeatureOptions) -> Iterator[Logits]:

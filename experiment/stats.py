@@ -13,12 +13,11 @@ from rich.table import Table
 
 from experiment.config import StatsOptions
 from experiment.files import replacing
-from experiment.setup import read_examples
+from experiment.setup import first_targets, read_examples, task_of
 from preprocess.batch import collate, eval_batches
 from preprocess.tokenizers import load_tokenizer
 from preprocess.types import Example, FeatureSet
 from preprocess.windows import encode
-from tasks.core.discovery import get_task
 from tasks.core.task import Task
 
 _BATCH = 32
@@ -30,20 +29,19 @@ def stats(options: StatsOptions) -> None:
     Raises:
         UsageError, DataError: for options and files that can't be used.
     """
-    task = get_task(options.task)
+    task = task_of(options)
     tokenizer = load_tokenizer(options.tokenizer_name, options.do_lower_case)
     examples, report = read_examples(task, options.data_file)
     # Where the output is no terminal, Rich would squeeze the table into 80 columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print("\n".join(report.lines()), markup=False, soft_wrap=True)
-    targets = [task.target(example) for example in examples]
     recipe = task.defaults
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
     by_length = {
         length: encode(
             examples,
-            targets,
+            first_targets(task, examples),
             tokenizer,
             max_seq_length=length,
             doc_stride=stride,

@@ -2,6 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedText(NamedTuple):
+    """A text that was derived from another, with the way back.
+
+    Args:
+        text: the derived text, N characters.
+        starts: int32 [N], the original code point at which derived character i begins.
+        ends: int32 [N], one past the original code point at which it ends; a run of characters that were converted
+            together all begin and end where the original run does.
+    """
+
+    text: str
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+
+
+class TextTransform(Protocol):
+    """Derives the text that a model reads from the published one."""
+
+    @property
+    def name(self) -> str:
+        """What it does and in which version, for cache keys and Records."""
+
+    def __call__(self, text: str) -> MappedText:
+        """Derive a text."""
+
 
 def utf16_to_codepoint(text: str, offset: int) -> int | None:
     """Convert an offset in UTF-16 code units to one in code points.

@@ -18,8 +18,8 @@ def _read(path: str | Path) -> tuple[list[Example], DataReport]:
     return read_examples(path, offset_unit="utf16")
 
 
-def _target(example: Example) -> Answer | None:
-    return next((answer for answer in example.answers if answer.located), None)
+def _targets(example: Example) -> tuple[Answer, ...]:
+    return tuple(answer for answer in example.answers if answer.located)[:1]
 
 
 def _scorer(examples: Sequence[Example]) -> Scorer:
@@ -31,7 +31,7 @@ TASK = Task(
     version="1",
     title="CMRC 2018",
     read=_read,
-    target=_target,
+    targets=_targets,
     decode=decode_spans,
     best_answers=best_spans,
     scorer=_scorer,

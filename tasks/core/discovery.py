@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from dataclasses import fields
 from types import ModuleType
 
 from preprocess.types import DataError
-from tasks.core.task import Task
+from tasks.core.task import Task, TaskOptions
 
 
 def find_tasks(package: ModuleType) -> dict[str, Task]:
@@ -29,11 +30,24 @@ def task_names() -> tuple[str, ...]:
     return tuple(find_tasks(importlib.import_module("tasks")))
 
 
-def get_task(name: str) -> Task:
-    """Return the task of that name; raises `DataError` with the nearest name, or all of them, if there is none."""
+def get_task(name: str, options: TaskOptions | None = None) -> Task:
+    """Return the task of that name, with a user's choices made.
+
+    Raises:
+        DataError: with the nearest name, or all of them, if there is none; or if the task has no such option.
+    """
     tasks = find_tasks(importlib.import_module("tasks"))
     if name in tasks:
-        return tasks[name]
+        return tasks[name] if options is None else _configured(tasks[name], options)
     near = difflib.get_close_matches(name, tasks, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(tasks)}."
     raise DataError(f"unknown task {name!r}; {hint}")
+
+
+def _configured(task: Task, options: TaskOptions) -> Task:
+    chosen = [field.name for field in fields(options) if getattr(options, field.name) is not None]
+    foreign = [name for name in chosen if name not in task.options]
+    if foreign:
+        known = ", ".join(f"--{name}" for name in sorted(task.options)) or "none"
+        raise DataError(f"task {task.name!r} has no option --{foreign[0]} (its options: {known})")
+    return task.configure(options) if chosen and task.configure is not None else task

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from preprocess.report import DataReport
+from preprocess.text import TextTransform
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Logits
 
 
@@ -18,10 +19,13 @@ class DecodeOptions:
     Args:
         n_best_size: start and end positions kept per window, and candidates kept per question; at least 1.
         max_answer_length: longest answer, in word pieces; at least 1.
+        null_score_diff_threshold: tasks with unanswerable questions give the empty answer where its score minus that
+            of the best span is above this.
     """
 
     n_best_size: int = 20
     max_answer_length: int = 50
+    null_score_diff_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where a size is below 1."""
@@ -90,6 +94,41 @@ class Score:
     n_missing: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What a user may choose about a task; None leaves the task's own choice. A task names those it knows.
+
+    Args:
+        opencc_config: OpenCC configuration (such as "t2s") that the model's text is converted by; "none" for no
+            conversion.
+        answer_policy: which of several annotated answers are trained on: "first", "majority" or "all".
+    """
+
+    opencc_config: str | None = None
+    answer_policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A published file of a task.
+
+    Args:
+        split: "train", "dev", "test" or "trial".
+        file_name: what it is called after download.
+        url: where it is published.
+        licence: as its publisher states it; "" where none is stated.
+        sha256: of the published file; "" where unknown.
+        n_bytes: its size; 0 where unknown.
+    """
+
+    split: str
+    file_name: str
+    url: str
+    licence: str
+    sha256: str = ""
+    n_bytes: int = 0
+
+
 #: A metric with its gold prepared: predictions (id to text) in, score out.
 Scorer = Callable[[Mapping[str, Any]], Score]
 
@@ -103,26 +142,43 @@ class Task:
         version: changes whenever a change here can move a score.
         title: the data set's name in tables.
         read: path of a published file to (examples, report); raises `DataError`.
-        target: the answer that an example is trained on, or None where it has none.
+        targets: the answers that an example is trained on, one copy of the example each; the first labels it in
+            evaluation; empty where nothing can be trained on.
         decode: (examples, features, logits in any order, options) to n-best predictions by question id.
         best_answers: the same arguments to the best texts only, equal to those of `decode` and much faster.
         scorer: prepares the gold of some examples once; the result scores any number of prediction files.
         selection: metric names whose sum selects the best checkpoint.
         defaults: training parameters by the name of their run configuration field.
         head: the answers beside spans that the model must score.
+        transform: what the model reads instead of the published text, with the way back to its characters.
+        options: names of the `TaskOptions` that `configure` understands.
+        configure: returns the task with a user's choices made; its version names them if they can move a score.
+        tune: finds the decoding options that score best on some logits (the arguments of decode, and a scorer).
+        report: what else to say of predictions (text by id): JSON-able, with printable "lines".
+        official: predictions (text by id) in the form that the task's official scorer reads, if not {id: text}.
+        sources: where the data is published.
     """
 
     name: str
     version: str
     title: str
     read: Callable[[str | Path], tuple[list[Example], DataReport]]
-    target: Callable[[Example], Answer | None]
+    targets: Callable[[Example], tuple[Answer, ...]]
     decode: Callable[[Sequence[Example], FeatureSet, Iterable[Logits], DecodeOptions], dict[str, Prediction]]
     best_answers: Callable[[Sequence[Example], FeatureSet, Iterable[Logits], DecodeOptions], dict[str, str]]
     scorer: Callable[[Sequence[Example]], Scorer]
     selection: tuple[str, ...]
     defaults: Mapping[str, Any]
     head: HeadSpec = field(default_factory=HeadSpec)
+    transform: TextTransform | None = None
+    options: frozenset[str] = frozenset()
+    configure: Callable[[TaskOptions], Task] | None = None
+    tune: Callable[[Sequence[Example], FeatureSet, Sequence[Logits], DecodeOptions, Scorer], DecodeOptions] | None = (
+        None
+    )
+    report: Callable[[Sequence[Example], Mapping[str, str]], dict[str, Any]] | None = None
+    official: Callable[[Mapping[str, str]], Any] | None = None
+    sources: tuple[Source, ...] = ()
 
     def score(self, examples: Sequence[Example], predictions: Mapping[str, Any]) -> Score:
         """Return the official score of predictions (id to text); `scorer` is cheaper when called repeatedly."""

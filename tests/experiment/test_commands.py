@@ -124,7 +124,8 @@ def checkpoint(corpus, flags, tmp_path):
 
 def test_predict_repeats_the_dev_predictions_of_the_run(checkpoint, corpus, tmp_path, capsys):
     out = tmp_path / "out"
-    command = ["predict", "--task", "cmrc2018", "--model_name_or_path", checkpoint, "--max_seq_length", "64"]
+    # --max_seq_length and the rest come from the checkpoint's settings file.
+    command = ["predict", "--task", "cmrc2018", "--model_name_or_path", checkpoint]
     assert main([str(a) for a in [*command, "--test_file", corpus.data, "--output_dir", out]]) == 0
     assert json.loads((out / "predictions.json").read_text()) == json.loads(
         (checkpoint.parent / "predictions_dev.json").read_text()

@@ -39,7 +39,7 @@ def test_run_directory_holds_everything(trained):
     seed = {"record.json", "predictions_dev.json", "nbest_predictions_dev.json", "scores_dev.json"}
     seed |= {
         f"checkpoint-best/{name}"
-        for name in ("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json")
+        for name in ("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "mrc_settings.json")
     }
     expected = {"config.yaml", "data_report.json", "run.log", "leaderboard.md"}
     expected |= {f"seed_{s}/{name}" for s in (1, 2) for name in seed}

@@ -10,7 +10,7 @@ import pytest
 
 from preprocess.types import Answer, DataError, Example
 from tasks.core.discovery import find_tasks, get_task, task_names
-from tasks.core.task import DecodeOptions
+from tasks.core.task import DecodeOptions, TaskOptions
 
 ONE_MORE = """
 from dataclasses import replace
@@ -56,9 +56,15 @@ def test_a_new_file_is_a_new_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_target_is_the_first_answer_with_a_place() -> None:
     lost, found = Answer("丁"), Answer("乙", 1, 2)
-    target = get_task("cmrc2018").target
-    assert target(Example("q", "?", "甲乙丙", (lost, found, Answer("丙", 2, 3)))) is found
-    assert target(Example("q", "?", "甲乙丙", (lost,))) is None
+    targets = get_task("cmrc2018").targets
+    assert targets(Example("q", "?", "甲乙丙", (lost, found, Answer("丙", 2, 3)))) == (found,)
+    assert targets(Example("q", "?", "甲乙丙", (lost,))) == ()
+
+
+def test_option_that_a_task_does_not_have_is_refused() -> None:
+    with pytest.raises(DataError, match="task 'cmrc2018' has no option --opencc_config"):
+        get_task("cmrc2018", TaskOptions(opencc_config="t2s"))
+    assert get_task("cmrc2018", TaskOptions()) is get_task("cmrc2018")
 
 
 def test_task_scores_examples_against_all_answers() -> None:
@@ -87,7 +93,7 @@ def test_cmrc_offsets_are_read_as_utf16(tmp_path: Path) -> None:
 def test_every_cmrc_dev_question_has_a_target(data_dir: Path) -> None:
     task = get_task("cmrc2018")
     examples, _ = task.read(data_dir / "cmrc2018" / "cmrc2018_dev.json")
-    targets = [task.target(example) for example in examples]
+    targets = [next(iter(task.targets(example)), None) for example in examples]
     assert len(examples) == 3219
     for example, target in zip(examples, targets, strict=True):
         assert target is not None
