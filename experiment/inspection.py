@@ -15,7 +15,7 @@ from experiment.backend import choose_device, load_backend
 from experiment.config import InspectOptions, UsageError
 from experiment.files import replacing
 from pretrained_configs.config import ModelConfig, read_config
-from pretrained_configs.locate import resolve
+from pretrained_configs.locate import locate, resolve
 from pretrained_configs.reader import checksum
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -34,7 +34,8 @@ def inspect(options: InspectOptions) -> None:
         raise UsageError("give either --model_name_or_path or --config_name")
     console = Console(highlight=False, soft_wrap=True)
     local = resolve(checkpoint) if checkpoint is not None else None
-    config = read_config(local.config if local else str(options.config_name), hidden_act=options.hidden_act)
+    at = local.config if local is not None else locate(str(options.config_name), weights=False)
+    config = read_config(at, hidden_act=options.hidden_act)
     inputs = _read_inputs(options.inputs, config) if options.inputs is not None else None
     backend = load_backend(options.framework)
     model = backend.build_model(config, None, device=choose_device(backend, options.device), seed=options.seed)

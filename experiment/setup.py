@@ -16,7 +16,7 @@ from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer
 from preprocess.types import Answer, Batch, DataError, Example, FeatureSet, Logits
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig, read_config
-from pretrained_configs.locate import resolve
+from pretrained_configs.locate import locate, resolve
 from pretrained_configs.reader import checksum
 from tasks.core.discovery import get_task
 from tasks.core.task import DecodeOptions, Task, TaskOptions
@@ -97,10 +97,11 @@ def model_source(options: ModelOptions) -> ModelSource:
         name, digest = _display_name(checkpoint), checksum(local)
     else:
         assert options.config_name is not None
-        config = read_config(options.config_name, hidden_act=options.hidden_act)
-        tokenizer_at = options.tokenizer_name or _directory_of(Path(options.config_name))
+        located = locate(options.config_name, weights=False)
+        config = read_config(located, hidden_act=options.hidden_act)
+        tokenizer_at = options.tokenizer_name or located if located.is_dir() else located.parent
         name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
-    tokenizer = load_tokenizer(tokenizer_at, options.do_lower_case)
+    tokenizer = load_tokenizer(locate(tokenizer_at, weights=False), options.do_lower_case)
     if tokenizer.vocab_size != config.vocab_size:
         raise UsageError(
             f"{tokenizer_at}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
@@ -114,10 +115,6 @@ def _display_name(name_or_path: str) -> str:
     if path.is_file():
         path = path.parent
     return path.resolve().name if path.exists() else name_or_path
-
-
-def _directory_of(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
 
 
 def check_length(options: FeatureOptions, source: ModelSource) -> None:

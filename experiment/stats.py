@@ -18,6 +18,7 @@ from preprocess.batch import collate, eval_batches
 from preprocess.tokenizers import load_tokenizer
 from preprocess.types import Example, FeatureSet
 from preprocess.windows import encode
+from pretrained_configs.locate import locate
 from tasks.core.task import Task
 
 _BATCH = 32
@@ -30,7 +31,7 @@ def stats(options: StatsOptions) -> None:
         UsageError, DataError: for options and files that can't be used.
     """
     task = task_of(options)
-    tokenizer = load_tokenizer(options.tokenizer_name, options.do_lower_case)
+    tokenizer = load_tokenizer(locate(options.tokenizer_name, weights=False), options.do_lower_case)
     examples, report = read_examples(task, options.data_file)
     # Where the output is no terminal, Rich would squeeze the table into 80 columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)

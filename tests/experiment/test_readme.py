@@ -1,0 +1,81 @@
+"""Every command of the README runs as it is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
+COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
+RUN = "python run_mrc.py "
+SHORT = "examples/corpus/demo_train.json"
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A checkout's root with the files a user would have: the demo corpus cut short, CMRC data, a tiny hub model."""
+    root = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "examples", root / "examples")
+    (root / "data").mkdir()
+    for name in ("demo_train", "demo_dev"):
+        data = json.loads((ROOT / f"examples/corpus/{name}.json").read_text(encoding="utf-8"))
+        data["data"] = data["data"][:4]
+        text = json.dumps(data, ensure_ascii=False)
+        (root / f"examples/corpus/{name}.json").write_text(text, encoding="utf-8")
+        (root / "data" / name.replace("demo", "cmrc2018")).with_suffix(".json").write_text(text, encoding="utf-8")
+    from preprocess.tokenizers import load_tokenizer
+    from preprocess.types import HeadSpec
+    from pretrained_configs.config import ModelConfig
+    from pytorch_modeling import build_model, save_weights
+
+    model = root / "hfl" / "chinese-roberta-wwm-ext"
+    model.mkdir(parents=True)
+    tokenizer = load_tokenizer(root / "examples/corpus/vocab.txt")
+    tokenizer.save(model)
+    save_weights(build_model(ModelConfig(tokenizer.vocab_size, 16, 1, 2, 16), HeadSpec(), device="cpu"), model)
+    return root
+
+
+def test_readme_has_the_two_commands_and_a_session():
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert {shlex.split(c)[2] for c in COMMANDS if c.startswith(RUN)} == {
+        "train", "leaderboard", "predict", "evaluate", "stats", "inspect",
+    }  # fmt: skip
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_commands_run_in_the_order_of_the_readme(workplace):
+    ran = 0
+    for command in COMMANDS:
+        if not command.startswith(RUN):
+            continue
+        arguments = shlex.split(command.removeprefix(RUN))
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run_mrc.py"), *arguments],
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran >= 7
+
+
+def test_documents_that_the_readme_points_to_exist():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
