@@ -14,6 +14,7 @@ import tyro
 
 Framework = Literal["pytorch", "tensorflow"]
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
+DEFAULT_DATA_DIR = Path("~/.cache/chinese_mrc/data")
 
 
 #: Option -> (smallest value, largest value, whether the smallest itself is allowed).
@@ -210,6 +211,42 @@ class InspectOptions(ModelOptions):
     """.npz with input_ids, attention_mask (1 = real token) and token_type_ids, int [B, S]."""
     output: Path | None = None
     """.npz for sequence_output, pooled_output and layer_1 … layer_L, float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadOptions:
+    """Fetch a task's published files; an interrupted download goes on where it stopped."""
+
+    task: str
+    """Task, such as cmrc2018."""
+    splits: tuple[str, ...] = ()
+    """Only these, such as train dev (default: all that are published)."""
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Gets a directory per task; `train --task T` looks for its files there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateOptions:
+    """Check data files question by question, and splits for text that they share."""
+
+    task: str
+    """Task whose layout the files have, such as cmrc2018."""
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Files to check."""
+    train: Path | None = None
+    """Training data, to be compared with --dev; both are checked as well."""
+    dev: Path | None = None
+    """Development data, to be compared with --train."""
+    output: Path | None = None
+    """JSON file for everything, all ids included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksOptions:
+    """List the tasks: recipe, and files with size, licence and where they are."""
+
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Where downloaded files are looked for."""
 
 
 def check_ranges(options: Any) -> None:

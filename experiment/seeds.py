@@ -27,7 +27,7 @@ from experiment.setup import (
     task_of,
     trainable,
 )
-from experiment.table import markdown, rows_of
+from experiment.table import leaderboard
 from preprocess.types import Answer, Example
 from tasks.core.task import Task
 
@@ -77,7 +77,8 @@ def train(options: TrainOptions) -> list[Record]:
     )
     records = [_one_seed(job, seed, log) for seed in options.seeds]
     log.console.print()
-    table = markdown(rows_of(records))
+    # All seeds of the directory: some may have been trained by other commands.
+    table = leaderboard([options.output_dir])
     write_text(options.output_dir / "leaderboard.md", table)
     log.console.print(table, markup=False)
     return records
@@ -91,6 +92,7 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
             log.line(f"seed {seed}: finished before, kept")
             return record
         log.line(f"seed {seed}: {record.status} before, started anew")
+        shutil.rmtree(directory)
     return run_seed(job, seed, directory, log)
 
 

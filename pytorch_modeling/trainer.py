@@ -113,18 +113,22 @@ class Trainer:
         """Return the means since the last call; the only place where the host waits for the device.
 
         Returns:
-            "loss" (per window), "grad_norm" (before clipping), "learning_rate" (of the last step), and with fp16
-            "loss_scale"; empty if no step was taken.
+            "loss" (per window), "grad_norm" (before clipping, of the steps where it is finite), "learning_rate" (of
+            the last step), and with fp16 "loss_scale" and "skipped_steps" (whose gradients overflowed); empty if no
+            step was taken.
         """
         if not self._losses:
             return {}
+        norms = torch.stack(self._grad_norms)
+        finite = norms.isfinite()
         values = {
             "loss": float(torch.stack(self._losses).mean()),
-            "grad_norm": float(torch.stack(self._grad_norms).mean()),
+            "grad_norm": float(norms[finite].mean()) if finite.any() else 0.0,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
         }
         if self.scaler.is_enabled():
             values["loss_scale"] = float(self.scaler.get_scale())
+            values["skipped_steps"] = float((~finite).sum())
         self._losses.clear()
         self._grad_norms.clear()
         return values
