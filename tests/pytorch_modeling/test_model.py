@@ -44,7 +44,7 @@ def _transformers_model(directory, **changes):
 @pytest.mark.parametrize("hidden_act", ["gelu", "gelu_tanh", "relu"])
 @pytest.mark.parity
 def test_every_layer_equals_transformers(tmp_path, hidden_act):
-    config = dataclasses.replace(CONFIG, hidden_act=hidden_act, layer_norm_eps=1e-5)
+    config = dataclasses.replace(CONFIG, hidden_act=hidden_act, layer_norm_eps=1e-3)
     ours = build_model(config, None, device="cpu", seed=1)
     save_weights(ours, tmp_path)
     theirs = _transformers_model(tmp_path)
