@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .text import TextTransform
 from .tokenizers import WordPieceTokenizer
 from .types import Answer, DataError, Example, FeatureSet
 from .windows import encode
@@ -25,7 +26,7 @@ from .windows import encode
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 #: Modules whose code decides what a FeatureSet holds.
-_MODULES = ("types", "tokenizers", "align", "windows", "cache")
+_MODULES = ("types", "tokenizers", "text", "opencc", "align", "windows", "cache")
 _TEMPORARY = ".features.tmp"
 #: A temporary directory this old belongs to a writer that was killed.
 _ABANDONED_S = 3600.0
@@ -36,6 +37,8 @@ def cached_encode(
     examples: Sequence[Example],
     targets: Sequence[Answer | None],
     tokenizer: WordPieceTokenizer,
+    *,
+    transform: TextTransform | None = None,
     **params: Any,
 ) -> FeatureSet:
     """Return `windows.encode` of the same arguments, from `cache_dir` where it is there already.
@@ -47,17 +50,18 @@ def cached_encode(
         examples: E examples.
         targets: E answers or None.
         tokenizer: makes the pieces.
-        **params: keyword arguments of `encode`.
+        transform: keyword argument of `encode`; its name stands for what it does.
+        **params: further keyword arguments of `encode`.
     """
     if cache_dir is None:
-        return encode(examples, targets, tokenizer, **params)
-    directory = Path(cache_dir) / cache_key(examples, targets, tokenizer, **params)
+        return encode(examples, targets, tokenizer, transform=transform, **params)
+    directory = Path(cache_dir) / cache_key(examples, targets, tokenizer, transform=transform, **params)
     try:
         if directory.is_dir():
             return open_features(directory)
     except (OSError, DataError) as error:
         _LOG.warning("%s; rebuilding it", error)
-    features = encode(examples, targets, tokenizer, **params)
+    features = encode(examples, targets, tokenizer, transform=transform, **params)
     try:
         write_features(directory, features)
         return open_features(directory)
@@ -67,12 +71,17 @@ def cached_encode(
 
 
 def cache_key(
-    examples: Sequence[Example], targets: Sequence[Answer | None], tokenizer: WordPieceTokenizer, **params: Any
+    examples: Sequence[Example],
+    targets: Sequence[Answer | None],
+    tokenizer: WordPieceTokenizer,
+    *,
+    transform: TextTransform | None = None,
+    **params: Any,
 ) -> str:
     """Return the hash (32 hex digits) of all that `encode` depends on."""
     contexts = {text: index for index, text in enumerate(dict.fromkeys(example.context for example in examples))}
     content = [
-        [_code_version(), tokenizer.fingerprint, sorted(params.items())],
+        [_code_version(), tokenizer.fingerprint, transform and transform.name, sorted(params.items())],
         list(contexts),
         [[contexts[example.context], example.question] for example in examples],
         [target and [target.kind, target.char_start, target.char_end] for target in targets],

@@ -7,7 +7,7 @@ layout (a list of `{context_id, context_text, qas: [{query_id, query_text, answe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +52,9 @@ _EXPECTED = (
 )
 
 
-def read_examples(path: str | Path, *, offset_unit: OffsetUnit = "codepoint") -> tuple[list[Example], DataReport]:
+def read_examples(
+    path: str | Path, *, offset_unit: OffsetUnit = "codepoint", special: Mapping[str, str] | None = None
+) -> tuple[list[Example], DataReport]:
     """Read a data file of either layout.
 
     An answer stands at its stated start, read in `offset_unit`; else at the start read in the other unit; else at
@@ -62,6 +64,8 @@ def read_examples(path: str | Path, *, offset_unit: OffsetUnit = "codepoint") ->
     Args:
         path: a UTF-8 JSON file.
         offset_unit: what `answer_start` counts in this data set: code points, or UTF-16 code units (CMRC2018).
+        special: answer text -> kind, for the answers of this data set that are no spans ("YES"): they are never
+            searched for in the context, unless the text stands at its stated start.
 
     Returns:
         The examples in file order and the report.
@@ -83,9 +87,11 @@ def read_examples(path: str | Path, *, offset_unit: OffsetUnit = "codepoint") ->
                 report.drop(*malformed.args)
                 continue
             _note_text(report, question)
-            answers = tuple(_read_answer(report, question, *answer, offset_unit) for answer in question.answers)
+            answers = tuple(
+                _read_answer(report, question, *answer, offset_unit, special or {}) for answer in question.answers
+            )
             published = {**article, **paragraph, **qa}
-            extra = {key: _as_text(published[key]) for key in EXTRA_KEYS if published.get(key) is not None}
+            extra = _read_extra(report, question.id, published)
             group = _group(article, report.n_articles - 1)
             examples[question.id] = Example(question.id, question.text, question.context, answers, group, extra)
     report.n_kept = len(examples)
@@ -100,6 +106,31 @@ def read_examples(path: str | Path, *, offset_unit: OffsetUnit = "codepoint") ->
     return list(examples.values()), report
 
 
+def _read_extra(report: DataReport, id: str, published: Mapping[str, Any]) -> dict[str, str]:
+    values = {key: published[key] for key in EXTRA_KEYS if published.get(key) is not None}
+    for key, value in values.items():
+        if not isinstance(value, (str, int, float)):
+            problem = Problem(
+                id, "extra_malformed", _describe(value), f'a text in "{key}"', "read as if it were missing"
+            )
+            report.note("extra_malformed", id, problem)
+    return {key: _as_text(value) for key, value in values.items() if isinstance(value, (str, int, float))}
+
+
+class _RepeatedKeyError(ValueError):
+    """Carries the key and its two values."""
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; json alone would keep the last value of a repeated key: perhaps half the questions."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        for key, value in pairs:
+            if made[key] != value:
+                raise _RepeatedKeyError(key, value, made[key])
+    return made
+
+
 def _load_json(path: str | Path) -> Any:
     try:
         content = Path(path).read_bytes()
@@ -110,7 +141,7 @@ def _load_json(path: str | Path) -> Any:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read ({error}); check the path and its permissions") from None
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8 JSON") from None
     except json.JSONDecodeError as error:
@@ -118,6 +149,12 @@ def _load_json(path: str | Path) -> Any:
         raise DataError(f"{path}: not JSON ({error.msg} at {where}); give a JSON data file") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; {_EXPECTED}") from None
+    except _RepeatedKeyError as error:
+        key, first, last = map(_describe, error.args)
+        raise DataError(
+            f"{path}: an object has the key {key.removeprefix('the string ')} twice, with {first} and with {last}; "
+            "give each key once"
+        ) from None
     except ValueError as error:  # an integer of more digits than Python converts
         raise DataError(f"{path}: JSON that can't be read ({error}); {_EXPECTED}") from None
 
@@ -207,7 +244,12 @@ def _note_text(report: DataReport, question: _Question) -> None:
 
 
 def _read_answer(
-    report: DataReport, question: _Question, published: object, stated: object, offset_unit: OffsetUnit
+    report: DataReport,
+    question: _Question,
+    published: object,
+    stated: object,
+    offset_unit: OffsetUnit,
+    special: Mapping[str, str],
 ) -> Answer:
     """Locate one answer; see `read_examples` for the rule."""
     id, context, text = question.id, question.context, str(published)
@@ -215,6 +257,8 @@ def _read_answer(
     if stated is not None and start is None:
         kind, remedy = "answer_start_not_integer", "read as if there were no start"
         report.note(kind, id, Problem(id, kind, _describe(stated), "a number", remedy))
+    if text in special and not (text and start is not None and start >= 0 and context.startswith(text, start)):
+        return Answer(text, kind=special[text])
     if not context:  # a gold file without its contexts: there is nothing to find
         return Answer(text)
     char_start, note = locate(context, text, start, offset_unit)
@@ -286,7 +330,7 @@ def _as_text(value: object) -> str:
 
 def _group(article: dict[str, Any], index: int) -> str:
     for key in ("id", "caseid", "context_id", "title"):
-        if article.get(key) not in (None, ""):
+        if _is_scalar(article.get(key)) and article[key] != "":
             return _as_text(article[key])
     return f"article {index}"
 
@@ -296,10 +340,15 @@ def _describe(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
-        keys = ", ".join(ascii(key) if not is_unicode(key) else repr(key) for key in list(value)[:4])
+        keys = ", ".join(map(_quote, list(value)[:4]))
         return f"an object with the keys {keys}{', …' if len(value) > 4 else ''}" if value else "an empty object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     name = {bool: "the boolean", str: "the string", int: "the number", float: "the number"}[type(value)]
-    shown = ascii(value) if isinstance(value, str) and not is_unicode(value) else repr(value)
-    return f"{name} {shown if len(shown) <= 60 else shown[:60] + '…'}"
+    return f"{name} {_quote(value)}"
+
+
+def _quote(value: object) -> str:
+    part = value[:60] if isinstance(value, str) else value
+    quoted = ascii(part) if isinstance(part, str) and not is_unicode(part) else repr(part)
+    return quoted if len(quoted) <= 62 and part == value else quoted[:60] + "…"

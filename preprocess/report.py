@@ -8,6 +8,12 @@ from typing import Any
 
 #: Examples printed per kind of problem; `to_json` holds all ids.
 EXAMPLES_PER_KIND = 3
+#: Ids printed of a note that needs no words.
+_IDS_PER_KIND = 5
+#: Problems of a file that hide questions: what has no "qas" list holds none that could be counted.
+_LOST_KINDS = ("article_malformed", "paragraph_malformed")
+#: Longest part of a problem that is shown; a damaged file can have an id of megabytes.
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,15 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        """Return the problem as one line."""
-        return f"{self.id}: {self.kind}: expected {self.expected}, found {self.found}; {self.remedy}"
+        """Return the problem as one printable line."""
+        parts = [shown(part) for part in (self.id, self.expected, self.found, self.remedy)]
+        return f"{parts[0]}: {self.kind}: expected {parts[1]}, found {parts[2]}; {parts[3]}"
+
+
+def shown(text: str) -> str:
+    r"""Return text that may come from a damaged file for one line of a message: clipped, "\n" for a line break."""
+    clipped = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in clipped)
 
 
 @dataclass(slots=True)
@@ -68,6 +81,11 @@ class DataReport:
         if problem is not None:
             self.problems.append(problem)
 
+    @property
+    def lost(self) -> bool:
+        """Whether questions are not used, or articles and paragraphs whose questions can't be counted."""
+        return bool(self.dropped) or any(problem.kind in _LOST_KINDS for problem in self.problems)
+
     def to_json(self) -> dict[str, Any]:
         """Return counts and ids as JSON-able values."""
         return {
@@ -80,19 +98,25 @@ class DataReport:
             "notes": _counted(self.notes),
         }
 
-    def lines(self) -> list[str]:
-        """Return the report as lines for printing: all counts, and a few examples of each kind."""
+    def lines(self, limit: int | None = EXAMPLES_PER_KIND) -> list[str]:
+        """Return the report as lines for printing: all counts, `limit` problems of each kind (None: all, and ids)."""
         lines = [
             f"{self.file}: {self.n_articles} articles, {self.n_contexts} contexts, {self.n_questions} questions, "
             f"{self.n_kept} kept, {self.n_questions - self.n_kept} dropped"
         ]
+        by_kind: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            by_kind.setdefault(problem.kind, []).append(problem)
         for title, groups in (("dropped", self.dropped), ("note", self.notes)):
             for kind, ids in sorted(groups.items()):
-                lines.append(f"  {title} {kind}: {len(ids)} in {len(dict.fromkeys(ids))} questions")
-                examples = [problem for problem in self.problems if problem.kind == kind][:EXAMPLES_PER_KIND]
-                lines += [f"    {problem}" for problem in examples]
-        known = self.dropped.keys() | self.notes.keys()
-        lines += [f"  {problem}" for problem in self.problems if problem.kind not in known]
+                unique = list(dict.fromkeys(ids))
+                lines.append(f"  {title} {kind}: {len(ids)} in {len(unique)} questions")
+                problems = by_kind.pop(kind, [])
+                lines += dict.fromkeys(f"    {problem}" for problem in problems[:limit])
+                if limit is None and not problems:
+                    more = f" and {len(unique) - _IDS_PER_KIND} more" if len(unique) > _IDS_PER_KIND else ""
+                    lines.append("    " + ", ".join(map(shown, unique[:_IDS_PER_KIND])) + more)
+        lines += [f"  {problem}" for problems in by_kind.values() for problem in problems]
         return lines
 
 

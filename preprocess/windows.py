@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .align import align
+from .text import MappedText, TextTransform
 from .tokenizers import WordPieceTokenizer
 from .types import SPAN_KIND, Answer, DataError, Example, FeatureSet, Pieces
 
@@ -46,6 +47,7 @@ def encode(
     doc_overlap: int | None = None,
     max_query_length: int = 64,
     kinds: Sequence[str] = (),
+    transform: TextTransform | None = None,
 ) -> FeatureSet:
     """Cut examples into windows, as `convert_examples_to_features` of google-research/bert's run_squad.py.
 
@@ -60,6 +62,8 @@ def encode(
         doc_overlap: pieces that neighbouring windows share (transformers' stride); replaces `doc_stride`.
         max_query_length: most pieces of a question; the rest is cut off.
         kinds: names of the answers that are no span, in the order of their logits.
+        transform: derives what is tokenised from contexts and questions; `piece_spans`, and so labels and answers,
+            stay places in the published context.
 
     Raises:
         DataError: if a parameter is impossible for these examples, or a target's kind is unknown.
@@ -67,8 +71,8 @@ def encode(
     assert len(examples) == len(targets), "one target (or None) per example"
     context_index = _first_seen([example.context for example in examples])
     question_index = _first_seen([example.question for example in examples])
-    contexts = tokenizer.encode(list(dict.fromkeys(example.context for example in examples)))
-    questions = tokenizer.encode(list(dict.fromkeys(example.question for example in examples)))
+    contexts = _tokenise([example.context for example in examples], tokenizer, transform)
+    questions = _tokenise([example.question for example in examples], tokenizer, transform)
     question_length = np.diff(questions.splits)[question_index]
     context_length = np.diff(contexts.splits)[context_index]
     grid = _lay_windows(question_length, context_length, max_seq_length, doc_stride, doc_overlap, max_query_length)
@@ -102,6 +106,26 @@ def encode(
         piece_splits=contexts.splits,
         meta={"max_seq_length": max_seq_length, "pad_id": tokenizer.pad_id, "counts": counts},
     )
+
+
+def _tokenise(texts: Sequence[str], tokenizer: WordPieceTokenizer, transform: TextTransform | None) -> Pieces:
+    """Return the pieces of the distinct texts, in the order of `_first_seen`, with their spans in these texts."""
+    distinct = list(dict.fromkeys(texts))
+    if transform is None:
+        return tokenizer.encode(distinct)
+    derived = [transform(text) for text in distinct]
+    return _map_back(tokenizer.encode([mapped.text for mapped in derived]), derived)
+
+
+def _map_back(pieces: Pieces, derived: Sequence[MappedText]) -> Pieces:
+    """Return pieces of derived texts with their spans in the original ones."""
+    if not len(pieces.ids):
+        return pieces
+    lengths = np.array([len(mapped.text) for mapped in derived], np.int64)
+    base = np.repeat(np.cumsum(lengths) - lengths, np.diff(pieces.splits))
+    starts = np.concatenate([mapped.starts for mapped in derived])[base + pieces.spans[:, 0]]
+    ends = np.concatenate([mapped.ends for mapped in derived])[base + pieces.spans[:, 1] - 1]
+    return Pieces(pieces.ids, np.stack([starts, ends], axis=1).astype(np.int32), pieces.splits)
 
 
 def _first_seen(texts: Sequence[str]) -> Ints:
@@ -233,7 +257,8 @@ def _align_targets(
     kinds: tuple[str, ...],
     counts: dict[str, int],
 ) -> _Targets:
-    numbers = {"span": SPAN_KIND, **{name: index for index, name in enumerate(kinds)}}
+    # Without a logit for "unknown", unanswerable questions are labelled with the span of [CLS], as in SQuAD 2.0.
+    numbers = {"span": SPAN_KIND, "unknown": SPAN_KIND, **{name: index for index, name in enumerate(kinds)}}
     unknown = sorted({target.kind for target in targets if target is not None} - numbers.keys())
     if unknown:
         raise DataError(f"target kind {unknown[0]!r} is not one of {sorted(numbers)}; give the task's kinds")
@@ -245,7 +270,7 @@ def _align_targets(
     found = align(contexts, context_index[is_span], chars[:, 0], chars[:, 1])
     token_start[is_span], token_end[is_span] = found.token_start, found.token_end
     counts["target_span"] = int(np.count_nonzero(is_span))
-    counts["target_kind"] = int(np.count_nonzero(kind != SPAN_KIND))
+    counts["target_kind"] = sum(target is not None and target.kind != "span" for target in targets)
     counts["without_target"] = len(targets) - counts["target_span"] - counts["target_kind"]
     counts["target_widened"] = int(np.count_nonzero(found.widened))
     counts["target_without_piece"] = int(np.count_nonzero(found.token_start < 0))
