@@ -8,7 +8,7 @@ from pathlib import Path
 from preprocess.readers import read_examples
 from preprocess.report import DataReport
 from preprocess.types import Answer, Example
-from tasks.core.task import Scorer, Task
+from tasks.core.task import Scorer, Source, Task
 from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.cmrc import CmrcScorer
 
@@ -24,6 +24,20 @@ def _targets(example: Example) -> tuple[Answer, ...]:
 
 def _scorer(examples: Sequence[Example]) -> Scorer:
     return CmrcScorer({example.id: [answer.text for answer in example.answers] for example in examples})
+
+
+_URL = "https://raw.githubusercontent.com/ymcui/cmrc2018/master/squad-style-data/"
+_FILES = {
+    "train": ("5497aa2f81908e31d6b0e27d99b1f90ab63a8f58fa92fffe5d17cf62eba0c212", 7408757),
+    "dev": ("e9ff74231f05c230c6fa88b84441ee334d97234cbb610991cd94b82db00c7f1f", 3299139),
+    "trial": ("f3fae95b57da8e03afb2b57467dd221417060ef4d82db13bf22fc88589f3a6f3", 800221),
+}
+
+
+def _source(split: str) -> Source:
+    sha256, n_bytes = _FILES[split]
+    name = f"cmrc2018_{split}.json"
+    return Source(split, name, _URL + name, "CC BY-SA 4.0", sha256, n_bytes)
 
 
 TASK = Task(
@@ -49,4 +63,5 @@ TASK = Task(
         "max_answer_length": 50,
         "n_best_size": 20,
     },
+    sources=tuple(map(_source, _FILES)),
 )

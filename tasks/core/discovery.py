@@ -39,7 +39,9 @@ def get_task(name: str, options: TaskOptions | None = None) -> Task:
     tasks = find_tasks(importlib.import_module("tasks"))
     if name in tasks:
         return tasks[name] if options is None else _configured(tasks[name], options)
-    near = difflib.get_close_matches(name, tasks, n=1)
+    near = [known for known in tasks if name and known.startswith(name)] or difflib.get_close_matches(
+        name, tasks, n=1
+    )
     hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(tasks)}."
     raise DataError(f"unknown task {name!r}; {hint}")
 

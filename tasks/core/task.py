@@ -156,6 +156,8 @@ class Task:
         tune: finds the decoding options that score best on some logits (the arguments of decode, and a scorer).
         report: what else to say of predictions (text by id): JSON-able, with printable "lines".
         official: predictions (text by id) in the form that the task's official scorer reads, if not {id: text}.
+        na_scorer: the metric that also reads each question's probability of having no answer, and a threshold on it.
+        null_odds: how sure n-best predictions are of having no answer, by question id, the higher the surer.
         sources: where the data is published.
     """
 
@@ -178,6 +180,8 @@ class Task:
     )
     report: Callable[[Sequence[Example], Mapping[str, str]], dict[str, Any]] | None = None
     official: Callable[[Mapping[str, str]], Any] | None = None
+    na_scorer: Callable[[Sequence[Example], Mapping[str, Any], Mapping[str, float], float], Score] | None = None
+    null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()
 
     def score(self, examples: Sequence[Example], predictions: Mapping[str, Any]) -> Score:

@@ -8,6 +8,7 @@ valid start only in the window where its piece has the most context, so that no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class _Best(NamedTuple):
     logit: NDArray[np.float32]
 
 
-class _Pairs(NamedTuple):
+class Spans(NamedTuple):
     """Chosen spans of a whole data set, columnar; ordered by example, best first."""
 
     example: NDArray[np.int64]
@@ -44,6 +45,37 @@ class _Pairs(NamedTuple):
     end_logit: NDArray[np.float32]
     char_start: NDArray[np.int64]
     char_end: NDArray[np.int64]
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """Sum of both logits."""
+        return self.start_logit.astype(np.float64) + self.end_logit
+
+    def take(self, rows: NDArray[np.int64]) -> Spans:
+        """Return some of the spans."""
+        return Spans._make(column[rows] for column in self)
+
+
+class Ranked(NamedTuple):
+    """The n-best lists of a whole data set, columnar: list i is entries splits[i] to splits[i + 1], or empty."""
+
+    texts: list[str]
+    spans: Spans
+    splits: list[int]
+
+    def firsts(self) -> Spans:
+        """Return the first entry of every list that has one."""
+        first = np.array(self.splits[:-1])[np.diff(self.splits) > 0]
+        return self.spans.take(first)
+
+    def candidates(self) -> list[Candidate]:
+        """Return the entries with their probabilities, list after list."""
+        spans = self.spans
+        columns = (spans.char_start, spans.char_end, _softmax(spans.score, self.splits))
+        logits = (spans.start_logit, spans.end_logit)
+        entries = zip(self.texts, *(column.tolist() for column in (*columns, *logits)), strict=True)
+        # Candidate(...) and Candidate._make cost several times more than the tuple itself.
+        return list(map(partial(tuple.__new__, Candidate), entries))
 
 
 def decode_spans(
@@ -64,34 +96,43 @@ def decode_spans(
     Raises:
         DataError: logits are not finite, or a window has none or has them twice.
     """
+    spans = rank_spans(examples, features, logits, options)
+    candidates = spans.candidates()
+    return {
+        example.id: prediction(example.id, tuple(candidates[first:last]) or (_EMPTY,))
+        for example, (first, last) in zip(examples, pairwise(spans.splits), strict=True)
+    }
+
+
+def rank_spans(
+    examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+) -> Ranked:
+    """Return the best spans of every question with distinct texts, at most `n_best_size`, as `decode_spans` does."""
     spans = _all_pairs(features, _best_positions(features, logits, options.n_best_size), options)
     bounds = np.searchsorted(spans.example, np.arange(len(examples) + 1)).tolist()
-    char_starts, char_ends = spans.char_start.tolist(), spans.char_end.tolist()
     kept: list[int] = []
     texts: list[str] = []
     splits = [0]
     for example, (first, last) in zip(examples, pairwise(bounds), strict=True):
-        context = example.context
-        distinct: dict[str, int] = {}
-        for row in range(first, last):
-            if len(distinct) == options.n_best_size:
-                break
-            distinct.setdefault(context[char_starts[row] : char_ends[row]], row)
-        kept.extend(distinct.values())
-        texts.extend(distinct)
+        stop = min(first + options.n_best_size, last)
+        own = _slices(example.context, spans, first, stop)
+        rows: Iterable[int] = range(first, stop)
+        if len(set(own)) < len(own):
+            # A text is there twice: the list goes on further down.
+            place_of: dict[str, int] = {}
+            for row, text in enumerate(_slices(example.context, spans, first, last), first):
+                place_of.setdefault(text, row)
+            own, rows = list(place_of)[: options.n_best_size], list(place_of.values())[: options.n_best_size]
+        kept.extend(rows)
+        texts.extend(own)
         splits.append(len(kept))
-    rows = np.array(kept, dtype=np.int64)
-    columns = [column[rows] for column in spans]
-    probability = _softmax(columns[1].astype(np.float64) + columns[2], splits)
-    start_logits, end_logits = columns[1].tolist(), columns[2].tolist()
-    entries = zip(
-        texts, columns[3].tolist(), columns[4].tolist(), probability.tolist(), start_logits, end_logits, strict=True
-    )
-    candidates = list(map(Candidate._make, entries))
-    return {
-        example.id: _prediction(example.id, tuple(candidates[first:last]) or (_EMPTY,))
-        for example, (first, last) in zip(examples, pairwise(splits), strict=True)
-    }
+    return Ranked(texts, spans.take(np.array(kept, dtype=np.int64)), splits)
+
+
+def _slices(context: str, spans: Spans, first: int, last: int) -> list[str]:
+    """Return the texts of some of the spans of one context."""
+    starts, ends = spans.char_start[first:last].tolist(), spans.char_end[first:last].tolist()
+    return [context[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def best_spans(
@@ -101,7 +142,11 @@ def best_spans(
 
     Arguments and errors are those of `decode_spans`.
     """
-    spans = _best_pairs(features, _best_positions(features, logits, options.n_best_size), options)
+    return span_texts(examples, top_spans(features, logits, options))
+
+
+def span_texts(examples: Sequence[Example], spans: Spans) -> dict[str, str]:
+    """Return the text of every question's span, given at most one of each; "" where there is none."""
     texts = {example.id: "" for example in examples}
     rows = zip(spans.example.tolist(), spans.char_start.tolist(), spans.char_end.tolist(), strict=True)
     for index, char_start, char_end in rows:
@@ -110,10 +155,24 @@ def best_spans(
     return texts
 
 
-def _prediction(question: str, nbest: tuple[Candidate, ...]) -> Prediction:
-    best = nbest[0]
+def top_spans(features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions) -> Spans:
+    """Return the best span of every question that has one."""
+    return _best_pairs(features, _best_positions(features, logits, options.n_best_size), options)
+
+
+def prediction(
+    question: str, nbest: tuple[Candidate, ...], chosen: Candidate | None = None, kind: str = "span"
+) -> Prediction:
+    """Return the prediction of a list of candidates; the first is the answer if no other was chosen."""
+    best = nbest[0] if chosen is None else chosen
     score = best.start_logit + best.end_logit
-    return Prediction(question, best.text, best.char_start, best.char_end, "span", score, nbest)
+    return Prediction(question, best.text, best.char_start, best.char_end, kind, score, nbest)
+
+
+def first_of_example(scores: NDArray[np.float64], example: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return, per example in order, the index of its highest score, the first of equals."""
+    ordered = np.lexsort((-scores, example))
+    return ordered[np.diff(example[ordered], prepend=-1) != 0]
 
 
 def _softmax(scores: NDArray[np.float64], splits: list[int]) -> NDArray[np.float64]:
@@ -204,7 +263,7 @@ def _chunks(features: FeatureSet, best: _Best, max_length: int) -> Iterable[tupl
         yield first, _pair_scores(features, best, slice(first, first + step), max_length)
 
 
-def _all_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> _Pairs:
+def _all_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> Spans:
     """Return all valid pairs, those of an example by score descending, then window, start rank and end rank."""
     windows: list[NDArray[np.int64]] = []
     pairs: list[NDArray[np.int64]] = []
@@ -223,7 +282,7 @@ def _all_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> _Pa
     return _spans(features, best, window[order], pair[order])
 
 
-def _best_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> _Pairs:
+def _best_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> Spans:
     """Return the first pair of every example in the order of `_all_pairs`; examples without one are left out."""
     best_of_window: list[NDArray[np.int64]] = []
     scores: list[NDArray[np.float64]] = []
@@ -233,19 +292,18 @@ def _best_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> _P
         best_of_window.append(first)
         scores.append(values[np.arange(len(values)), first])
     score = np.concatenate(scores)
-    ordered = np.lexsort((-score, features.example_index))
-    is_first = np.diff(features.example_index[ordered], prepend=-1) != 0
-    window = ordered[is_first & (score[ordered] > -np.inf)]
+    window = first_of_example(score, features.example_index)
+    window = window[score[window] > -np.inf]
     return _spans(features, best, window, np.concatenate(best_of_window)[window])
 
 
-def _spans(features: FeatureSet, best: _Best, window: NDArray[np.int64], pair: NDArray[np.int64]) -> _Pairs:
+def _spans(features: FeatureSet, best: _Best, window: NDArray[np.int64], pair: NDArray[np.int64]) -> Spans:
     """Return the logits and characters of pairs, given as window and start rank * size + end rank."""
     start_rank, end_rank = np.divmod(pair, best.position.shape[2])
     example = features.example_index[window]
     context = features.context_index[example]
     first_piece = features.piece_splits[context] + features.piece_start[window] - features.doc_offset[window]
-    return _Pairs(
+    return Spans(
         example.astype(np.int64),
         best.logit[0, window, start_rank],
         best.logit[1, window, end_rank],

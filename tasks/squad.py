@@ -1,0 +1,65 @@
+"""SQuAD 1.1: English span extraction (Rajpurkar et al., 2016), https://rajpurkar.github.io/SQuAD-explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from preprocess.readers import read_examples
+from preprocess.types import Answer, Example
+from tasks.core.task import Scorer, Source, Task
+from tasks.decode.span import best_spans, decode_spans
+from tasks.metrics.squad import SquadScorer
+
+_URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
+
+
+def _targets(example: Example) -> tuple[Answer, ...]:
+    return tuple(answer for answer in example.answers if answer.located)[:1]
+
+
+def _scorer(examples: Sequence[Example]) -> Scorer:
+    return SquadScorer({example.id: [answer.text for answer in example.answers] for example in examples})
+
+
+TASK = Task(
+    name="squad",
+    version="1",
+    title="SQuAD 1.1",
+    read=read_examples,
+    targets=_targets,
+    decode=decode_spans,
+    best_answers=best_spans,
+    scorer=_scorer,
+    selection=("f1", "em"),
+    # The recipe that google-research/bert publishes for SQuAD.
+    defaults={
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 3e-5,
+        "warmup_ratio": 0.1,
+        "weight_decay": 0.01,
+        "max_seq_length": 384,
+        "doc_stride": 128,
+        "max_query_length": 64,
+        "max_answer_length": 30,
+        "n_best_size": 20,
+    },
+    sources=(
+        Source(
+            split="train",
+            file_name="train-v1.1.json",
+            url=_URL + "train-v1.1.json",
+            licence="CC BY-SA 4.0",
+            sha256="3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955",
+            n_bytes=30288272,
+        ),
+        Source(
+            split="dev",
+            file_name="dev-v1.1.json",
+            url=_URL + "dev-v1.1.json",
+            licence="CC BY-SA 4.0",
+            sha256="95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9",
+            n_bytes=4854279,
+        ),
+    ),
+)

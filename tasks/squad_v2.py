@@ -1,0 +1,106 @@
+"""SQuAD 2.0: SQuAD with unanswerable questions (Rajpurkar et al., 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from preprocess.readers import read_examples
+from preprocess.report import DataReport, Problem
+from preprocess.types import Answer, Example
+from tasks.core.task import Prediction, Score, Scorer, Source
+from tasks.decode.kinds import KindDecoder
+from tasks.metrics.squad import SquadV2Scorer
+from tasks.squad import TASK as SQUAD
+
+_URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
+#: The odds of a question for which no span was found at all; JSON has no infinity.
+_SURE = 1e4
+_UNANSWERABLE = Answer("", kind="unknown")
+# One kind of null answer: the score of [CLS] as a span decides, and the head needs no logits beside those of spans.
+_DECODER = KindDecoder({_UNANSWERABLE.kind: _UNANSWERABLE.text})
+
+
+def _read(path: str | Path) -> tuple[list[Example], DataReport]:
+    """Read a file, and note where `is_impossible` and the answers say different things."""
+    examples, report = read_examples(path)
+    for example in examples:
+        flag = example.extra.get("is_impossible", "").lower()
+        kind, remedy = "", ""
+        if flag == "true" and example.answers:
+            kind, remedy = "impossible_with_answers", "trained as unanswerable, scored against the answers"
+        elif flag == "false" and not example.answers:
+            kind, remedy = "possible_without_answers", "trained and scored as unanswerable"
+        if kind:
+            found = f"{len(example.answers)} answers and is_impossible {flag}"
+            expected = "answers, or is_impossible true"
+            report.note(kind, example.id, Problem(example.id, kind, found, expected, remedy))
+    return examples, report
+
+
+def _targets(example: Example) -> tuple[Answer, ...]:
+    # "plausible_answers" of unanswerable questions are no answers: the reader leaves them out.
+    if not example.answers or example.extra.get("is_impossible", "").lower() == "true":
+        return (_UNANSWERABLE,)
+    return SQUAD.targets(example)
+
+
+def _scorer(examples: Sequence[Example]) -> Scorer:
+    return SquadV2Scorer({example.id: [answer.text for answer in example.answers] for example in examples})
+
+
+def _na_scorer(
+    examples: Sequence[Example], predictions: Mapping[str, Any], odds: Mapping[str, float], threshold: float
+) -> Score:
+    gold = {example.id: [answer.text for answer in example.answers] for example in examples}
+    return SquadV2Scorer(gold)(predictions, odds, threshold)
+
+
+def null_odds(predictions: Mapping[str, Prediction]) -> dict[str, float]:
+    """Return null score - best span score by question id, in logits: the `null_odds.json` of transformers.
+
+    The higher, the surer is a question unanswerable, so these do for the `na_probs` of the metric; `_SURE` where the
+    n-best list holds no span.
+    """
+    odds = {}
+    for question, prediction in predictions.items():
+        null = next(candidate for candidate in prediction.nbest if not candidate.text)
+        spans = [c.start_logit + c.end_logit for c in prediction.nbest if c.text]
+        odds[question] = null.start_logit + null.end_logit - max(spans) if spans else _SURE
+    return odds
+
+
+TASK = replace(
+    SQUAD,
+    name="squad_v2",
+    version="1",
+    title="SQuAD 2.0",
+    read=_read,
+    targets=_targets,
+    decode=_DECODER.decode,
+    best_answers=_DECODER.best_answers,
+    scorer=_scorer,
+    tune=_DECODER.tune,
+    na_scorer=_na_scorer,
+    null_odds=null_odds,
+    sources=(
+        Source(
+            split="train",
+            file_name="train-v2.0.json",
+            url=_URL + "train-v2.0.json",
+            licence="CC BY-SA 4.0",
+            sha256="68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002",
+            n_bytes=42123633,
+        ),
+        Source(
+            split="dev",
+            file_name="dev-v2.0.json",
+            url=_URL + "dev-v2.0.json",
+            licence="CC BY-SA 4.0",
+            sha256="80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8",
+            n_bytes=4370528,
+        ),
+    ),
+)
