@@ -41,6 +41,11 @@ class Backend(Protocol):
     def load_weights(self, model: Any, name_or_path: str, *, fresh_head: bool) -> LoadReport:
         """Load a checkpoint into the model, refusing silent misses."""
 
+    def check_weights(
+        self, config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool
+    ) -> LoadReport:
+        """Refuse what `load_weights` would refuse, without reading the tensors."""
+
     def save_weights(self, model: Any, directory: Path) -> None:
         """Write config.json and weights in the layout of transformers."""
 

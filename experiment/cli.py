@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,15 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from experiment.config import (
+    DownloadOptions,
     EvaluateOptions,
     InspectOptions,
     LeaderboardOptions,
     PredictOptions,
+    SplitOptions,
     StatsOptions,
+    TasksOptions,
     TrainOptions,
     UsageError,
+    ValidateOptions,
     check_ranges,
 )
+from pretrained_configs.config import CheckpointError, did_you_mean
 
 #: subcommand -> (its options, "module:function" that carries it out)
 COMMANDS: dict[str, tuple[type, str]] = {
@@ -29,6 +37,10 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "stats": (StatsOptions, "experiment.stats:stats"),
     "leaderboard": (LeaderboardOptions, "experiment.table:print_leaderboard"),
     "inspect": (InspectOptions, "experiment.inspection:inspect"),
+    "tasks": (TasksOptions, "experiment.tasklist:list_tasks"),
+    "download": (DownloadOptions, "experiment.download:download"),
+    "validate": (ValidateOptions, "experiment.validate:validate"),
+    "split": (SplitOptions, "experiment.split:split"),
 }
 PROGRAM = "run_mrc.py"
 
@@ -37,93 +49,131 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        the exit status: 0, 2 for a user's mistake (one line on stderr), 130 for Ctrl-C.
+        the exit status: 0, 1 for findings of `validate`, 2 for a user's mistake (one line on stderr), 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0 if arguments else 2
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a GBK terminal can't show every character
     try:
         command, options = _parse(arguments)
         module, function = COMMANDS[command][1].split(":")
         signal.signal(signal.SIGTERM, _interrupt)
-        getattr(import_module(module), function)(options)
+        result = getattr(import_module(module), function)(options)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the seeds that are not finished", file=sys.stderr)
+        hint = "; the same command goes on with the seeds that are not finished" if arguments[0] == "train" else ""
+        print(f"interrupted{hint}", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_users(error):
+        message = _users_mistake(error)
+        if message is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return 2
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:
-    import tyro
-
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        raise UsageError(f"unknown command {command!r}{_did_you_mean(command, list(COMMANDS))}; see --help")
+        raise UsageError(f"unknown command {command!r}{did_you_mean(command, list(COMMANDS))}; see --help")
     options = COMMANDS[command][0]
-    flags = _with_config_file(rest, options)
-    parsed: Any = tyro.cli(options, args=flags, prog=f"{PROGRAM} {command}", use_underscores=True)
+    parsed = _parse_flags(options, _with_config_file(rest, options), f"{PROGRAM} {command}")
     check_ranges(parsed)
-    return command, parsed
+    return command, _with_home(parsed)
+
+
+def _parse_flags(options: type, flags: list[str], program: str) -> Any:
+    """Parse the flags of one subcommand; what the parser has against them becomes one line."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(options, args=flags, prog=program, use_underscores=True)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        text = re.split("For full helptext|Argument helptext", re.sub("[\u2500-\u257f]+", " ", complaint.getvalue()))[
+            0
+        ]
+        raise UsageError(f"{' '.join(text.split())} (see {program} --help)") from None
+
+
+def _with_home(options: Any) -> Any:
+    """Expand "~" in every path, also where the shell did not."""
+    try:
+        paths = {f.name: _expanded(getattr(options, f.name)) for f in dataclasses.fields(options)}
+    except RuntimeError as error:
+        raise UsageError(f"{error}: set HOME, or give absolute paths") from None
+    return dataclasses.replace(options, **paths)
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_expanded(item) for item in value)
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 def _with_config_file(arguments: list[str], options: type) -> list[str]:
     """Replace `--config file.yaml` by the flags in the file; flags on the command line come later and win."""
-    if "--config" not in arguments:
-        return arguments
-    at = arguments.index("--config")
-    if at + 1 == len(arguments):
-        raise UsageError("--config needs a YAML file")
-    return _flags_of(Path(arguments[at + 1]), options) + arguments[:at] + arguments[at + 2 :]
+    split = [part for argument in arguments for part in _split_config(argument)]
+    if "--config" not in split:
+        return split
+    at = split.index("--config")
+    if at + 1 == len(split) or "--config" in split[at + 1 :]:
+        raise UsageError("--config needs one YAML file")
+    return _flags_of(Path(split[at + 1]), options) + split[:at] + split[at + 2 :]
+
+
+def _split_config(argument: str) -> list[str]:
+    return ["--config", argument.removeprefix("--config=")] if argument.startswith("--config=") else [argument]
 
 
 def _flags_of(path: Path, options: type) -> list[str]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"--config {path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {path}: no YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: a mapping of options was expected, found a {type(values).__name__}")
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    return [flag for name, value in values.items() for flag in _flag(str(name), value, defaults.get(str(name)))]
+
+
+def _flag(name: str, value: Any, default: Any) -> list[str]:
+    if value is None:
+        return [] if default is None else [f"--{name}", "None"]
     # A switch (--bf16 / --no_bf16) has a default of True or False; other truth values are spelled out.
-    switches = {field.name for field in dataclasses.fields(options) if isinstance(field.default, bool)}
-    flags: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, bool) and name in switches:
-            flags.append(f"--{name}" if value else f"--no_{name}")
-        elif value is not None:
-            flags += [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
-    return flags
+    if isinstance(value, bool) and isinstance(default, bool):
+        return [f"--{name}" if value else f"--no_{name}"]
+    return [f"--{name}", *(str(item) for item in (value if isinstance(value, list) else [value]))]
 
 
-def _is_users(error: Exception) -> bool:
-    """Whether the error is a user's mistake or the machine's (a full disk), not ours: one line says it all."""
+def _users_mistake(error: Exception) -> str | None:
+    """Return the line for a user's mistake or a limit of the machine (a full disk); None for a fault of ours."""
     if isinstance(error, UsageError | OSError):
-        return True
+        return str(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "out of GPU memory; halve --per_device_train_batch_size and double --gradient_accumulation_steps "
+            "(the steps stay the same), or lower --per_device_eval_batch_size"
+        )
     from experiment.run import TrainingError
     from preprocess.types import DataError
-    from pretrained_configs.config import CheckpointError
 
-    return isinstance(error, DataError | CheckpointError | TrainingError)
+    return str(error) if isinstance(error, DataError | CheckpointError | TrainingError) else None
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
     raise KeyboardInterrupt
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _overview() -> str:

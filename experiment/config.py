@@ -6,6 +6,7 @@ Flags are named as in transformers' run_qa.py where one exists.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,20 +14,27 @@ from typing import Any, Literal
 import tyro
 
 Framework = Literal["pytorch", "tensorflow"]
+Rule = tuple[str, Callable[[float], bool]]
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
 DEFAULT_DATA_DIR = Path("~/.cache/chinese_mrc/data")
 
 
-#: Option -> (smallest value, largest value, whether the smallest itself is allowed).
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), (1, math.inf, True)),
-    **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "logging_steps"), (1, math.inf, True)),
-    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), (1, math.inf, True)),
-    **dict.fromkeys(("max_train_samples", "max_eval_samples"), (1, math.inf, True)),
-    **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), (0, math.inf, False)),
-    **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap"), (0, math.inf, True)),
-    **dict.fromkeys(("warmup_ratio", "adam_beta1", "adam_beta2"), (0, 1, True)),
-    "seeds": (0, 2**32 - 1, True),
+#: Option -> what its value must satisfy, in words and as a test. No value may be infinite or NaN.
+_AT_LEAST_1: Rule = ("at least 1", lambda x: x >= 1)
+_AT_LEAST_0: Rule = ("at least 0", lambda x: x >= 0)
+_POSITIVE: Rule = ("more than 0", lambda x: x > 0)
+_RANGES: dict[str, Rule] = {
+    **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), _AT_LEAST_1),
+    **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "logging_steps"), _AT_LEAST_1),
+    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), _AT_LEAST_1),
+    **dict.fromkeys(("max_train_samples", "max_eval_samples"), _AT_LEAST_1),
+    **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap"), _AT_LEAST_0),
+    "warmup_ratio": ("between 0 and 1", lambda x: 0 <= x <= 1),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), ("at least 0 and less than 1", lambda x: 0 <= x < 1)),
+    **dict.fromkeys(("seed", "seeds"), ("between 0 and 2**32 - 1", lambda x: 0 <= x < 2**32)),
+    "null_score_diff_threshold": ("finite", lambda x: True),
+    "na_prob_thresh": ("finite", lambda x: True),
 }
 
 
@@ -42,16 +50,22 @@ class ModelOptions:
     """Checkpoint to start from: a directory, a weights file in one, a hub id, or a short name."""
     config_name: str | None = None
     """config.json (or its directory) of a model to train from scratch, if no checkpoint is given."""
-    tokenizer_name: str | None = None
-    """Directory, vocab.txt or tokenizer.json (default: the checkpoint's own)."""
-    do_lower_case: bool | None = None
-    """Lower-case and strip accents (default: what the tokenizer's files say, else yes)."""
     hidden_act: Literal["gelu", "gelu_tanh", "relu"] | None = None
     """Overrules the activation of the checkpoint's config."""
     framework: Framework = "pytorch"
     """Backend that computes."""
     device: str = "auto"
     """"auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """Which vocabulary."""
+
+    tokenizer_name: str | None = None
+    """Directory, vocab.txt or tokenizer.json (default: the checkpoint's own)."""
+    do_lower_case: bool | None = None
+    """Lower-case and strip accents (default: what the tokenizer's files say, else yes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +78,8 @@ class TaskChoice:
     """OpenCC configuration that converts the text for the model, such as t2s, or none (default: the task's)."""
     answer_policy: Literal["first", "majority", "all"] | None = None
     """Which of several annotated answers are trained on (default: the task's)."""
+    version_2_with_negative: bool = False
+    """Some questions have no answer: --task squad with this is --task squad_v2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +111,7 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TaskChoice, ModelOptions, FeatureOptions):
+class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -103,12 +119,14 @@ class TrainOptions(TaskChoice, ModelOptions, FeatureOptions):
 
     output_dir: Path
     """Run directory; a finished run in it is never overwritten without --overwrite_output_dir."""
-    train_file: Path
-    """Training data."""
-    validation_file: Path
-    """Development data: selects the checkpoint."""
+    train_file: Path | None = None
+    """Training data (default: what `download` fetched)."""
+    validation_file: Path | None = None
+    """Development data: selects the checkpoint (default: what `download` fetched)."""
     test_file: Path | None = None
     """Test data, scored once with the selected checkpoint."""
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Where `download` keeps its files."""
     seeds: tuple[int, ...] = (123, 456, 789, 556, 977)
     """One model is trained per seed."""
     num_train_epochs: float | None = None
@@ -146,7 +164,7 @@ class TrainOptions(TaskChoice, ModelOptions, FeatureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(TaskChoice, ModelOptions, FeatureOptions):
+class PredictOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions):
     """Answer the questions of a file, or one question, with a fine-tuned model."""
 
     test_file: Path | None = None
@@ -166,7 +184,13 @@ class EvaluateOptions(TaskChoice):
     data_file: Path
     """Data with the gold answers."""
     predictions: Path
-    """JSON object {question id: answer}."""
+    """JSON object {question id: answer}, or the official list of {"id", "answer"}."""
+    missing_predictions: Literal["wrong", "error"] = "wrong"
+    """Whether questions without a prediction are counted as wrong or refused."""
+    na_prob_file: Path | None = None
+    """JSON object {question id: probability that it has no answer}, for SQuAD 2.0's best thresholds."""
+    na_prob_thresh: float = 1.0
+    """With --na_prob_file, answers of questions above this probability are taken as empty."""
     output: Path | None = None
     """JSON file for all values and the scores per question."""
 
@@ -189,6 +213,20 @@ class StatsOptions(TaskChoice):
     """Questions are cut to this many tokens (default: the recipe's)."""
     histogram: Path | None = None
     """Picture file (.png, .svg or .pdf) for a histogram of the lengths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(TaskChoice):
+    """Split a data file into train.json and dev.json, articles (cases) undivided, each domain by its share."""
+
+    data_file: Path
+    """Data to split."""
+    output_dir: Path
+    """Gets train.json and dev.json; files that are there are not replaced."""
+    test_size: float = 0.1
+    """Share of the articles that dev.json gets, between 0 and 1."""
+    seed: int = 0
+    """Seed of the draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,13 +295,11 @@ def check_ranges(options: Any) -> None:
     """
     problems = []
     for name in (field.name for field in fields(options) if field.name in _RANGES):
-        low, high, inclusive = _RANGES[name]
+        words, holds = _RANGES[name]
         value = getattr(options, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not (low < number <= high or (inclusive and number == low)):
-                allowed = f"at least {low:g}" if inclusive else f"more than {low:g}"
-                limit = "" if high == math.inf else f" and at most {high:g}"
-                problems.append(f"--{name} {number}: must be {allowed}{limit}")
+            if number is not None and not (math.isfinite(number) and holds(number)):
+                problems.append(f"--{name} {number}: must be {words}")
     seeds = getattr(options, "seeds", (0,))
     if not seeds or len(set(seeds)) < len(seeds):
         problems.append(f"--seeds {' '.join(map(str, seeds))}: at least one seed, and each once")

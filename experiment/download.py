@@ -72,7 +72,14 @@ def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 
         DataError: naming every file that could not be fetched.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -127,6 +134,7 @@ def fetch(source: Source, target: Path, *, timeout_s: float = 30.0, progress: Pr
             # The bytes that were left over may be at fault: once more, from the first byte.
             transfer.restart()
             transfer.run()
+        os.fsync(file.fileno())
         problem = _mismatch(source, part)
         if problem is not None:
             aside = target.with_name(target.name + ".bad")
@@ -167,7 +175,7 @@ def _locked(part: Path, source: Source) -> Iterator[BinaryIO]:
         except BlockingIOError:
             raise DataError(busy) from None
         # Between opening and locking, the other process may have finished and given the file its final name.
-        if not part.exists() or not os.path.sameopenfile(file.fileno(), os.open(part, os.O_RDONLY)):
+        if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
             raise DataError(busy)
         try:
             yield file
@@ -191,15 +199,15 @@ class _Transfer:
         """Fetch what is missing; return whether bytes of an earlier attempt were kept."""
         n_have, known = self._leftover()
         response = self._open(n_have, known)
-        if response is None:  # the server refuses to go on from there: the leftover is of another version
-            self.restart()
+        if response is not None and response.status == 206 and not _goes_on(response, n_have, known):
+            response.close()
+            response = None
+        if response is None:  # there is no such range, or it is of another version: the leftover is of no use
             n_have, response = 0, self._open(0, {})
-        assert response is not None, "only a request with a range can be refused for its range"
+        assert response is not None, "only a request for a range can be refused for its range"
         with response:
-            if n_have and (response.status != 206 or not _goes_on(response, n_have, known)):
+            if response.status != 206:  # the whole file: the server ignores ranges, or has a new version
                 self.restart()
-                if response.status == 206:
-                    return self.run()
                 n_have = 0
             self._receive(response, n_have)
         return n_have > 0
@@ -237,11 +245,13 @@ class _Transfer:
             error.close()
             if error.code == 416 and n_have:
                 return None
-            raise self._failure(_REASONS.get(error.code, f"the server answered {error.code} {error.reason}")) from None
+            raise self._failure(
+                _REASONS.get(error.code, f"the server answered {error.code} {error.reason}")
+            ) from None
         except urllib.error.URLError as error:
             raise self._failure(f"can't be reached ({error.reason}); are you offline?") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._failure(f"can't be reached ({error or type(error).__name__})") from None
+            raise self._failure(f"can't be reached ({str(error) or type(error).__name__})") from None
         return response
 
     def _receive(self, response: http.client.HTTPResponse, n_have: int) -> None:
@@ -265,7 +275,7 @@ class _Transfer:
                 chunk = response.read(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
                 self.file.flush()
-                raise self._cut(f"({error or type(error).__name__})") from None
+                raise self._cut(f"({str(error) or type(error).__name__})") from None
             if not chunk:
                 return
             yield chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -50,16 +51,18 @@ def new_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory that takes the place of `path` if the block succeeds, and is deleted if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    # A directory can't be replaced in one step; the old one steps aside first and is deleted last.
+    old = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
-        # A directory can't be replaced in one step; the old one steps aside first and is deleted last.
-        old = temporary.with_name(temporary.name + ".old")
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
@@ -68,3 +71,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

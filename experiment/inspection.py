@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _read_inputs(path: Path, config: ModelConfig) -> list[NDArray[np.integer]]:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"--inputs {path}: no such file") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"--inputs {path}: no .npz file ({error})") from None
     missing = [name for name in _INPUTS if name not in arrays]
     if missing:

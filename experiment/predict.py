@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from experiment.setup import (
     resolve_recipe,
     task_of,
 )
+from preprocess.text import is_unicode
 from preprocess.types import DataError, Example
 from tasks.core.nbest import nbest_json
 from tasks.core.task import DecodeOptions, Prediction, Score, Task
@@ -37,9 +38,14 @@ def predict_data(
     return task.decode(data.examples, data.features, logits_of(backend, model, data, options), decode)
 
 
-def write_predictions(directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
-    """Write `predictions<suffix>.json` {id: text} and `nbest_predictions<suffix>.json` {id: [candidates]}."""
-    write_json(directory / f"predictions{suffix}.json", {id: p.text for id, p in predictions.items()})
+def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
+    """Write `predictions<suffix>.json` {id: text}, the n-best lists, and what else the task's users expect."""
+    answers = {id: prediction.text for id, prediction in predictions.items()}
+    write_json(directory / f"predictions{suffix}.json", answers)
+    if task.official is not None:
+        write_json(directory / f"predictions_official{suffix}.json", task.official(answers))
+    if task.null_odds is not None:
+        write_json(directory / f"null_odds{suffix}.json", task.null_odds(predictions))
     write_text(directory / f"nbest_predictions{suffix}.json", nbest_json(predictions))
 
 
@@ -66,6 +72,8 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     checkpoint = options.model_name_or_path
     if checkpoint is None:
         raise UsageError("give the fine-tuned model with --model_name_or_path")
+    if not (is_unicode(options.question or "") and is_unicode(options.context or "")):
+        raise UsageError("--question and --context must be valid UTF-8")
     if options.test_file is not None and options.output_dir is None:
         raise UsageError("give --output_dir, the directory for the predictions")
     task = task_of(options)
@@ -85,16 +93,13 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     predictions = predict_data(task, backend, model, data, options, decode_options(options))
     if options.output_dir is not None:
-        write_predictions(options.output_dir, predictions)
-        if task.official is not None:
-            answers = {id: prediction.text for id, prediction in predictions.items()}
-            write_json(options.output_dir / "predictions_official.json", task.official(answers))
+        write_predictions(task, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}", markup=False)
     if one:
         best = predictions["question"]
-        console.print(
-            f"{best.text}  [{best.char_start}:{best.char_end}] p={best.nbest[0].probability:.3f}", markup=False
-        )
+        chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
+        place = f"[{best.char_start}:{best.char_end}]"
+        console.print(f"{best.text or '(no answer)'}  {place} p={chosen.probability:.3f}", markup=False)
     return predictions
 
 
@@ -105,12 +110,17 @@ def evaluate(options: EvaluateOptions) -> Score:
         DataError: if one of the files can't be used.
     """
     task = task_of(options)
-    examples, _ = read_examples(task, options.data_file)
+    examples, report = read_examples(task, options.data_file)
     predictions = _read_predictions(options.predictions)
-    score = task.score(examples, predictions)
+    console = Console(highlight=False, soft_wrap=True)
+    if report.dropped:
+        console.print("\n".join(report.lines()), markup=False)
+    missing = [example.id for example in examples if example.id not in predictions]
+    if missing and options.missing_predictions == "error":
+        raise DataError(f"{options.predictions}: {len(missing)} questions have no prediction, such as {missing[0]!r}")
+    score = _score(task, examples, predictions, options)
     if options.output is not None:
         write_score(options.output, task, score)
-    console = Console(highlight=False, soft_wrap=True)
     width = max(len(name) for name in (*score.values, "questions")) + 2
     for name, value in score.values.items():
         console.print(f"{name:<{width}}{value:8.3f}")
@@ -121,15 +131,43 @@ def evaluate(options: EvaluateOptions) -> Score:
     return score
 
 
-def _read_predictions(path: Path) -> dict[str, Any]:
+def _score(
+    task: Task, examples: Sequence[Example], predictions: Mapping[str, Any], options: EvaluateOptions
+) -> Score:
+    if options.na_prob_file is None:
+        return task.score(examples, predictions)
+    if task.na_scorer is None:
+        raise UsageError(f"--na_prob_file: task {task.name!r} has no metric that reads it; squad_v2 has")
+    odds = {id: _number(id, value, options.na_prob_file) for id, value in _read_object(options.na_prob_file).items()}
+    return task.na_scorer(examples, predictions, odds, options.na_prob_thresh)
+
+
+def _number(id: str, value: Any, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{path}: {id}: a number was expected, found {value!r}")
+    return float(value)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: a JSON object by question id was expected, found a {type(values).__name__}")
+    return values
+
+
+def _read_json(path: Path) -> Any:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
+
+
+def _read_predictions(path: Path) -> dict[str, Any]:
+    values = _read_json(path)
     if isinstance(values, list) and all(isinstance(v, dict) and {"id", "answer"} <= v.keys() for v in values):
-        values = {v["id"]: v["answer"] for v in values}  # the official form of CJRC and CoQA
+        values = {str(v["id"]): v["answer"] for v in values}  # the official form of CJRC and CoQA
     if not isinstance(values, dict):
         raise DataError(
             f"{path}: a JSON object {{question id: answer}} was expected, or a list of {{id, answer}}, found a "

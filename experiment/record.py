@@ -29,17 +29,17 @@ class Record:
         status: "running", "finished", "failed" or "interrupted".
         config: all options, as resolved.
         selection: metrics whose sum selects the checkpoint.
-        hashes: sha256 of data files, vocabulary and checkpoint.
+        hashes: SHA-256 of data files, checkpoint and architecture; the fingerprint of the tokenizer.
         versions: of Python and the packages that can move a number.
         n_steps: optimizer steps of the whole run.
         step: optimizer step of the selected checkpoint.
         decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
         scores: split -> metric -> value in percent; empty unless finished.
-        evaluations: every evaluation: step, epoch, loss since the last one, scores on dev.
+        evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
         device: name of the device.
         wall_s: seconds, training and evaluation together.
         tokens_per_s: real (unpadded) training tokens per second of training time.
-        peak_bytes: peak memory: of the GPU, or of the process on a CPU.
+        peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
     """
 

@@ -45,7 +45,7 @@ class Job:
         train: training windows; every example has a target.
         dev: development windows.
         test: test windows, if there is a test file.
-        dev_scorer: the metric with the development gold prepared, for the evaluations during training.
+        scorers: split -> the metric with its gold prepared; none for a test file without answers.
         record_fields: config and hashes as every Record holds them.
     """
 
@@ -57,7 +57,7 @@ class Job:
     train: Data
     dev: Data
     test: Data | None
-    dev_scorer: Scorer
+    scorers: dict[str, Scorer]
     record_fields: dict[str, Any]
 
 
@@ -102,6 +102,7 @@ class _Seed:
     best: float = -math.inf
     train_s: float = 0.0
     n_tokens: int = 0
+    losses: list[tuple[int, float]] = field(default_factory=list)
     model: Any = field(init=False)
     trainer: backends.Trainer = field(init=False)
     events: Events = field(init=False)
@@ -145,17 +146,17 @@ class _Seed:
                 self.trainer.step(_micro_batches(self.job, rows))
                 self.n_tokens += int(self.job.train.features.lengths[rows].sum())
                 if step in evaluate_at or step % self.job.options.logging_steps == 0:
-                    metrics = self._log_training(step)
+                    self._log_training(step)
                     self.train_s += time.perf_counter() - clock
                     if step in evaluate_at:
-                        self._evaluate(step, metrics)
+                        self._evaluate(step)
                     clock = time.perf_counter()
                 bar.advance(bar.task_ids[0])
         self.record.tokens_per_s = self.n_tokens / self.train_s
         facts = self.job.backend.device_facts(self.model)
         self.record.device, self.record.peak_bytes = facts["device"], facts["peak_bytes"]
 
-    def _log_training(self, step: int) -> dict[str, float]:
+    def _log_training(self, step: int) -> None:
         metrics = self.trainer.metrics()
         self.events.add("train", metrics, step)
         if not math.isfinite(metrics["loss"]):
@@ -165,19 +166,29 @@ class _Seed:
             )
         values = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.log.line(f"seed {self.seed} step {step}/{self.record.n_steps} {values}")
-        return metrics
+        self.losses.append((step, metrics["loss"]))
 
-    def _evaluate(self, step: int, metrics: dict[str, float]) -> None:
+    def _mean_loss(self) -> float:
+        """Return the mean loss of all steps since the last evaluation."""
+        last = self.record.evaluations[-1]["step"] if self.record.evaluations else 0
+        total, done = 0.0, last
+        for step, loss in self.losses:
+            total += loss * (step - done)
+            done = step
+        self.losses.clear()
+        return total / (done - last)
+
+    def _evaluate(self, step: int) -> None:
         job = self.job
         logits = list(logits_of(job.backend, self.model, job.dev, job.options))
         options = self._tuned(logits)
         answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
-        values = dict(job.dev_scorer(answers).values)
+        values = dict(job.scorers["dev"](answers).values)
         self.events.add("dev", values, step)
         total = sum(values[name] for name in job.task.selection)
         chosen = total > self.best
         epoch = step / _steps_per_epoch(job)
-        self.record.evaluations.append({"step": step, "epoch": epoch, **metrics, "dev": values})
+        self.record.evaluations.append({"step": step, "epoch": epoch, "loss": self._mean_loss(), "dev": values})
         if chosen:
             self.best, self.record.step, self.record.decode = total, step, asdict(options)
             self._save_best()
@@ -191,7 +202,7 @@ class _Seed:
         job, options = self.job, decode_options(self.job.options)
         if job.task.tune is None or job.options.null_score_diff_threshold is not None:
             return options
-        return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.dev_scorer)
+        return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
 
     def _save_best(self) -> None:
         with new_directory(self.directory / BEST) as directory:
@@ -201,15 +212,18 @@ class _Seed:
 
     def _predict_with_best(self) -> None:
         job = self.job
-        job.backend.load_weights(self.model, str(self.directory / BEST), fresh_head=False)
+        job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
         for split, data in {"dev": job.dev, "test": job.test}.items():
             if data is None:
                 continue
             options = DecodeOptions(**self.record.decode)
             predictions = predict_data(job.task, job.backend, self.model, data, job.options, options)
-            write_predictions(self.directory, predictions, suffix=f"_{split}")
+            write_predictions(job.task, self.directory, predictions, suffix=f"_{split}")
             answers = {id: prediction.text for id, prediction in predictions.items()}
-            score = job.task.score(data.examples, answers)
+            if split not in job.scorers:
+                self.log.line(f"seed {self.seed} {split}: no answers to score against, predictions written")
+                continue
+            score = job.scorers[split](answers)
             write_score(self.directory / f"scores_{split}.json", job.task, score)
             if job.task.report is not None:
                 report = job.task.report(data.examples, answers)

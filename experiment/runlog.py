@@ -36,19 +36,29 @@ class RunLog:
 
 
 class Events:
-    """TensorBoard events of one seed."""
+    """TensorBoard events of one seed, written as they come.
+
+    tensorboardX's SummaryWriter hands events to a thread through a queue; Ctrl-C at the wrong moment leaves that
+    thread waiting for ever, and the program with it. Its EventsWriter writes them here and now.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Write under `directory`."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
-        self._writer = SummaryWriter(str(directory))
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(directory / "events"))
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Record scalars under `group/name`."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
+            event = Event(wall_time=time.time(), step=step, summary=scalar(f"{group}/{name}", value))
+            self._writer.write_event(event)
+        self._writer.flush()
 
     def close(self) -> None:
-        """Write what is buffered."""
+        """Close the file."""
         self._writer.close()

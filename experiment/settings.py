@@ -9,6 +9,7 @@ from typing import Any
 
 from experiment.config import FeatureOptions, UsageError
 from experiment.files import write_json
+from pretrained_configs.locate import resolve
 from tasks.core.task import Task
 
 FILE_NAME = "mrc_settings.json"
@@ -26,9 +27,9 @@ def read_settings(checkpoint: str, task: Task) -> dict[str, Any]:
 
     Raises:
         UsageError: if the file is damaged.
+        CheckpointError: if there is no such checkpoint.
     """
-    path = Path(checkpoint)
-    path = (path if path.is_dir() else path.parent) / FILE_NAME
+    path = resolve(checkpoint).directory / FILE_NAME
     if not path.is_file():
         return {}
     try:

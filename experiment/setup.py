@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiment.backend import Backend
-from experiment.config import FeatureOptions, ModelOptions, TaskChoice, UsageError
+from experiment.config import FeatureOptions, PredictOptions, TaskChoice, TrainOptions, UsageError
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport
@@ -22,6 +22,7 @@ from tasks.core.discovery import get_task
 from tasks.core.task import DecodeOptions, Task, TaskOptions
 
 Options = TypeVar("Options", bound=FeatureOptions)
+AnyModel = TrainOptions | PredictOptions
 
 
 def resolve_recipe(
@@ -45,15 +46,15 @@ def resolve_recipe(
         if options.doc_stride is not None:
             raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
         missing.pop("doc_stride", None)
+    elif options.doc_stride is not None:
+        missing.pop("doc_overlap", None)
     if options.bf16 and options.fp16:
         raise UsageError("--bf16 and --fp16 both given: use one")
     return replace(options, **missing)
 
 
 def _published(model_name: str | None) -> Mapping[str, Mapping[str, Any]]:
-    if model_name is None:
-        return {}
-    model = catalog.find(model_name)
+    model = catalog.find(model_name) if model_name is not None else None
     return model.recipes if model is not None else {}
 
 
@@ -72,6 +73,7 @@ class ModelSource:
         config: its architecture.
         tokenizer: its tokenizer.
         checkpoint_sha256: of the weights file, "" from scratch.
+        published: what the catalogue knows of it, if it is in there.
     """
 
     name: str
@@ -79,9 +81,10 @@ class ModelSource:
     config: ModelConfig
     tokenizer: WordPieceTokenizer
     checkpoint_sha256: str
+    published: catalog.PublishedModel | None
 
 
-def model_source(options: ModelOptions) -> ModelSource:
+def model_source(options: AnyModel) -> ModelSource:
     """Find config and tokenizer of the model and check that they belong together.
 
     Raises:
@@ -101,13 +104,17 @@ def model_source(options: ModelOptions) -> ModelSource:
         config = read_config(located, hidden_act=options.hidden_act)
         tokenizer_at = options.tokenizer_name or located if located.is_dir() else located.parent
         name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
-    tokenizer = load_tokenizer(locate(tokenizer_at, weights=False), options.do_lower_case)
+    published = catalog.find(checkpoint) if checkpoint is not None else None
+    lower_case = options.do_lower_case
+    if lower_case is None and published is not None and options.tokenizer_name is None:
+        lower_case = published.do_lower_case  # some hub files contradict the model's authors
+    tokenizer = load_tokenizer(locate(tokenizer_at, weights=False), lower_case)
     if tokenizer.vocab_size != config.vocab_size:
         raise UsageError(
             f"{tokenizer_at}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
             f"{config.vocab_size} rows; give the model's own vocabulary with --tokenizer_name"
         )
-    return ModelSource(name, checkpoint, config, tokenizer, digest)
+    return ModelSource(name, checkpoint, config, tokenizer, digest, published)
 
 
 def _display_name(name_or_path: str) -> str:
@@ -121,11 +128,12 @@ def check_length(options: FeatureOptions, source: ModelSource) -> None:
     """Refuse windows that are longer than the model's position table or its published limit."""
     length = options.max_seq_length
     assert length is not None
-    limit = source.config.max_position_embeddings
-    if length > limit:
-        raise UsageError(
-            f"--max_seq_length {length} > max_position_embeddings {limit} ({source.name}); use at most {limit}"
-        )
+    limits = {"max_position_embeddings": source.config.max_position_embeddings}
+    if source.published is not None:
+        limits["published limit"] = source.published.max_seq_length
+    for name, limit in limits.items():
+        if length > limit:
+            raise UsageError(f"--max_seq_length {length} > {name} {limit} ({source.name}); use at most {limit}")
 
 
 def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:
@@ -206,12 +214,15 @@ def decode_options(options: FeatureOptions) -> DecodeOptions:
     """Return the decoding part of resolved options."""
     assert options.n_best_size is not None and options.max_answer_length is not None
     threshold = 0.0 if options.null_score_diff_threshold is None else options.null_score_diff_threshold
-    return DecodeOptions(options.n_best_size, options.max_answer_length, threshold)
+    longest = options.max_seq_length or options.max_answer_length
+    # No window holds more positions, or a longer answer, than it has tokens.
+    return DecodeOptions(min(options.n_best_size, longest), min(options.max_answer_length, longest), threshold)
 
 
 def task_of(options: TaskChoice) -> Task:
     """Return the task with the user's choices made."""
-    return get_task(options.task, TaskOptions(**{f.name: getattr(options, f.name) for f in fields(TaskOptions)}))
+    name = "squad_v2" if options.task == "squad" and options.version_2_with_negative else options.task
+    return get_task(name, TaskOptions(**{f.name: getattr(options, f.name) for f in fields(TaskOptions)}))
 
 
 def logits_of(backend: Backend, model: Any, data: Data, options: FeatureOptions) -> Iterator[Logits]:

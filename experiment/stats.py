@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiment.config import StatsOptions
+from experiment.config import StatsOptions, UsageError
 from experiment.files import replacing
 from experiment.setup import first_targets, read_examples, task_of
 from preprocess.batch import collate, eval_batches
@@ -22,6 +22,7 @@ from pretrained_configs.locate import locate
 from tasks.core.task import Task
 
 _BATCH = 32
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def stats(options: StatsOptions) -> None:
@@ -30,6 +31,8 @@ def stats(options: StatsOptions) -> None:
     Raises:
         UsageError, DataError: for options and files that can't be used.
     """
+    if options.histogram is not None and options.histogram.suffix not in _PICTURES:
+        raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
     task = task_of(options)
     tokenizer = load_tokenizer(locate(options.tokenizer_name, weights=False), options.do_lower_case)
     examples, report = read_examples(task, options.data_file)
@@ -129,5 +132,5 @@ def _histogram(path: Path, lengths: dict[str, NDArray[np.integer]]) -> None:
         axis.set_xlabel(name)
         axis.set_ylabel("texts")
     with replacing(path) as file:
-        figure.savefig(file, format=path.suffix.lstrip(".") or "png", dpi=150)
+        figure.savefig(file, format=path.suffix.lstrip("."), dpi=150)
     pyplot.close(figure)

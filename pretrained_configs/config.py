@@ -86,11 +86,6 @@ class ModelConfig:
         if problems:
             raise CheckpointError("; ".join(problems))
 
-    @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
-
     @classmethod
     def from_transformers(cls, values: Mapping[str, Any], source: str) -> ModelConfig:
         """Read what transformers means by a config.json.

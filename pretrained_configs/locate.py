@@ -42,14 +42,12 @@ class LocalCheckpoint:
         directory: where it lies.
         weights: the file with the weights, or all shards in the order of their names.
         config: its config.json.
-        vocab_directory: where its vocabulary files are looked for.
         index: the index file of a sharded checkpoint, else None.
     """
 
     directory: Path
     weights: tuple[Path, ...]
     config: Path
-    vocab_directory: Path
     index: Path | None = None
 
 
@@ -101,10 +99,10 @@ def _files(path: Path) -> LocalCheckpoint:
     if config is None:
         raise CheckpointError(f"{directory}: no config.json beside {chosen.name}; put the model's config.json there")
     if chosen.name.endswith(".index.json"):
-        return LocalCheckpoint(directory, _shards(chosen), config, directory, chosen)
+        return LocalCheckpoint(directory, _shards(chosen), config, chosen)
     if chosen.suffix not in _WEIGHT_SUFFIXES:
         raise CheckpointError(f"{chosen}: not a weights file (known: {', '.join(_WEIGHT_SUFFIXES)})")
-    return LocalCheckpoint(directory, (chosen,), config, directory)
+    return LocalCheckpoint(directory, (chosen,), config)
 
 
 def _choose_weights(directory: Path) -> Path:
@@ -186,12 +184,12 @@ def _from_hub(repo_id: str, weights: bool) -> Path:
 
 
 def _complete(snapshot: Path, weights: bool) -> bool:
+    # Whoever loaded only the model left a snapshot without a vocabulary.
+    has_vocabulary = any((snapshot / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
     if not weights:
-        return (snapshot / "config.json").is_file() and any(
-            (snapshot / name).is_file() for name in ("vocab.txt", "tokenizer.json")
-        )
+        return has_vocabulary and (snapshot / "config.json").is_file()
     try:
-        return bool(_files(snapshot).weights)
+        return has_vocabulary and bool(_files(snapshot).weights)
     except CheckpointError:
         return False
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from preprocess.types import HeadSpec
+from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import resolve
-from pretrained_configs.namemap import LoadReport, NameMap
+from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport, NameMap
 from pretrained_configs.reader import open_tensors, write_safetensors
 from pytorch_modeling.model import MRCModel, parameter_name
 
@@ -33,14 +35,33 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
         CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
     """
     parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
-    may_be_fresh = ("head.*", "pooler.*") if fresh_head else ()
     with open_tensors(resolve(name_or_path)) as source, torch.no_grad():
         report, tensors = NameMap.load(NAME_MAPS[model.config.model_type]).stream(
-            source, parameter_shapes(model), may_be_fresh=may_be_fresh
+            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head)
         )
         for name, array in tensors:
             parameters[name].copy_(torch.from_numpy(array))
     return report
+
+
+def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool) -> LoadReport:
+    """Say what `load_weights` would do, without memory for the model and without reading a tensor.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    with torch.device("meta"):
+        shapes = parameter_shapes(MRCModel(config, head))
+    with open_tensors(resolve(name_or_path)) as source:
+        report = NameMap.load(NAME_MAPS[config.model_type]).report(
+            source, shapes, may_be_fresh=_may_be_fresh(fresh_head)
+        )
+    report.check()
+    return report
+
+
+def _may_be_fresh(fresh_head: bool) -> tuple[str, ...]:
+    return MAY_BE_FRESH if fresh_head else ()
 
 
 def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:

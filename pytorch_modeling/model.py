@@ -42,7 +42,9 @@ class MRCModel(nn.Module):
         mask = batch["attention_mask"]
         sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"])
         pooled = self.encoder.pool(sequence_output, mask) if self.encoder.pooler is not None else None
-        return self.head(sequence_output, pooled)
+        # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
+        with torch.autocast(mask.device.type, enabled=False):
+            return self.head(sequence_output.float(), None if pooled is None else pooled.float())
 
     @property
     def device(self) -> torch.device:

@@ -123,9 +123,10 @@ class Trainer:
         finite = norms.isfinite()
         values = {
             "loss": float(torch.stack(self._losses).mean()),
-            "grad_norm": float(norms[finite].mean()) if finite.any() else 0.0,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
         }
+        if finite.any():
+            values["grad_norm"] = float(norms[finite].mean())
         if self.scaler.is_enabled():
             values["loss_scale"] = float(self.scaler.get_scale())
             values["skipped_steps"] = float((~finite).sum())

@@ -69,6 +69,10 @@ def test_length_over_the_models_limit(capsys, corpus, flags, tmp_path):
         (["--seeds", "-1"], "--seeds"),
         (["--device", "tpu"], "--device"),
         (["--warmup_ratio", "1.5"], "--warmup_ratio"),
+        (["--learning_rate", "inf"], "--learning_rate"),
+        (["--num_train_epochs", "nan"], "--num_train_epochs"),
+        (["--adam_beta1", "1"], "--adam_beta1"),
+        (["--max_seq_length", "8"], "leaves no room"),
         (["--max_answer_length", "0"], "--max_answer_length"),
     ],
 )
@@ -78,6 +82,8 @@ def test_options_that_make_no_sense(capsys, corpus, flags, tmp_path, more, expec
 
 
 def test_config_file_mistakes(capsys, tmp_path):
+    (tmp_path / "good.yaml").write_text("task: cmrc2018")
+    _fails(capsys, ["train", "--config", tmp_path / "good.yaml", f"--config={tmp_path}/good.yaml"], "one YAML file")
     _fails(capsys, ["train", "--config", tmp_path / "no.yaml"], "no such file")
     (tmp_path / "bad.yaml").write_text("a: [")
     _fails(capsys, ["train", "--config", tmp_path / "bad.yaml"], "no YAML")
@@ -85,10 +91,29 @@ def test_config_file_mistakes(capsys, tmp_path):
     _fails(capsys, ["train", "--config", tmp_path / "list.yaml"], "a mapping of options was expected")
 
 
-def test_unknown_option_exits_with_2(capsys):
-    with pytest.raises(SystemExit) as info:
-        main(["evaluate", "--tsak", "cmrc2018"])
-    assert info.value.code == 2
+def test_what_the_parser_refuses_is_one_line(capsys, corpus, flags, tmp_path):
+    _fails(
+        capsys, [*flags(corpus, tmp_path / "run"), "--learning_rat", "1"], "Unrecognized options", "--learning_rat"
+    )
+    _fails(capsys, [*flags(corpus, tmp_path / "run"), "--max_seq_length", "abc"], "--max_seq_length", "'abc'")
+    _fails(capsys, ["evaluate", "--task", "cmrc2018"], "--data_file", "--predictions")
+
+
+def test_missing_predictions_can_be_an_error(capsys, corpus, tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps({"T_0_Q_0": "北京"}))
+    command = ["evaluate", "--task", "cmrc2018", "--data_file", corpus.data, "--predictions", tmp_path / "p.json"]
+    _fails(capsys, [*command, "--missing_predictions", "error"], "5 questions have no prediction", "'T_0_Q_1'")
+
+
+def test_evaluate_says_what_the_gold_file_lost(capsys, corpus, tmp_path):
+    data = json.loads(corpus.data.read_text())
+    questions = data["data"][0]["paragraphs"][0]["qas"]
+    questions.append(questions[0])
+    corpus.data.write_text(json.dumps(data))
+    (tmp_path / "p.json").write_text("{}")
+    command = ["evaluate", "--task", "cmrc2018", "--data_file", corpus.data, "--predictions", tmp_path / "p.json"]
+    assert main([str(a) for a in command]) == 0
+    assert "1 dropped" in capsys.readouterr().out
 
 
 def test_evaluate_mistakes(capsys, corpus, tmp_path):
@@ -215,6 +240,25 @@ def test_damaged_checkpoint_is_refused(checkpoint, capsys):
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
     _fails(capsys, ["inspect", "--model_name_or_path", checkpoint], str(weights), "not a whole safetensors file")
+
+
+def test_predict_takes_a_file_without_answers(checkpoint, corpus, tmp_path):
+    data = json.loads(corpus.data.read_text())
+    for article in data["data"]:
+        for question in article["paragraphs"][0]["qas"]:
+            del question["answers"]
+    (tmp_path / "open.json").write_text(json.dumps(data))
+    command = [
+        "predict",
+        "--task",
+        "cmrc2018",
+        "--model_name_or_path",
+        checkpoint,
+        "--test_file",
+        tmp_path / "open.json",
+    ]
+    assert main([str(a) for a in [*command, "--output_dir", tmp_path / "out"]]) == 0
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 6
 
 
 def test_stats_prints_the_table_and_a_picture(corpus, tmp_path, capsys):

@@ -115,11 +115,78 @@ def test_finished_run_is_refused_and_untouched(trained, corpus, flags, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
 
 
-def test_overwriting_starts_anew(trained, corpus, flags):
-    (trained / "seed_1" / "note.txt").write_text("mine")
+def test_overwriting_starts_anew_and_keeps_what_is_not_of_the_run(trained, corpus, flags):
+    (trained / "seed_1" / "old.txt").write_text("of the run")
+    (trained / "notes").mkdir()
+    (trained / "notes" / "mine.txt").write_text("mine")
     assert main(flags(corpus, trained, "--overwrite_output_dir")) == 0
-    assert not (trained / "seed_1" / "note.txt").exists()
+    assert not (trained / "seed_1" / "old.txt").exists()
+    assert (trained / "notes" / "mine.txt").read_text() == "mine"
     assert yaml.safe_load((trained / "config.yaml").read_text())["overwrite_output_dir"] is False
+
+
+def test_mistake_does_not_delete_the_run_it_would_overwrite(trained, corpus, flags, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert main(flags(corpus, trained, "--overwrite_output_dir", "--max_seq_length", "8")) == 2
+    assert "leaves no room" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_run_never_overwrites_its_own_checkpoint(trained, corpus, flags, capsys):
+    start = str(trained / "seed_1" / "checkpoint-best")
+    arguments = flags(corpus, trained, "--overwrite_output_dir", "--model_name_or_path", start)
+    at = arguments.index("--config_name")
+    del arguments[at : at + 2]
+    assert main(arguments) == 2
+    assert "lies in --output_dir" in capsys.readouterr().err
+    assert Path(start, "model.safetensors").exists()
+
+
+def test_foreign_config_file_does_not_make_a_run(corpus, flags, tmp_path, capsys):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "config.yaml").write_text("name: my app")
+    assert main(flags(corpus, tmp_path / "app", "--overwrite_output_dir")) == 2
+    assert "holds files that are no run" in capsys.readouterr().err
+    assert (tmp_path / "app" / "config.yaml").read_text() == "name: my app"
+
+
+def test_seeds_of_other_data_are_never_averaged(trained, corpus, flags, capsys):
+    corpus.data.write_text(corpus.data.read_text().replace("小狗", "小羊"))
+    assert main([*flags(corpus, trained), "--seeds", "1", "2", "3"]) == 2
+    assert "seed 1 was trained on another dev_file, train_file" in capsys.readouterr().err
+
+
+def test_seed_that_another_process_trains_is_left_alone(trained, corpus, flags, capsys):
+    from experiment.files import locked
+
+    (trained / "seed_3").mkdir()
+    with locked(trained / "seed_3"):
+        assert main([*flags(corpus, trained), "--seeds", "3"]) == 2
+    assert "another process is training this seed" in capsys.readouterr().err
+
+
+def test_home_is_expanded_in_every_path(corpus, flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main([*flags(corpus, Path("~/run")), "--seeds", "1"]) == 0
+    assert _record(tmp_path / "run")["status"] == "finished"
+
+
+def test_test_file_without_answers_is_answered_and_not_scored(corpus, flags, tmp_path):
+    data = json.loads(corpus.data.read_text())
+    for article in data["data"]:
+        for question in article["paragraphs"][0]["qas"]:
+            del question["answers"]
+    (tmp_path / "test.json").write_text(json.dumps(data))
+    assert main([*flags(corpus, tmp_path / "run"), "--seeds", "1", "--test_file", str(tmp_path / "test.json")]) == 0
+    assert len(json.loads((tmp_path / "run/seed_1/predictions_test.json").read_text())) == 6
+    assert set(_record(tmp_path / "run")["scores"]) == {"dev"}
+
+
+def test_loss_of_an_evaluation_is_the_mean_since_the_last(corpus, flags, tmp_path):
+    for steps in ("1", "50"):
+        assert main([*flags(corpus, tmp_path / steps), "--seeds", "1", "--logging_steps", steps]) == 0
+    often, seldom = ([e["loss"] for e in _record(tmp_path / steps)["evaluations"]] for steps in ("1", "50"))
+    assert often == pytest.approx(seldom, rel=1e-6)
 
 
 def test_directory_that_is_no_run_is_never_deleted(corpus, flags, tmp_path, capsys):
@@ -221,5 +288,22 @@ def test_failed_directory_keeps_the_old_one(tmp_path):
     with pytest.raises(ValueError), new_directory(tmp_path / "best") as directory:  # noqa: PT012
         (directory / "weights").write_text("half")
         raise ValueError
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_directory_interrupted_between_its_renames_comes_back(tmp_path, monkeypatch):
+    with new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("old")
+    rename = os.rename
+
+    def interrupted(source, target):
+        if Path(target) == tmp_path / "best" and not str(source).endswith(".old"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("new")
     assert (tmp_path / "best" / "weights").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["best"]

@@ -1,0 +1,121 @@
+"""The run directory: when it may be used, taken up again or cleared."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiment.config import TrainOptions, UsageError
+from experiment.files import write_text
+from experiment.record import FILE_NAME, read_record
+
+CONFIG_FILE = "config.yaml"
+#: Options that may differ when a run is taken up again: they change no number.
+_FREE = {"seeds", "overwrite_output_dir", "feature_cache_dir", "data_dir", "logging_steps", "output_dir"}
+#: What a run writes beside its seed_* directories; nothing else is ever deleted.
+_FILES = (CONFIG_FILE, "data_report.json", "run.log", "leaderboard.md")
+_INPUTS = ("model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file", "test_file")
+
+
+def to_plain(options: Any) -> dict[str, Any]:
+    """Return options as YAML- and JSON-able values."""
+    plain = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            value = str(value)
+        plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def check(options: TrainOptions, hashes: Mapping[str, str]) -> None:
+    """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
+
+    Args:
+        options: as resolved.
+        hashes: of the data, tokenizer and model of this run.
+
+    Raises:
+        UsageError: saying what stands there and what to do.
+    """
+    directory = options.output_dir
+    where = f"--output_dir {directory}"
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UsageError(f"{where}: a file stands there; give another directory")
+    old = _options_of(directory)
+    if old is None:
+        if any(directory.iterdir()):
+            raise UsageError(f"{where}: holds files that are no run; give an empty or new directory")
+        return
+    if options.overwrite_output_dir:
+        _check_inputs_outside(options)
+        return
+    if all(status(directory, seed) == "finished" for seed in options.seeds):
+        raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
+    new = to_plain(options)
+    different = sorted(name for name in new if name not in _FREE and old.get(name) != new[name])
+    if different:
+        found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
+        raise UsageError(f"{where}: holds an unfinished run with other options ({found})")
+    for seed in options.seeds:
+        if status(directory, seed) == "finished":
+            kept = read_record(directory / f"seed_{seed}" / FILE_NAME).hashes
+            changed = sorted(name for name in {*kept, *hashes} if kept.get(name) != hashes.get(name))
+            if changed:
+                raise UsageError(
+                    f"{where}: seed {seed} was trained on another {', '.join(changed)}; use another directory"
+                )
+
+
+def _options_of(directory: Path) -> dict[str, Any] | None:
+    """Return the options of the run in a directory, or None if it holds none of ours."""
+    try:
+        values = yaml.safe_load((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    ours = isinstance(values, dict) and {"task", "output_dir", "seeds"} <= values.keys()
+    return values if ours else None
+
+
+def _check_inputs_outside(options: TrainOptions) -> None:
+    directory = options.output_dir.resolve()
+    for name in _INPUTS:
+        value = getattr(options, name)
+        if value is not None and Path(value).exists() and Path(value).resolve().is_relative_to(directory):
+            raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
+
+
+def status(directory: Path, seed: int) -> str:
+    """Return the status of a seed's Record, or "not started"."""
+    path = directory / f"seed_{seed}" / FILE_NAME
+    return read_record(path).status if path.is_file() else "not started"
+
+
+def prepare(options: TrainOptions) -> None:
+    """Make the directory, without an older run if it is to be overwritten, and write the options into it."""
+    directory = options.output_dir
+    directory.mkdir(parents=True, exist_ok=True)
+    if options.overwrite_output_dir:
+        for name in _FILES:
+            (directory / name).unlink(missing_ok=True)
+        for record in directory.glob(f"seed_*/{FILE_NAME}"):
+            shutil.rmtree(record.parent)
+    # Whoever trains again with the written options must not delete the run by that.
+    plain = to_plain(options) | {"overwrite_output_dir": False}
+    write_text(directory / CONFIG_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def clear(seed_directory: Path) -> None:
+    """Delete what an unfinished seed left, but not the directory, which is locked."""
+    for path in seed_directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

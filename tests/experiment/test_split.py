@@ -1,0 +1,142 @@
+"""Splitting a data file: articles stay whole, domains keep their shares, both parts are valid."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiment.config import SplitOptions, UsageError
+from experiment.split import draw, group_articles, split
+from preprocess.types import DataError
+from tasks.core.discovery import get_task
+
+
+def article(
+    number: int, domain: str | None = None, context: str | None = None, n_questions: int = 2
+) -> dict[str, Any]:
+    questions = [
+        {"id": f"{number}_{k}", "question": "问？", "answers": [{"text": "文", "answer_start": 1}], "note": k}
+        for k in range(n_questions)
+    ]
+    published = {"caseid": number, "paragraphs": [{"context": context or f"第文{number}", "qas": questions}]}
+    return {**published, "domain": domain} if domain else published
+
+
+def write(path: Path, document: Any) -> Path:
+    file = path / "data.json"
+    file.write_text(json.dumps(document), "utf-8")
+    return file
+
+
+def run(folder: Path, document: Any, task: str = "cjrc", **options: Any) -> tuple[Any, Any]:
+    file = write(folder, document)
+    output = folder / f"out{len(list(folder.iterdir()))}"
+    split(SplitOptions(task=task, data_file=file, output_dir=output, **options))
+    train, dev = (json.loads((output / f"{name}.json").read_text("utf-8")) for name in ("train", "dev"))
+    return train, dev
+
+
+def cases(part: Any) -> list[int]:
+    return [item["caseid"] for item in part["data"]]
+
+
+def test_every_article_is_in_one_part_unchanged_and_in_order(tmp_path: Path) -> None:
+    document = {"version": "1.0", "data": [article(n, "civil" if n < 30 else "criminal") for n in range(40)]}
+    train, dev = run(tmp_path, document, seed=3)
+    assert train["version"] == dev["version"] == "1.0"
+    assert cases(train) == sorted(cases(train)) and cases(dev) == sorted(cases(dev))
+    together = sorted(train["data"] + dev["data"], key=lambda item: item["caseid"])
+    assert together == document["data"]
+    assert len(dev["data"]) == 4
+
+
+def test_each_domain_gives_its_share(tmp_path: Path) -> None:
+    document = {"data": [article(n, "civil" if n < 60 else "criminal") for n in range(80)]}
+    for seed in range(5):
+        train, dev = run(tmp_path, document, seed=seed)
+        assert Counter(item["domain"] for item in dev["data"]) == {"civil": 6, "criminal": 2}
+        assert Counter(item["domain"] for item in train["data"]) == {"civil": 54, "criminal": 18}
+
+
+def test_the_seed_decides_and_decides_again(tmp_path: Path) -> None:
+    document = {"data": [article(n) for n in range(50)]}
+    drawn = [cases(run(tmp_path, document, seed=seed)[1]) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_articles_with_one_context_or_one_id_stay_together() -> None:
+    items = [article(0), article(1, context="同文"), article(2), article(3, context="同文"), article(2), article(4)]
+    assert group_articles(items) == [[0], [1, 3], [2, 4], [5]]
+    # 1 shares its context with 3, and 3 its id with 2: all three belong together.
+    chained = [
+        article(1, context="同文"),
+        article(2),
+        {**article(3, context="同文"), "id": 9},
+        {**article(2), "id": 9},
+    ]
+    assert group_articles(chained) == [[0, 1, 2, 3]]
+
+
+def test_share_is_of_the_groups_and_neither_part_is_empty() -> None:
+    groups = [[n] for n in range(10)]
+    assert [len(draw(groups, [""] * 10, share, 0)) for share in (0.01, 0.1, 0.25, 0.5, 0.99)] == [1, 1, 2, 5, 9]
+
+
+def test_original_layout_is_split_too(tmp_path: Path) -> None:
+    contexts = [
+        {"context_id": f"C{n}", "context_text": f"第文{n}", "qas": [{"query_id": f"q{n}", "query_text": "问"}]}
+        for n in range(10)
+    ]
+    train, dev = run(tmp_path, contexts, task="cmrc2018", test_size=0.2)
+    assert len(train) == 8 and len(dev) == 2
+    assert sorted(train + dev, key=lambda item: item["context_id"]) == contexts
+
+
+def test_half_a_surrogate_pair_stays_what_it_was(tmp_path: Path) -> None:
+    document = {"data": [{**article(n), "note": "\ud800文"} for n in range(4)]}
+    train, dev = run(tmp_path, document)
+    assert {item["note"] for item in train["data"] + dev["data"]} == {"\ud800文"}
+
+
+def test_files_that_are_there_are_not_replaced(tmp_path: Path) -> None:
+    file = write(tmp_path, {"data": [article(n) for n in range(4)]})
+    options = SplitOptions(task="cjrc", data_file=file, output_dir=tmp_path)
+    (tmp_path / "dev.json").write_text("mine")
+    with pytest.raises(UsageError, match=r"dev\.json: is there already"):
+        split(options)
+    assert (tmp_path / "dev.json").read_text() == "mine" and not (tmp_path / "train.json").exists()
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, -0.5, float("nan")])
+def test_impossible_shares_are_refused(tmp_path: Path, size: float) -> None:
+    file = write(tmp_path, {"data": [article(n) for n in range(4)]})
+    with pytest.raises(UsageError, match="a share between 0 and 1"):
+        split(SplitOptions(task="cjrc", data_file=file, output_dir=tmp_path / "out", test_size=size))
+
+
+def test_one_case_and_useless_files_are_one_clear_line(tmp_path: Path) -> None:
+    file = write(tmp_path, {"data": [article(1), article(1)]})
+    with pytest.raises(UsageError, match="holds one article"):
+        split(SplitOptions(task="cjrc", data_file=file, output_dir=tmp_path / "out"))
+    file.write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        split(SplitOptions(task="cjrc", data_file=file, output_dir=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.realdata
+def test_cjrc_dev_is_split_by_case_and_domain(data_dir: Path, tmp_path: Path) -> None:
+    file = data_dir / "cjrc" / "dev_ground_truth.json"
+    split(SplitOptions(task="cjrc", data_file=file, output_dir=tmp_path, seed=1))
+    task = get_task("cjrc")
+    whole, train, dev = (task.read(path)[0] for path in (file, tmp_path / "train.json", tmp_path / "dev.json"))
+    assert sorted(train + dev, key=lambda e: e.id) == sorted(whole, key=lambda e: e.id)
+    assert not {e.group for e in train} & {e.group for e in dev}
+    assert not {e.context for e in train} & {e.context for e in dev}
+    n = Counter(domain for _, domain in {(e.group, e.extra["domain"]) for e in dev})
+    # 999 groups: cases 337 and 338 have one text, so one of the parts may have one case more.
+    assert n["civil"] in (50, 51) and n["criminal"] == 50 and len(dev) == 6 * sum(n.values())
