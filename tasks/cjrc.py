@@ -15,7 +15,7 @@ from typing import Any
 from preprocess.readers import read_examples
 from preprocess.report import DataReport
 from preprocess.types import Answer, DataError, Example, HeadSpec
-from tasks.core.task import Scorer, Source, Task, TaskOptions
+from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task, TaskOptions
 from tasks.decode.kinds import KindDecoder
 from tasks.metrics.cjrc import CjrcScorer
 from tasks.metrics.kinds import kind_report
@@ -107,19 +107,7 @@ TASK = Task(
     tune=_DECODER.tune,
     scorer=_scorer,
     selection=("f1", "em"),
-    # The recipe of the reference results.
-    defaults={
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 3e-5,
-        "warmup_ratio": 0.1,
-        "weight_decay": 0.01,
-        "max_seq_length": 512,
-        "doc_stride": 128,
-        "max_query_length": 64,
-        "max_answer_length": 50,
-        "n_best_size": 20,
-    },
+    defaults=PUBLISHED_RECIPE,
     head=HeadSpec(kinds=tuple(KIND_TEXTS)),
     options=frozenset({"answer_policy"}),
     configure=_configure,

@@ -8,7 +8,7 @@ from pathlib import Path
 from preprocess.readers import read_examples
 from preprocess.report import DataReport
 from preprocess.types import Answer, Example
-from tasks.core.task import Scorer, Source, Task
+from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
 from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.cmrc import CmrcScorer
 
@@ -50,18 +50,6 @@ TASK = Task(
     best_answers=best_spans,
     scorer=_scorer,
     selection=("f1", "em"),
-    # The recipe of the reference results, except the answer length: 5.1 % of dev questions have only answers over 30.
-    defaults={
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 3e-5,
-        "warmup_ratio": 0.1,
-        "weight_decay": 0.01,
-        "max_seq_length": 512,
-        "doc_stride": 128,
-        "max_query_length": 64,
-        "max_answer_length": 50,
-        "n_best_size": 20,
-    },
+    defaults=PUBLISHED_RECIPE,
     sources=tuple(map(_source, _FILES)),
 )

@@ -15,7 +15,7 @@ from preprocess.opencc import NO_CONVERSION, OpenCCTransform, opencc_transform
 from preprocess.readers import read_examples
 from preprocess.report import DataReport
 from preprocess.types import Answer, Example
-from tasks.core.task import Score, Source, Task, TaskOptions
+from tasks.core.task import PUBLISHED_RECIPE, Score, Source, Task, TaskOptions
 from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.cmrc import CmrcScorer
 
@@ -102,19 +102,7 @@ def _task(opencc_config: str) -> Task:
         best_answers=best_spans,
         scorer=partial(_DrcdScorer, transform),
         selection=("f1", "em"),
-        # The recipe of the reference results, except the answer length: 10 dev answers have over 30 pieces.
-        defaults={
-            "num_train_epochs": 2,
-            "per_device_train_batch_size": 32,
-            "learning_rate": 3e-5,
-            "warmup_ratio": 0.1,
-            "weight_decay": 0.01,
-            "max_seq_length": 512,
-            "doc_stride": 128,
-            "max_query_length": 64,
-            "max_answer_length": 50,
-            "n_best_size": 20,
-        },
+        defaults=PUBLISHED_RECIPE,
         transform=transform,
         options=frozenset({"opencc_config"}),
         configure=_configure,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from preprocess.readers import read_examples
 from preprocess.types import Answer, Example
-from tasks.core.task import Scorer, Source, Task
+from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
 from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.squad import SquadScorer
 
@@ -31,19 +31,8 @@ TASK = Task(
     best_answers=best_spans,
     scorer=_scorer,
     selection=("f1", "em"),
-    # The recipe that google-research/bert publishes for SQuAD.
-    defaults={
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 3e-5,
-        "warmup_ratio": 0.1,
-        "weight_decay": 0.01,
-        "max_seq_length": 384,
-        "doc_stride": 128,
-        "max_query_length": 64,
-        "max_answer_length": 30,
-        "n_best_size": 20,
-    },
+    # What google-research/bert publishes for SQuAD.
+    defaults={**PUBLISHED_RECIPE, "max_seq_length": 384, "max_answer_length": 30},
     sources=(
         Source(
             split="train",
