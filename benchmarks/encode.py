@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.batch import collate, epoch_batches
-from preprocess.cache import open_features, write_features
-from preprocess.readers import read_examples
-from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer
-from preprocess.types import DataError, Example, FeatureSet
-from preprocess.windows import encode
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from preprocess.batch import collate, epoch_batches  # noqa: E402
+from preprocess.cache import open_features, write_features  # noqa: E402
+from preprocess.readers import read_examples  # noqa: E402
+from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer  # noqa: E402
+from preprocess.types import DataError, Example, FeatureSet  # noqa: E402
+from preprocess.windows import encode  # noqa: E402
 
 MAX_SEQ_LENGTH = 512
 #: The overlap at which a question of average length (16 pieces) has a window every 128 pieces.
