@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import Pieces
+from preprocess.types import Pieces
 
 
 @dataclass(frozen=True, slots=True)

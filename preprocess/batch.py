@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .types import Batch, FeatureSet
+from preprocess.types import Batch, FeatureSet
 
 
 def collate(

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .text import TextTransform
-from .tokenizers import WordPieceTokenizer
-from .types import Answer, DataError, Example, FeatureSet
-from .windows import encode
+from preprocess.text import TextTransform
+from preprocess.tokenizers import WordPieceTokenizer
+from preprocess.types import Answer, DataError, Example, FeatureSet
+from preprocess.windows import encode
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from .text import MappedConversion, MappedText
-from .types import DataError
+from preprocess.text import MappedConversion, MappedText
+from preprocess.types import DataError
 
 #: The configuration that converts nothing.
 NO_CONVERSION = "none"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .report import DataReport, Problem
-from .text import is_unicode, nearest_occurrence, utf16_to_codepoint
-from .types import Answer, DataError, Example
+from preprocess.report import DataReport, Problem
+from preprocess.text import is_unicode, nearest_occurrence, utf16_to_codepoint
+from preprocess.types import Answer, DataError, Example
 
 OffsetUnit = Literal["codepoint", "utf16"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import DataError, Pieces
+from preprocess.types import DataError, Pieces
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .align import align
-from .text import MappedText, TextTransform
-from .tokenizers import WordPieceTokenizer
-from .types import SPAN_KIND, Answer, DataError, Example, FeatureSet, Pieces
+from preprocess.align import align
+from preprocess.text import MappedText, TextTransform
+from preprocess.tokenizers import WordPieceTokenizer
+from preprocess.types import SPAN_KIND, Answer, DataError, Example, FeatureSet, Pieces
 
 Ints = NDArray[np.int64]
 
