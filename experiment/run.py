@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,9 +193,8 @@ class _Seed:
             self.best, self.record.step, self.record.decode = total, step, asdict(options)
             self._save_best()
         self.record.write(self.directory)
-        scores = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         note = " (best so far)" if chosen else ""
-        self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {scores}{note}")
+        self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {self._brief(values)}{note}")
 
     def _tuned(self, logits: Sequence[Logits]) -> DecodeOptions:
         """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
@@ -231,8 +230,12 @@ class _Seed:
                 for line in report["lines"]:
                     self.log.line(line)
             self.record.scores[split] = dict(score.values)
-            values = " ".join(f"{name} {value:.3f}" for name, value in score.values.items())
+            values = self._brief(score.values)
             self.log.line(f"seed {self.seed} {split} with the checkpoint of step {self.record.step}: {values}")
+
+    def _brief(self, values: Mapping[str, float]) -> str:
+        """Format the metrics that select the checkpoint; the Record and the scores file hold all of them."""
+        return " ".join(f"{name} {values[name]:.3f}" for name in self.job.task.selection)
 
 
 def _epochs(options: TrainOptions) -> float:
