@@ -57,8 +57,7 @@ class Domain:
     attributes: tuple[Attribute, ...]
 
 
-# Yes and no share no word, nor do two claims: that a tiny model learns; to tell "已" from "未" beside one of several
-# claims, it does not.
+# Yes and no share no word, nor do two claims: a tiny model that starts from scratch needs words that tell both apart.
 CLAIMS = (
     Claim("到庭应诉", "缺席审理", ("是否出庭？", "出庭了吗？")),
     Claim("全部承认", "矢口抵赖", ("是否认错？", "认错了吗？")),

@@ -102,7 +102,7 @@ def model_source(options: AnyModel) -> ModelSource:
         assert options.config_name is not None
         located = locate(options.config_name, weights=False)
         config = read_config(located, hidden_act=options.hidden_act)
-        tokenizer_at = options.tokenizer_name or located if located.is_dir() else located.parent
+        tokenizer_at = options.tokenizer_name or (located if located.is_dir() else located.parent)
         name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
     published = catalog.find(checkpoint) if checkpoint is not None else None
     lower_case = options.do_lower_case

@@ -49,6 +49,15 @@ def test_vocabulary_of_another_size(capsys, corpus, flags, tmp_path):
     _fails(capsys, flags(corpus, tmp_path / "run"), "entries, the model's embedding", "--tokenizer_name")
 
 
+@pytest.mark.parametrize("config_name", ["model", "model/config.json"])
+def test_tokenizer_that_is_asked_for_is_the_one_that_is_used(capsys, corpus, flags, tmp_path, config_name):
+    arguments = flags(corpus, tmp_path / "run", "--tokenizer_name", str(tmp_path / "other.txt"))
+    arguments[arguments.index("--config_name") + 1] = str(tmp_path / config_name)
+    _fails(capsys, arguments, "other.txt")
+    (tmp_path / "other.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
+    _fails(capsys, arguments, "other.txt: the vocabulary has 4 entries")
+
+
 def test_length_over_the_models_limit(capsys, corpus, flags, tmp_path):
     arguments = [*flags(corpus, tmp_path / "run"), "--max_seq_length", "65"]
     _fails(capsys, arguments, "--max_seq_length 65 > max_position_embeddings 64")
