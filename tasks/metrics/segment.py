@@ -25,7 +25,7 @@ _CONTRACTED = re.compile("cannot|gimme|gonna|gotta|lemme|wanna", re.IGNORECASE)
 
 # punkt's English model can't be shipped, but all it decides here is whether a full stop inside a run ends a sentence
 # (and so becomes a token) or belongs to an abbreviation. These are the words that the model takes for abbreviations,
-# as published listings of it show; docs/metrics.md says what each group changes. What is missing is missing there:
+# as a public listing of it shows; docs/metrics.md says what each group changes. What is missing is missing there:
 # "j.", "etc.", "no." and "mass." end a sentence.
 _ABBREVIATIONS = (
     # single letters
