@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from experiment.config import (
+    ConvertOptions,
     DownloadOptions,
     EvaluateOptions,
     InspectOptions,
     LeaderboardOptions,
+    ModelsOptions,
     PredictOptions,
     SplitOptions,
     StatsOptions,
@@ -37,7 +39,9 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "stats": (StatsOptions, "experiment.stats:stats"),
     "leaderboard": (LeaderboardOptions, "experiment.table:print_leaderboard"),
     "inspect": (InspectOptions, "experiment.inspection:inspect"),
+    "convert": (ConvertOptions, "experiment.conversion:convert"),
     "tasks": (TasksOptions, "experiment.tasklist:list_tasks"),
+    "models": (ModelsOptions, "experiment.modellist:list_models"),
     "download": (DownloadOptions, "experiment.download:download"),
     "validate": (ValidateOptions, "experiment.validate:validate"),
     "split": (SplitOptions, "experiment.split:split"),

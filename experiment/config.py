@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+HiddenAct = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 Framework = Literal["pytorch", "tensorflow"]
 Rule = tuple[str, Callable[[float], bool]]
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
@@ -50,7 +51,7 @@ class ModelOptions:
     """Checkpoint to start from: a directory, a weights file in one, a hub id, or a short name."""
     config_name: str | None = None
     """config.json (or its directory) of a model to train from scratch, if no checkpoint is given."""
-    hidden_act: Literal["gelu", "gelu_tanh", "relu"] | None = None
+    hidden_act: HiddenAct | None = None
     """Overrules the activation of the checkpoint's config."""
     framework: Framework = "pytorch"
     """Backend that computes."""
@@ -246,9 +247,24 @@ class InspectOptions(ModelOptions):
     seed: int = 0
     """Seed of the weights, if no checkpoint is given."""
     inputs: Path | None = None
-    """.npz with input_ids, attention_mask (1 = real token) and token_type_ids, int [B, S]."""
+    """.npz with input_ids, attention_mask (1 = real token) and token_type_ids, int [B, S]; what it holds under the
+    name of an output is compared with that."""
     output: Path | None = None
     """.npz for sequence_output, pooled_output and layer_1 … layer_L, float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """Write a checkpoint in another format; the numbers stay the same to the last bit."""
+
+    source: Annotated[str, tyro.conf.arg(name="from")]
+    """Checkpoint: directory, weights file, TensorFlow prefix, hub id or short name."""
+    to: Literal["transformers", "tf1", "reference", "native"]
+    """Who shall read it: transformers, the authors' TensorFlow 1 programs, the reference system, or this toolkit."""
+    output: Path
+    """Directory to write; must not exist, or be empty."""
+    hidden_act: HiddenAct | None = None
+    """Activation, if the checkpoint's own is to be overruled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +301,16 @@ class TasksOptions:
 
     data_dir: Path = DEFAULT_DATA_DIR
     """Where downloaded files are looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """List the published models: size, longest input, licence, and where they are."""
+
+    model_name_or_path: str | None = None
+    """Only this one, a short name or a hub id, with its files, notes and recipes."""
+    json: bool = False
+    """Print everything that is known, as JSON."""
 
 
 def check_ranges(options: Any) -> None:

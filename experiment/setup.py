@@ -15,11 +15,15 @@ from preprocess.report import DataReport
 from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer
 from preprocess.types import Answer, Batch, DataError, Example, FeatureSet, Logits
 from pretrained_configs import catalog
-from pretrained_configs.config import ModelConfig, read_config
-from pretrained_configs.locate import locate, resolve
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.locate import locate
+from pretrained_configs.published import read_checkpoint, read_config
 from pretrained_configs.reader import checksum
 from tasks.core.discovery import get_task
 from tasks.core.task import DecodeOptions, Task, TaskOptions
+
+#: Share of the word table's rows that a model's own vocabulary may leave unused.
+_MAX_SPARE_ROWS = 0.01
 
 Options = TypeVar("Options", bound=FeatureOptions)
 AnyModel = TrainOptions | PredictOptions
@@ -94,10 +98,10 @@ def model_source(options: AnyModel) -> ModelSource:
     if (checkpoint is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
     if checkpoint is not None:
-        local = resolve(checkpoint)
-        config = read_config(local.config, hidden_act=options.hidden_act)
-        tokenizer_at: str | Path = options.tokenizer_name or local.directory
-        name, digest = _display_name(checkpoint), checksum(local)
+        found = read_checkpoint(checkpoint, options.hidden_act)
+        config = found.config
+        tokenizer_at: str | Path = options.tokenizer_name or found.files.directory
+        name, digest = _display_name(checkpoint), checksum(found.files)
     else:
         assert options.config_name is not None
         located = locate(options.config_name, weights=False)
@@ -109,7 +113,8 @@ def model_source(options: AnyModel) -> ModelSource:
     if lower_case is None and published is not None and options.tokenizer_name is None:
         lower_case = published.do_lower_case  # some hub files contradict the model's authors
     tokenizer = load_tokenizer(locate(tokenizer_at, weights=False), lower_case)
-    if tokenizer.vocab_size != config.vocab_size:
+    # Some tables are padded: ERNIE 1.0's has 18000 rows for 17964 pieces.
+    if not 0 <= config.vocab_size - tokenizer.vocab_size <= _MAX_SPARE_ROWS * config.vocab_size:
         raise UsageError(
             f"{tokenizer_at}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
             f"{config.vocab_size} rows; give the model's own vocabulary with --tokenizer_name"

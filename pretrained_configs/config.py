@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,18 @@ class CheckpointError(ValueError):
     """A checkpoint can't be used; the message names the file, what was found, what was expected and the remedy."""
 
 
-#: Activations of the feed-forward block: exact (erf) GELU, its tanh approximation, and ReLU.
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+#: Activations of the feed-forward block: exact (erf) GELU, its tanh approximation, x * sigmoid(1.702 x), and ReLU.
+ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu")
 
 #: The families of models that can be built.
-MODEL_TYPES = ("bert",)
+MODEL_TYPES = ("bert", "albert", "electra")
 
-#: What transformers calls an activation -> what we call it; "gelu" is the erf form there.
-_FROM_TRANSFORMERS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
-_TO_TRANSFORMERS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+#: Where embeddings of another width than the layers are projected: nowhere, right after the word table (position and
+#: token type are added after it), or after the embeddings' LayerNorm.
+EMBEDDING_PROJECTIONS = ("none", "word", "output")
 
-#: Our head -> the class of transformers that holds the same parameters.
-_ARCHITECTURES = {None: "BertModel", "span": "BertForQuestionAnswering"}
-
-#: Keys of transformers that change what a model computes -> the only value that we compute.
-_ONLY = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+#: LayerNorm after each residual sum, or on the input of each block.
+LAYER_NORM_TYPES = ("postln", "preln")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +42,13 @@ class ModelConfig:
         intermediate_size: width of the feed-forward block.
         model_type: the family, one of `MODEL_TYPES`.
         hidden_act: activation of the feed-forward block, one of `ACTIVATIONS`: "gelu" is the exact (erf) form,
-            "gelu_tanh" the tanh approximation.
+            "gelu_tanh" the tanh approximation, "quick_gelu" x * sigmoid(1.702 x).
+        embedding_size: width of the word embedding; 0 stands for hidden_size.
+        embedding_projection: where embedding_size becomes hidden_size, one of `EMBEDDING_PROJECTIONS`.
+        layer_norm_type: one of `LAYER_NORM_TYPES`; "preln" has no LayerNorm after the last layer.
+        num_hidden_groups: ALBERT: groups of layers that share their parameters.
+        inner_group_num: ALBERT: layers within a group, run one after the other.
+        ffn_num_groups: the feed-forward matrices are block diagonal with this many blocks.
         max_position_embeddings: rows of the position table: the longest input, in tokens.
         type_vocab_size: rows of the token-type (segment) table.
         layer_norm_eps: added to the variance in every LayerNorm.
@@ -68,6 +65,12 @@ class ModelConfig:
     intermediate_size: int
     model_type: str = "bert"
     hidden_act: str = "gelu"
+    embedding_size: int = 0
+    embedding_projection: str = "none"
+    layer_norm_type: str = "postln"
+    num_hidden_groups: int = 1
+    inner_group_num: int = 1
+    ffn_num_groups: int = 1
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
@@ -77,93 +80,34 @@ class ModelConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        """Check types and ranges.
+        """Fill in the embedding's width; check types and ranges.
 
         Raises:
             CheckpointError: naming every field whose value can't be meant.
         """
+        if self.embedding_size == 0:
+            object.__setattr__(self, "embedding_size", self.hidden_size)
         problems = _problems(self)
         if problems:
             raise CheckpointError("; ".join(problems))
 
-    @classmethod
-    def from_transformers(cls, values: Mapping[str, Any], source: str) -> ModelConfig:
-        """Read what transformers means by a config.json.
+    @property
+    def layer_order(self) -> tuple[tuple[int, int], ...]:
+        """The (group, inner group) that each step of an ALBERT runs through, first step first.
 
-        Args:
-            values: the parsed file; without "model_type" (the original bert_config.json has none) taken for a BERT.
-            source: what to call the file in errors.
-
-        Raises:
-            CheckpointError: for missing keys, wrong types, and models that we would compute wrongly.
+        The rule is google-research/albert's, rounding included; groups that it never reaches have no parameters.
         """
-        problems = []
-        model_type = values.get("model_type", "bert")
-        if model_type not in MODEL_TYPES:
-            raise CheckpointError(f"{source}: {_unknown('model_type', model_type, MODEL_TYPES)}")
-        missing = [name for name in _REQUIRED if values.get(name) is None]
-        if missing:
-            problems.append(f"missing {', '.join(repr(name) for name in missing)}")
-        for name, only in _ONLY.items():
-            if values.get(name) not in (None, only):
-                problems.append(f"{name} {values[name]!r} is not supported (only {only!r})")
-        known = {f.name: values[f.name] for f in fields(cls) if values.get(f.name) is not None}
-        known["model_type"] = model_type
-        act = known.get("hidden_act", "gelu")
-        if not isinstance(act, str) or act not in _FROM_TRANSFORMERS:
-            problems.append(_unknown("hidden_act", act, tuple(_FROM_TRANSFORMERS)))
-        if not problems:
-            known["hidden_act"] = _FROM_TRANSFORMERS[act]
-            try:
-                return cls(**known)
-            except CheckpointError as error:
-                problems.append(str(error))
-        raise CheckpointError(f"{source}: {'; '.join(problems)}")
-
-    def to_transformers(self, head: str | None = None) -> dict[str, Any]:
-        """Write the config.json that makes transformers compute the same.
-
-        Args:
-            head: None for the bare encoder, "span" for the span head.
-
-        Raises:
-            CheckpointError: if transformers has no class with such a head.
-        """
-        if head not in _ARCHITECTURES:
-            raise CheckpointError(_unknown("head", head, [name for name in _ARCHITECTURES if name]))
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["hidden_act"] = _TO_TRANSFORMERS[self.hidden_act]
-        return {"architectures": [_ARCHITECTURES[head]], **values}
+        groups = (int(i / self.num_hidden_layers * self.num_hidden_groups) for i in range(self.num_hidden_layers))
+        return tuple((group, inner) for group in groups for inner in range(self.inner_group_num))
 
 
-_REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_CHOICES = {
+    "model_type": MODEL_TYPES,
+    "hidden_act": ACTIVATIONS,
+    "embedding_projection": EMBEDDING_PROJECTIONS,
+    "layer_norm_type": LAYER_NORM_TYPES,
+}
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-
-
-def read_config(path: str | Path, hidden_act: str | None = None) -> ModelConfig:
-    """Read a config.json of transformers.
-
-    Args:
-        path: the file, or a directory that holds a config.json (or bert_config.json).
-        hidden_act: one of `ACTIVATIONS`, to overrule what the file says.
-
-    Raises:
-        CheckpointError: if the file is missing, no JSON, or describes a model that we can't compute.
-    """
-    path = Path(path)
-    if path.is_dir():
-        names = [name for name in ("config.json", "bert_config.json") if (path / name).is_file()]
-        if not names:
-            raise CheckpointError(f"{path}: no config.json; a checkpoint needs one beside its weights")
-        path = path / names[0]
-    values = read_json_object(path)
-    if hidden_act is None:
-        return ModelConfig.from_transformers(values, str(path))
-    if hidden_act not in ACTIVATIONS:
-        raise CheckpointError(_unknown("hidden_act", hidden_act, ACTIVATIONS))
-    # The file's own activation is dropped first, so that one we don't know can be overruled too.
-    config = ModelConfig.from_transformers({**values, "hidden_act": None}, str(path))
-    return replace(config, hidden_act=hidden_act)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -191,7 +135,8 @@ def did_you_mean(name: object, known: Mapping[str, Any] | list[str] | tuple[str,
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _unknown(what: str, value: object, known: list[str] | tuple[str, ...]) -> str:
+def unknown(what: str, value: object, known: list[str] | tuple[str, ...]) -> str:
+    """Return the error for a value that is none of the known ones, with the closest."""
     supported = ", ".join(repr(name) for name in known)
     return f"{what} {value!r} is not supported (supported: {supported}){did_you_mean(value, known)}"
 
@@ -212,13 +157,20 @@ def _problems(config: ModelConfig) -> list[str]:
             problems.append(f"{f.name} {value!r} is not in [0, 1)")
         elif f.name not in _PROBABILITIES and f.name != "pad_token_id" and not 0 < value < float("inf"):
             problems.append(f"{f.name} {value!r} is not positive")
-    if config.model_type not in MODEL_TYPES:
-        problems.append(_unknown("model_type", config.model_type, MODEL_TYPES))
-    if config.hidden_act not in ACTIVATIONS:
-        problems.append(_unknown("hidden_act", config.hidden_act, ACTIVATIONS))
+    for name, known in _CHOICES.items():
+        if getattr(config, name) not in known:
+            problems.append(unknown(name, getattr(config, name), known))
     if not problems and config.hidden_size % config.num_attention_heads:
         heads = config.num_attention_heads
         problems.append(f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {heads}")
     if not problems and not 0 <= config.pad_token_id < config.vocab_size:
         problems.append(f"pad_token_id {config.pad_token_id} is not in the vocabulary of {config.vocab_size}")
+    if not problems and config.embedding_projection == "none" and config.embedding_size != config.hidden_size:
+        problems.append(
+            f"embedding_size {config.embedding_size} != hidden_size {config.hidden_size} needs a projection"
+        )
+    widths = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
+    for name, width in widths.items() if not problems else ():
+        if width % config.ffn_num_groups:
+            problems.append(f"{name} {width} is not divisible by ffn_num_groups {config.ffn_num_groups}")
     return problems

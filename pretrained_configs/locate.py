@@ -5,7 +5,9 @@ huggingface_hub is imported only for a model that is not given by its path.
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,21 @@ STANDARD_WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5")
+
+#: The file that, with its data files, makes up a TensorFlow checkpoint "prefix".
+TF_INDEX = ".index"
+
+#: Data and index files of a TensorFlow checkpoint; the group is its prefix.
+_TF_FILE = re.compile(r"(.+)\.(?:index|data-\d+-of-\d+|meta)")
+
+#: Files that are named like a configuration and describe no architecture.
+_OTHER_CONFIGS = (
+    "tokenizer_config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "adapter_config.json",
+)
 
 #: Files of a training run that end in .bin and hold no weights.
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
@@ -40,7 +56,8 @@ class LocalCheckpoint:
 
     Args:
         directory: where it lies.
-        weights: the file with the weights, or all shards in the order of their names.
+        weights: the file with the weights, or all shards in the order of their names; of a TensorFlow checkpoint,
+            its index file and its data files.
         config: its config.json.
         index: the index file of a sharded checkpoint, else None.
     """
@@ -66,10 +83,13 @@ def locate(name_or_path: str | Path, *, weights: bool = True) -> Path:
     """
     text = os.fspath(name_or_path)
     path = Path(text).expanduser()
-    if path.exists():
+    if path.exists() or _tf_files(path):
         return path
     if text in catalog.names():
-        return _from_hub(catalog.lookup(text).hub_id, weights)
+        model = catalog.lookup(text)
+        if not model.hub_id:
+            raise CheckpointError(model.how_to_get)
+        return _from_hub(model.hub_id, weights)
     # "owner/name" and nothing else can be a hub id.
     if text.count("/") == 1 and not text.startswith((".", "~", "/")) and not text.endswith("/"):
         if path.suffix in _WEIGHT_SUFFIXES:
@@ -95,32 +115,81 @@ def resolve(name_or_path: str | Path) -> LocalCheckpoint:
 def _files(path: Path) -> LocalCheckpoint:
     directory = path if path.is_dir() else path.parent
     chosen = _choose_weights(path) if path.is_dir() else path
-    config = next((directory / n for n in ("config.json", "bert_config.json") if (directory / n).is_file()), None)
-    if config is None:
-        raise CheckpointError(f"{directory}: no config.json beside {chosen.name}; put the model's config.json there")
+    if found := _tf_files(chosen):
+        return LocalCheckpoint(directory, found, config_file(directory))
     if chosen.name.endswith(".index.json"):
-        return LocalCheckpoint(directory, _shards(chosen), config, chosen)
+        return LocalCheckpoint(directory, _shards(chosen), config_file(directory), chosen)
     if chosen.suffix not in _WEIGHT_SUFFIXES:
-        raise CheckpointError(f"{chosen}: not a weights file (known: {', '.join(_WEIGHT_SUFFIXES)})")
-    return LocalCheckpoint(directory, (chosen,), config)
+        known = ", ".join(_WEIGHT_SUFFIXES)
+        raise CheckpointError(f"{chosen}: not a weights file (known: {known}, and TensorFlow's .index)")
+    return LocalCheckpoint(directory, (chosen,), config_file(directory))
+
+
+def config_file(directory: Path) -> Path:
+    """Return the config.json of a model's directory, under whichever of its published names.
+
+    Raises:
+        CheckpointError: if there is none, or several that could be meant.
+    """
+    for name in ("config.json", "bert_config.json"):
+        if (directory / name).is_file():
+            return directory / name
+    found = sorted(path for path in directory.glob("*config*.json") if path.name not in _OTHER_CONFIGS)
+    if not found:
+        raise CheckpointError(f"{directory}: no config.json beside the weights; put the model's config.json there")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise CheckpointError(f"{directory}: several configurations ({names}); name the right one config.json")
+    return found[0]
+
+
+def _tf_files(path: Path) -> tuple[Path, ...]:
+    """Return the index and data files of a TensorFlow checkpoint named by its prefix or one of its files, else ()."""
+    match = _TF_FILE.fullmatch(path.name)
+    prefix = path.with_name(match[1]) if match else path
+    index = prefix.with_name(prefix.name + TF_INDEX)
+    data = tuple(
+        sorted(p for p in path.parent.glob(f"{glob.escape(prefix.name)}.data-*") if _TF_FILE.fullmatch(p.name))
+    )
+    if not index.is_file() and data:
+        raise CheckpointError(f"{prefix}: a TensorFlow checkpoint without its {index.name}; copy that file there too")
+    if index.is_file() and not data:
+        raise CheckpointError(f"{prefix}: a TensorFlow checkpoint without its .data files; copy them there too")
+    return (index, *data) if data else ()
 
 
 def _choose_weights(directory: Path) -> Path:
     for name in STANDARD_WEIGHTS:
         if (directory / name).is_file():
             return directory / name
-    others = sorted(
+    if latest := _latest_tf_checkpoint(directory):
+        return latest
+    found = sorted(
         path
         for path in directory.iterdir()
-        if path.suffix in (".bin", ".safetensors") and path.name not in _NO_WEIGHTS
+        if path.suffix in (*_WEIGHT_SUFFIXES, TF_INDEX) and path.name not in _NO_WEIGHTS
     )
-    if len(others) == 1:
-        return others[0]
-    if others:
-        names = ", ".join(path.name for path in others)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
         raise CheckpointError(f"{directory}: several weights files ({names}); name the one you mean")
+    if stray := next(directory.glob("*.data-*-of-*"), None):
+        _tf_files(stray)
     held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
     raise CheckpointError(f"{directory}: no weights file ({' or '.join(STANDARD_WEIGHTS)}); it holds {held}")
+
+
+def _latest_tf_checkpoint(directory: Path) -> Path | None:
+    """Return the prefix that TensorFlow's "checkpoint" file names, by its last part: directories get moved."""
+    state = directory / "checkpoint"
+    if not state.is_file():
+        return None
+    named = re.search(r'^model_checkpoint_path: "([^"]+)"', state.read_text(encoding="utf-8", errors="replace"), re.M)
+    if named is None:
+        return None
+    prefix = directory / re.split(r"[/\\]", named[1])[-1]
+    return prefix if _tf_files(prefix) else None
 
 
 def weight_map(index: Path) -> dict[str, str]:

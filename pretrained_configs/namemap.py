@@ -2,11 +2,16 @@
 
 A map is one JSON file under `namemaps/`:
 
-* "rules": our name, the published names it is made of, and the operation ("rename" where none is given). `{i}` stands
-  for a number, `{leaf}` for "weight" or "bias"; "rows" names the config field that says how many rows there are.
+* "rules": our name, the published names it is made of, and the operation ("rename" where none is given) on them, each
+  with its axes reversed first where "transpose" says so. `{i}`, `{g}` and `{j}` stand for numbers, `{path}` for any
+  name, the other placeholders for "weight" or "bias"; "rows" names the config field that counts the rows.
+* "leaves": what such a placeholder stands for on both sides, and whether the axes are reversed.
+* "extends": a map whose rules and other entries hold too, with "replace" applied to its published names.
 * "aliases": endings of old names, with today's.
 * "strip_prefixes" / "implied_prefixes": what may stand before a published name, and what may have been left out.
 * "ignore": published names (shell patterns) that no wanted parameter needs, each with the reason.
+
+* "signatures" and "config" say which files are of this format and what its configuration means: see `published`.
 
 Every source tensor is mapped or ignored with a reason, every wanted parameter is filled or declared fresh; anything
 else is one error that lists all of it.
@@ -17,8 +22,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +32,10 @@ import numpy as np
 
 from pretrained_configs.config import CheckpointError, did_you_mean
 from pretrained_configs.report import LoadReport, Shape, fold
+
+#: Placeholder of a rule -> our leaf -> the published leaf; {"theirs": …, "transpose": true} where axes are reversed.
+_LEAVES: Mapping[str, Mapping[str, Any]] = {"leaf": {"weight": "weight", "bias": "bias"}}
+_NUMBERS = ("i", "g", "j")
 
 #: Parameters that a checkpoint need not have: a pre-trained encoder comes without a task's head.
 MAY_BE_FRESH = ("head.*", "pooler.*")
@@ -108,6 +118,7 @@ class Rule:
         op: a key of `OPS`.
         axis: the axis of the operation.
         rows: the config field that says how long the first axis is; "" where none does.
+        transpose: whether the axes of each published tensor are reversed before the operation.
     """
 
     ours: str
@@ -115,6 +126,22 @@ class Rule:
     op: str = "rename"
     axis: int = 0
     rows: str = ""
+    transpose: bool = False
+
+    def shape(self, parts: Sequence[Shape]) -> Shape | None:
+        """Return our shape for parts of these shapes; None where they don't fit."""
+        turned = [part[::-1] if self.transpose else part for part in parts]
+        return OPS[self.op].shape(turned, self.axis)
+
+    def forward(self, parts: Iterable[np.ndarray], shape: Shape) -> np.ndarray:
+        """Make our tensor of this shape from its parts."""
+        turned = (part.T if self.transpose else part for part in parts)
+        return OPS[self.op].forward(turned, shape, self.axis)
+
+    def inverse(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """Split our tensor into the parts, views of it."""
+        parts = OPS[self.op].inverse(tensor, len(self.theirs), self.axis)
+        return [part.T if self.transpose else part for part in parts]
 
 
 @dataclass(frozen=True)
@@ -145,9 +172,11 @@ class NameMap:
         self._implied = tuple(values.get("implied_prefixes", ()))
         self._aliases = tuple((alias["old"], alias["new"]) for alias in values.get("aliases", ()))
         self._ignore = tuple((rule["theirs"], rule["reason"]) for rule in values.get("ignore", ()))
-        self._rules = [Rule(**{**rule, "theirs": tuple(rule["theirs"])}) for rule in values["rules"]]
+        self.values = values
+        leaves = {**_LEAVES, **values.get("leaves", {})}
+        self._rules = [rule for entry in values["rules"] for rule in _rules(entry, leaves)]
         self._ours = [(_compile(rule.ours), rule) for rule in self._rules]
-        self._theirs = [_compile(theirs) for rule in self._rules for theirs in rule.theirs]
+        self._theirs = [(_compile(theirs), rule) for rule in self._rules for theirs in rule.theirs]
         for rule in self._rules:
             holders = {frozenset(_placeholders(name)) for name in (rule.ours, *rule.theirs)}
             if rule.op not in OPS:
@@ -160,27 +189,43 @@ class NameMap:
                 raise CheckpointError(f"namemap {name}: {rule.ours}: rename takes one published name")
 
     @classmethod
+    @cache
     def load(cls, name: str) -> NameMap:
-        """Read a map that comes with this package.
+        """Return a map that comes with this package.
 
         Raises:
             CheckpointError: if there is no such map, naming those there are.
         """
-        known = sorted(path.stem for path in _DIRECTORY.glob("*.json"))
+        known = cls.names()
         if name not in known:
             hint = did_you_mean(name, known)
             raise CheckpointError(f"namemap {name!r} does not exist (there are: {', '.join(known)}){hint}")
-        return cls(name, json.loads((_DIRECTORY / f"{name}.json").read_text(encoding="utf-8")))
+        return cls(name, _read(name))
+
+    @staticmethod
+    def names() -> list[str]:
+        """Return the names of the maps that come with this package, sorted."""
+        return sorted(path.stem for path in _DIRECTORY.glob("*.json"))
 
     def to_ours(
-        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+        self,
+        source: Source,
+        wanted: Mapping[str, Shape],
+        *,
+        may_be_fresh: Iterable[str] = MAY_BE_FRESH,
+        spare: Iterable[str] = (),
     ) -> tuple[dict[str, np.ndarray], LoadReport]:
         """Load every wanted parameter that the source has; as `stream`, all at once."""
-        report, tensors = self.stream(source, wanted, may_be_fresh=may_be_fresh)
+        report, tensors = self.stream(source, wanted, may_be_fresh=may_be_fresh, spare=spare)
         return dict(tensors), report
 
     def stream(
-        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+        self,
+        source: Source,
+        wanted: Mapping[str, Shape],
+        *,
+        may_be_fresh: Iterable[str] = MAY_BE_FRESH,
+        spare: Iterable[str] = (),
     ) -> tuple[LoadReport, Iterator[tuple[str, np.ndarray]]]:
         """Load one parameter at a time.
 
@@ -191,19 +236,33 @@ class NameMap:
             source: published name -> tensor.
             wanted: our name -> shape, for every parameter of the model.
             may_be_fresh: shell patterns of our names that the source may lack; only as whole modules.
+            spare: shell patterns of our names that the source may have although the model does not use them.
 
         Raises:
             CheckpointError: one error that names every unmapped, missing and mis-shaped tensor.
         """
-        report, steps = self._plan(source, wanted, tuple(may_be_fresh))
+        report, steps = self._plan(source, wanted, tuple(may_be_fresh), tuple(spare))
         report.check()
         return report, self._read(source, steps)
 
     def report(
-        self, source: Source, wanted: Mapping[str, Shape], *, may_be_fresh: Iterable[str] = MAY_BE_FRESH
+        self,
+        source: Source,
+        wanted: Mapping[str, Shape],
+        *,
+        may_be_fresh: Iterable[str] = MAY_BE_FRESH,
+        spare: Iterable[str] = (),
     ) -> LoadReport:
-        """Say what a load would do, problems included, without reading a tensor."""
-        return self._plan(source, wanted, tuple(may_be_fresh))[0]
+        """Say what a load (`stream`) would do, problems included, without reading a tensor."""
+        return self._plan(source, wanted, tuple(may_be_fresh), tuple(spare))[0]
+
+    def shape_in(self, source: Source, ours: str) -> Shape | None:
+        """Return the shape that one of our parameters has in a source; None if it is not all there."""
+        found = self._rule_of(ours)
+        keys = {self.canonical(key): key for key in source}
+        if found is None or not all(name in keys for name in found[1]):
+            return None
+        return found[0].shape([tuple(source[keys[name]].shape) for name in found[1]])
 
     def to_theirs(self, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Write our parameters under today's published names; the exact inverse of `to_ours`.
@@ -221,16 +280,16 @@ class NameMap:
                 unknown.append(name)
                 continue
             rule, names = found
-            if rule.op == "concat" and tensor.shape[rule.axis] % len(names):
+            if len(names) > 1 and tensor.shape[rule.axis] % len(names):
                 unknown.append(f"{name} {list(tensor.shape)} (does not split into {len(names)})")
                 continue
-            theirs.update(zip(names, OPS[rule.op].inverse(tensor, len(names), rule.axis), strict=True))
+            theirs.update(zip(names, rule.inverse(tensor), strict=True))
         if unknown:
             raise CheckpointError(f"namemap {self.name}: can't be written: {', '.join(fold(unknown))}")
         return theirs
 
     def _plan(
-        self, source: Source, wanted: Mapping[str, Shape], may_be_fresh: tuple[str, ...]
+        self, source: Source, wanted: Mapping[str, Shape], may_be_fresh: tuple[str, ...], spare: tuple[str, ...]
     ) -> tuple[LoadReport, list[_Step]]:
         report = LoadReport(self.name)
         keys = self._index(source, report)
@@ -246,9 +305,10 @@ class NameMap:
                 lacking = [name for name in names if name not in keys]
                 absent.append((ours, lacking, len(lacking) < len(names)))
         self._judge_absent(report, absent, {_module(step.ours) for step in steps}, may_be_fresh)
+        report.missing = [line + self._tied_to(line, keys, source, wanted) for line in report.missing]
         for name, key in keys.items():
             if name not in used:
-                self._account(report, name, key)
+                self._account(report, name, key, spare)
         for step in steps:
             self._check_shape(report, step, source)
         return report, steps
@@ -257,14 +317,15 @@ class NameMap:
         """Today's published name -> key in the source."""
         keys: dict[str, str] = {}
         for key in source:
-            name = self._canonical(key)
+            name = self.canonical(key)
             if name in keys:
                 report.unmapped.append(f"{key} (a second tensor for {name}, beside {keys[name]})")
             else:
                 keys[name] = key
         return keys
 
-    def _canonical(self, key: str) -> str:
+    def canonical(self, key: str) -> str:
+        """Return today's published name of a stored one."""
         name = key
         for prefix in self._strip:
             name = name.removeprefix(prefix)
@@ -275,7 +336,7 @@ class NameMap:
         return next((candidate for candidate in candidates if self._knows(candidate)), name)
 
     def _knows(self, name: str) -> bool:
-        return any(pattern.fullmatch(name) for pattern in self._theirs) or self._reason(name) is not None
+        return any(pattern.fullmatch(name) for pattern, _ in self._theirs) or self._reason(name) is not None
 
     def _reason(self, name: str) -> str | None:
         return next((reason for pattern, reason in self._ignore if fnmatchcase(name, pattern)), None)
@@ -287,14 +348,33 @@ class NameMap:
                 return rule, tuple(name.format(**match.groupdict()) for name in rule.theirs)
         return None
 
-    def _account(self, report: LoadReport, name: str, key: str) -> None:
+    def _ours_of(self, name: str) -> str | None:
+        """Return the parameter that a published name belongs to."""
+        for pattern, rule in self._theirs:
+            if match := pattern.fullmatch(name):
+                return rule.ours.format(**match.groupdict())
+        return None
+
+    def _account(self, report: LoadReport, name: str, key: str, spare: tuple[str, ...]) -> None:
         reason = self._reason(name)
+        ours = self._ours_of(name)
+        if reason is None and ours is not None and any(fnmatchcase(ours, pattern) for pattern in spare):
+            reason = "no layer of this model runs through it"
         if reason is not None:
             report.ignored.append((key, reason))
-        elif any(pattern.fullmatch(name) for pattern in self._theirs):
+        elif ours is not None:
             report.unmapped.append(f"{key} (the config describes no such parameter)")
         else:
             report.unmapped.append(key)
+
+    @staticmethod
+    def _tied_to(missing: str, keys: Mapping[str, str], source: Source, wanted: Mapping[str, Shape]) -> str:
+        """Say where a missing word table is, if the file keeps the one copy of it as the tied output layer."""
+        name = missing.partition(" ")[0]
+        if name != "embeddings.word.weight":
+            return ""
+        tied = [key for key in keys.values() if "decoder" in key and tuple(source[key].shape) == wanted[name]]
+        return f"; {tied[0]} is the tied output layer and has its shape: rename it" if tied else ""
 
     @staticmethod
     def _judge_absent(
@@ -317,7 +397,7 @@ class NameMap:
         parts = [source[key] for key in step.keys]
         types = [str(part.dtype) for part in parts]
         shapes = [tuple(part.shape) for part in parts]
-        shape = OPS[step.rule.op].shape(shapes, step.rule.axis)
+        shape = step.rule.shape(shapes)
         name = ", ".join(step.keys)
         if not all(dtype.startswith(("float", "bfloat")) for dtype in types):
             report.mismatched.append(f"{name}: {'/'.join(sorted(set(types)))} instead of floating point")
@@ -334,7 +414,33 @@ class NameMap:
     def _read(source: Source, steps: Iterable[_Step]) -> Iterator[tuple[str, np.ndarray]]:
         for step in steps:
             parts = (_values(source[key]) for key in step.keys)
-            yield step.ours, OPS[step.rule.op].forward(parts, step.shape, step.rule.axis)
+            yield step.ours, step.rule.forward(parts, step.shape)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """Read a map's JSON, with what it takes over from the map that it extends."""
+    text = (_DIRECTORY / f"{name}.json").read_text(encoding="utf-8")
+    own: dict[str, Any] = json.loads(text)
+    if "extends" not in own:
+        return own
+    base = _read(own["extends"])
+    taken = json.dumps({key: base.get(key, []) for key in ("rules", "ignore", "aliases")})
+    for old, new in own.get("replace", {}).items():
+        taken = taken.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+    theirs = json.loads(taken)
+    overruled = {rule["ours"] for rule in own["rules"]}
+    kept = [rule for rule in theirs["rules"] if not _covers(overruled, rule["ours"])]
+    lists = {
+        "rules": own["rules"] + kept,
+        "ignore": own.get("ignore", []) + theirs["ignore"],
+        "aliases": own.get("aliases", []) + theirs["aliases"],
+    }
+    return {**base, **own, **lists}
+
+
+def _covers(templates: Iterable[str], ours: str) -> bool:
+    """Say whether one of the templates writes the same module's parameters as `ours`."""
+    return any(_module(template) == _module(ours) for template in templates)
 
 
 def _values(tensor: LazyTensor | np.ndarray) -> np.ndarray:
@@ -349,10 +455,27 @@ def _placeholders(template: str) -> list[str]:
     return re.findall(r"\{(\w+)\}", template)
 
 
+def _rules(entry: Mapping[str, Any], leaves: Mapping[str, Any]) -> Iterator[Rule]:
+    """Write a rule out for every leaf that its placeholder stands for."""
+    rule = Rule(**{**entry, "theirs": tuple(entry["theirs"])})
+    holder = next((name for name in _placeholders(rule.ours) if name in leaves), None)
+    if holder is None:
+        yield rule
+        return
+    for ours, published in leaves[holder].items():
+        leaf: dict[str, Any] = {"theirs": published} if isinstance(published, str) else published
+        yield replace(
+            rule,
+            ours=rule.ours.replace(f"{{{holder}}}", ours),
+            theirs=tuple(name.replace(f"{{{holder}}}", leaf["theirs"]) for name in rule.theirs),
+            transpose=leaf.get("transpose", rule.transpose),
+        )
+
+
 def _compile(template: str) -> re.Pattern[str]:
-    """Turn a template into a pattern; a placeholder stands for a number, "{leaf}" for weight or bias."""
+    """Turn a template into a pattern; a placeholder stands for a number, "{path}" for anything."""
     pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
     for holder in _placeholders(template):
-        values = "weight|bias" if holder == "leaf" else "0|[1-9][0-9]*"
+        values = "0|[1-9][0-9]*" if holder in _NUMBERS else ".+"
         pattern = pattern.replace(f"{{{holder}}}", f"(?P<{holder}>{values})")
     return re.compile(pattern)

@@ -1,55 +1,26 @@
-"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, RBT and every other checkpoint of BERT's architecture."""
+"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, RBT, ERNIE 1.0 and ELECTRA's discriminator.
+
+ELECTRA (Clark et al. 2020) differs by the projection of its embeddings alone, which every encoder may have.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Iterable
+
+from torch import nn
 
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling.layers import Embeddings, TransformerLayer, position_ids
+from pytorch_modeling.encoder import Encoder
+from pytorch_modeling.layers import TransformerLayer
 
 
-class BertEncoder(nn.Module):
-    """Embeddings and layers; with a pooler for tasks that read the first token's pooled output."""
+class BertEncoder(Encoder):
+    """An encoder in which every layer has its own parameters."""
 
-    def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
-        """Build an encoder; its weights are PyTorch's defaults until initialised or loaded."""
-        super().__init__()
-        self.embeddings = Embeddings(config)
+    def build_layers(self, config: ModelConfig) -> None:
+        """Create one module per layer."""
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_hidden_layers))
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooled else None
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor,
-        hidden_states: list[Tensor] | None = None,
-    ) -> Tensor:
-        """Encode a batch.
-
-        Args:
-            input_ids: int [B, S].
-            attention_mask: int [B, S], 1 = real token, at least one per row.
-            token_type_ids: int [B, S].
-            hidden_states: if given, the embedding output and every layer's output are appended to it.
-
-        Returns:
-            [B, S, H], the last layer's output.
-        """
-        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask))
-        mask = attention_mask.bool()[:, None, None, :]
-        if hidden_states is not None:
-            hidden_states.append(x)
-        for layer in self.layers:
-            x = layer(x, mask)
-            if hidden_states is not None:
-                hidden_states.append(x)
-        return x
-
-    def pool(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pool [B, S, H] at each row's first real token -> [B, H]."""
-        assert self.pooler is not None, "this encoder was built without a pooler"
-        first = attention_mask.to(torch.int32).argmax(dim=1)
-        rows = torch.arange(len(first), device=first.device)
-        return torch.tanh(self.pooler(sequence_output[rows, first]))
+    def layer_sequence(self) -> Iterable[nn.Module]:
+        """Return the layers, first to last."""
+        return self.layers

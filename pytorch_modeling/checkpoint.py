@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.locate import resolve
-from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport, NameMap
+from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
+from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
 from pretrained_configs.reader import open_tensors, write_safetensors
 from pytorch_modeling.model import MRCModel, parameter_name
-
-#: `ModelConfig.model_type` -> the name map of transformers' layout for it.
-NAME_MAPS = {"bert": "transformers_bert"}
 
 
 def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
@@ -24,7 +20,7 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
 
     Args:
         model: keeps its own values where the checkpoint has none and may have none.
-        name_or_path: directory, weights file, hub id or short name.
+        name_or_path: directory, weights file, TensorFlow prefix, hub id or short name.
         fresh_head: whether the task's head (and a pooler) may be missing from the checkpoint: yes before fine-tuning,
             no before prediction.
 
@@ -35,9 +31,10 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
         CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
     """
     parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
-    with open_tensors(resolve(name_or_path)) as source, torch.no_grad():
-        report, tensors = NameMap.load(NAME_MAPS[model.config.model_type]).stream(
-            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head)
+    checkpoint = read_checkpoint(name_or_path, model.config.hidden_act)
+    with open_tensors(checkpoint.files) as source, torch.no_grad():
+        report, tensors = checkpoint.namemap.stream(
+            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head), spare=spare(model.config)
         )
         for name, array in tensors:
             parameters[name].copy_(torch.from_numpy(array))
@@ -52,9 +49,10 @@ def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str,
     """
     with torch.device("meta"):
         shapes = parameter_shapes(MRCModel(config, head))
-    with open_tensors(resolve(name_or_path)) as source:
-        report = NameMap.load(NAME_MAPS[config.model_type]).report(
-            source, shapes, may_be_fresh=_may_be_fresh(fresh_head)
+    checkpoint = read_checkpoint(name_or_path, config.hidden_act)
+    with open_tensors(checkpoint.files) as source:
+        report = checkpoint.namemap.report(
+            source, shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(config)
         )
     report.check()
     return report
@@ -70,15 +68,14 @@ def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:
 
 
 def save_weights(model: MRCModel, directory: Path) -> None:
-    """Write config.json and model.safetensors, as transformers' from_pretrained reads them.
+    """Write config.json and model.safetensors, as transformers' from_pretrained reads them where it has such a model.
 
     Args:
         model: its weights are written in float32.
         directory: must exist; the weights file is replaced atomically.
     """
     ours = {parameter_name(name): p.detach().float().cpu().numpy() for name, p in model.named_parameters()}
-    write_safetensors(
-        directory / "model.safetensors", NameMap.load(NAME_MAPS[model.config.model_type]).to_theirs(ours)
-    )
-    config: dict[str, Any] = model.config.to_transformers(None if model.head_spec is None else "span")
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    namemap = saved_format(model.config)
+    write_safetensors(directory / "model.safetensors", namemap.to_theirs(ours))
+    values = write_values(model.config, namemap, None if model.head_spec is None else "span")
+    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from pytorch_modeling.dropout import attention, dropout
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,
 }
 
@@ -34,21 +35,30 @@ class Dropout(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3)."""
+    """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
+
+    All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
+    projected to hidden_size before the sum.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build tables of width hidden_size."""
+        """Build the tables."""
         super().__init__()
-        width = config.hidden_size
-        self.word = nn.Embedding(config.vocab_size, width)
+        projected = config.embedding_projection == "word"
+        width = config.hidden_size if projected else config.embedding_size
+        self.word = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.word_projection = nn.Linear(config.embedding_size, width, bias=False) if projected else None
         self.position = nn.Embedding(config.max_position_embeddings, width)
         self.token_type = nn.Embedding(config.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """Embed int [B, S] inputs into [B, S, H]."""
-        x = self.word(input_ids) + self.position(position_ids) + self.token_type(token_type_ids)
+        """Embed int [B, S] inputs into [B, S, E], with the projection "word" into [B, S, H]."""
+        x = self.word(input_ids)
+        if self.word_projection is not None:
+            x = self.word_projection(x)
+        x = x + self.position(position_ids) + self.token_type(token_type_ids)
         return self.dropout(self.norm(x))
 
 
@@ -71,14 +81,33 @@ class SelfAttention(nn.Module):
         return self.output(context.transpose(1, 2).reshape(b, s, h))
 
 
+class GroupedLinear(nn.Module):
+    """A linear map whose matrix is block diagonal up to the order of channels (albert_zh, modeling_google_fast.py).
+
+    Block g reads the input channels g, G + g, 2 G + g … and writes the g-th run of output channels.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_groups: int) -> None:
+        """Build the blocks, [n_groups, n_out / n_groups, n_in / n_groups]."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_groups, n_out // n_groups, n_in // n_groups))
+        self.bias = nn.Parameter(torch.empty(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform [B, S, n_in] -> [B, S, n_out]."""
+        n_groups, _, n_in = self.weight.shape
+        blocks = torch.einsum("bsig,goi->bsgo", x.unflatten(-1, (n_in, n_groups)), self.weight)
+        return blocks.flatten(-2) + self.bias
+
+
 class FeedForward(nn.Module):
     """Position-wise feed-forward network."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build the two projections hidden_size -> intermediate_size -> hidden_size."""
         super().__init__()
-        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.up = _linear(config.hidden_size, config.intermediate_size, config.ffn_num_groups)
+        self.down = _linear(config.intermediate_size, config.hidden_size, config.ffn_num_groups)
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,8 +115,12 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.up(x)))
 
 
+def _linear(n_in: int, n_out: int, n_groups: int) -> nn.Module:
+    return nn.Linear(n_in, n_out) if n_groups == 1 else GroupedLinear(n_in, n_out, n_groups)
+
+
 class TransformerLayer(nn.Module):
-    """One encoder layer, LayerNorm after each residual sum."""
+    """One encoder layer, LayerNorm after each residual sum ("postln") or on each block's input ("preln")."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build attention, feed-forward and their norms."""
@@ -97,9 +130,13 @@ class TransformerLayer(nn.Module):
         self.ffn = FeedForward(config)
         self.ffn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
+        self.pre_norm = config.layer_norm_type == "preln"
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Transform x [B, S, H] under mask bool [B, 1, 1, S] -> [B, S, H]."""
+        if self.pre_norm:
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask))
+            return x + self.dropout(self.ffn(self.ffn_norm(x)))
         x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
@@ -121,9 +158,9 @@ def position_ids(attention_mask: Tensor) -> Tensor:
 def initialise(module: nn.Module, std: float) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
     for child in module.modules():
-        if isinstance(child, nn.Linear | nn.Embedding):
+        if isinstance(child, nn.Linear | GroupedLinear | nn.Embedding):
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.LayerNorm):
             nn.init.ones_(child.weight)
-        if isinstance(child, nn.Linear | nn.LayerNorm):
+        if isinstance(child, nn.Linear | GroupedLinear | nn.LayerNorm) and child.bias is not None:
             nn.init.zeros_(child.bias)

@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
+from pytorch_modeling.albert import AlbertEncoder
 from pytorch_modeling.bert import BertEncoder
 from pytorch_modeling.heads import Head
 from pytorch_modeling.layers import initialise
 
 #: `ModelConfig.model_type` -> encoder class.
-ENCODERS = {"bert": BertEncoder}
+ENCODERS: dict[str, type[BertEncoder] | type[AlbertEncoder]] = {
+    "bert": BertEncoder,
+    "albert": AlbertEncoder,
+    "electra": BertEncoder,
+}
 
 
 class MRCModel(nn.Module):

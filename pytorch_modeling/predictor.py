@@ -38,8 +38,9 @@ def hidden_states(
         token_type_ids: int [B, S].
 
     Returns:
-        "embedding_output" [B, S, H], "layer_1" … "layer_L" [B, S, H], "sequence_output" (the last of them), and
-        "pooled_output" [B, H] if the model has a pooler.
+        "embedding_output" [B, S, E], "layer_0" (what enters the first layer, after a projection of the embeddings),
+        "layer_1" … "layer_L" [B, S, H], "sequence_output" (the last of them), and "pooled_output" [B, H] if the model
+        has a pooler. An ALBERT's inner groups count as layers.
     """
     model.eval()
     inputs = (
@@ -49,7 +50,7 @@ def hidden_states(
     states: list[Tensor] = []
     with torch.inference_mode():
         last = model.encoder(ids, mask, types, hidden_states=states)
-        named = {"embedding_output": states[0]} | {f"layer_{i}": x for i, x in enumerate(states[1:], start=1)}
+        named = {"embedding_output": states[0]} | {f"layer_{i}": x for i, x in enumerate(states[1:])}
         named["sequence_output"] = last
         if model.encoder.pooler is not None:
             named["pooled_output"] = model.encoder.pool(last, mask)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrained_configs.config import CheckpointError, read_config
+from pretrained_configs.config import CheckpointError
 from pretrained_configs.namemap import NameMap
+from pretrained_configs.published import read_config
 from pretrained_configs.reader import checksum, locate, open_tensors, resolve, write_safetensors
 
 CONFIG = {"vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}
@@ -140,7 +141,7 @@ def test_directory_without_weights_or_config_is_refused(directory):
         resolve(directory)
     save_torch(directory / "pytorch_model.bin", {"w": np.ones(2, np.float32)})
     (directory / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="no config.json beside pytorch_model.bin"):
+    with pytest.raises(CheckpointError, match="no config.json beside the weights"):
         resolve(directory)
     with pytest.raises(CheckpointError, match="no config.json"):
         resolve(directory / "pytorch_model.bin")
@@ -199,7 +200,8 @@ def test_truncated_file_is_one_line(directory, arrays, suffix, keep):
     [
         ([1, 2], "holds a list, not a state dict"),
         ({}, "holds a dict without entries"),
-        ({"epoch": 3, "model": {"w": 1}}, "not a state dict: no dense tensors under epoch, model"),
+        ({"epoch": 3, "model": {"w": 1}}, "not a state dict: no dense tensors under w"),
+        ({"epoch": 3, "w": 1.5}, "not a state dict: no dense tensors under epoch, w"),
     ],
 )
 def test_torch_file_that_is_no_state_dict_is_refused(directory, content, message):

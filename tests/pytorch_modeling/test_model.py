@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from preprocess.types import HeadSpec
-from pretrained_configs.config import ModelConfig, read_config
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.published import read_config
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.layers import position_ids
 

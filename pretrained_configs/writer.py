@@ -1,0 +1,85 @@
+"""Checkpoints written in a published format: weights and configuration, as its programs look for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretrained_configs.config import CheckpointError, ModelConfig
+from pretrained_configs.namemap import NameMap
+from pretrained_configs.published import write_values
+from pretrained_configs.safetensors_file import write_safetensors
+
+
+def write_checkpoint(
+    directory: Path, config: ModelConfig, ours: Mapping[str, np.ndarray], namemap: NameMap
+) -> list[Path]:
+    """Write a model.
+
+    Args:
+        directory: must exist.
+        config: its architecture.
+        ours: its parameters by their framework-neutral names; a "head.span" makes it a fine-tuned one.
+        namemap: the format, as `published.format_for` gives it.
+
+    Returns:
+        the files.
+
+    Raises:
+        CheckpointError: naming every parameter that the format has no place for.
+    """
+    tensors = namemap.to_theirs(ours)
+    head = "span" if "head.span.weight" in ours else None
+    values = write_values(config, namemap, head)
+    target = namemap.values["config"]["target"]
+    config_name = "config.json" if target in ("transformers", "native") else _original_name(config)
+    path = directory / config_name
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    return [path, *_WRITERS[target](directory, tensors)]
+
+
+def _original_name(config: ModelConfig) -> str:
+    return "albert_config.json" if config.model_type == "albert" else "bert_config.json"
+
+
+def _write_safetensors(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Path]:
+    path = directory / "model.safetensors"
+    write_safetensors(path, tensors)
+    return [path]
+
+
+def _write_torch(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Path]:
+    import torch
+
+    path = directory / "pytorch_model.pth"
+    torch.save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}, path)
+    return [path]
+
+
+def _write_tensorflow(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Path]:
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise CheckpointError(f"{directory}: 'pip install tensorflow' to write a TensorFlow checkpoint") from None
+    prefix = directory / "model.ckpt"
+    names = sorted(tensors)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=[np.ascontiguousarray(tensors[name]) for name in names],
+    )
+    return sorted(directory.glob(f"{prefix.name}.*"))
+
+
+#: Target -> what writes its weights file.
+_WRITERS: Mapping[str, Any] = {
+    "transformers": _write_safetensors,
+    "native": _write_safetensors,
+    "reference": _write_torch,
+    "tf1": _write_tensorflow,
+}

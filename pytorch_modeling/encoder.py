@@ -1,0 +1,81 @@
+"""What the encoder families have in common: embeddings, a run through layers, a pooler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from pretrained_configs.config import ModelConfig
+from pytorch_modeling.layers import Embeddings, position_ids
+
+
+class Encoder(nn.Module, ABC):
+    """Embeddings and layers; with a pooler for tasks that read the first token's pooled output.
+
+    A family adds its layers and says in which order they run.
+    """
+
+    def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
+        """Build an encoder; its weights are PyTorch's defaults until initialised or loaded."""
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        projected = config.embedding_projection == "output"
+        self.projection = nn.Linear(config.embedding_size, config.hidden_size) if projected else None
+        self.build_layers(config)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooled else None
+
+    @abstractmethod
+    def build_layers(self, config: ModelConfig) -> None:
+        """Create the modules of the layers."""
+
+    @abstractmethod
+    def layer_sequence(self) -> Iterable[nn.Module]:
+        """Return the layers in the order in which they run; one may occur more than once."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor,
+        hidden_states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            input_ids: int [B, S].
+            attention_mask: int [B, S], 1 = real token, at least one per row.
+            token_type_ids: int [B, S].
+            hidden_states: if given, the embeddings' output [B, S, E], the first layer's input and every layer's
+                output [B, S, H] are appended to it.
+
+        Returns:
+            [B, S, H], the last layer's output.
+        """
+        states = hidden_states if hidden_states is not None else _Forgetful()
+        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask))
+        states.append(x)
+        if self.projection is not None:
+            x = self.projection(x)
+        states.append(x)
+        mask = attention_mask.bool()[:, None, None, :]
+        for layer in self.layer_sequence():
+            x = layer(x, mask)
+            states.append(x)
+        return x
+
+    def pool(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool [B, S, H] at each row's first real token -> [B, H]."""
+        assert self.pooler is not None, "this encoder was built without a pooler"
+        first = attention_mask.to(torch.int32).argmax(dim=1)
+        rows = torch.arange(len(first), device=first.device)
+        return torch.tanh(self.pooler(sequence_output[rows, first]))
+
+
+class _Forgetful(list[Tensor]):
+    """A list that keeps nothing, so that no layer's output outlives its use."""
+
+    def append(self, value: Tensor) -> None:
+        """Drop the value."""
