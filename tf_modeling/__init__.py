@@ -1,0 +1,29 @@
+"""The TensorFlow implementation of the models, their training step and their predictions."""
+
+import os
+
+if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    raise ImportError(
+        f"KERAS_BACKEND is {os.environ['KERAS_BACKEND']!r}, and tf_modeling runs on TensorFlow: "
+        "unset it, or set it to 'tensorflow'"
+    )
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors, without a word on the processor's features
+
+from tf_modeling.checkpoint import check_weights, load_weights, parameter_shapes, save_weights
+from tf_modeling.model import build_model, device_facts, devices, set_seed
+from tf_modeling.predictor import hidden_states, predict
+from tf_modeling.trainer import Trainer
+
+__all__ = [
+    "Trainer",
+    "build_model",
+    "check_weights",
+    "device_facts",
+    "devices",
+    "hidden_states",
+    "load_weights",
+    "parameter_shapes",
+    "predict",
+    "save_weights",
+    "set_seed",
+]

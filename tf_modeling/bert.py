@@ -1,0 +1,24 @@
+"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, RBT, ERNIE 1.0 and ELECTRA's discriminator.
+
+ELECTRA (Clark et al. 2020) differs by the projection of its embeddings alone, which every encoder may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pretrained_configs.config import ModelConfig
+from tf_modeling.encoder import Encoder
+from tf_modeling.layers import TransformerLayer
+
+
+class BertEncoder(Encoder):
+    """An encoder in which every layer has its own parameters."""
+
+    def build_layers(self, config: ModelConfig) -> None:
+        """Create one module per layer."""
+        self.layers = [TransformerLayer(config) for _ in range(config.num_hidden_layers)]
+
+    def layer_sequence(self) -> Iterable[TransformerLayer]:
+        """Return the layers, first to last."""
+        return self.layers

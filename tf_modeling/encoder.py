@@ -1,0 +1,75 @@
+"""What the encoder families have in common: embeddings, a run through layers, a pooler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from pretrained_configs.config import ModelConfig
+from tf_modeling.layers import Embeddings, TransformerLayer, position_ids
+from tf_modeling.nn import Linear, Module, Pass
+
+
+class Encoder(Module, ABC):
+    """Embeddings and layers; with a pooler for tasks that read the first token's pooled output.
+
+    A family adds its layers and says in which order they run.
+    """
+
+    def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
+        """Build an encoder; its weights are zero until initialised or loaded."""
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        projected = config.embedding_projection == "output"
+        self.projection = Linear(config.embedding_size, config.hidden_size) if projected else None
+        self.build_layers(config)
+        self.pooler = Linear(config.hidden_size, config.hidden_size) if pooled else None
+
+    @abstractmethod
+    def build_layers(self, config: ModelConfig) -> None:
+        """Create the modules of the layers."""
+
+    @abstractmethod
+    def layer_sequence(self) -> Iterable[TransformerLayer]:
+        """Return the layers in the order in which they run; one may occur more than once."""
+
+    def call(
+        self,
+        input_ids: tf.Tensor,
+        attention_mask: tf.Tensor,
+        token_type_ids: tf.Tensor,
+        run: Pass,
+        hidden_states: list[tf.Tensor] | None = None,
+    ) -> tf.Tensor:
+        """Encode a batch.
+
+        Args:
+            input_ids: int [B, S].
+            attention_mask: int [B, S], 1 = real token, at least one per row.
+            token_type_ids: int [B, S].
+            run: precision and dropout.
+            hidden_states: if given, the embeddings' output [B, S, E], the first layer's input and every layer's
+                output [B, S, H] are appended to it.
+
+        Returns:
+            float32 [B, S, H], the last layer's output.
+        """
+        states = hidden_states if hidden_states is not None else []
+        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask), run=run)
+        states.append(x)
+        if self.projection is not None:
+            x = tf.cast(self.projection(x, run=run), tf.float32)
+        states.append(x)
+        mask = tf.cast(attention_mask, tf.bool)[:, None, None, :]
+        for layer in self.layer_sequence():
+            x = layer(x, mask, run=run)
+            states.append(x)
+        return x
+
+    def pool(self, sequence_output: tf.Tensor, attention_mask: tf.Tensor, run: Pass) -> tf.Tensor:
+        """Pool [B, S, H] at each row's first real token -> [B, H]."""
+        assert self.pooler is not None, "this encoder was built without a pooler"
+        first = tf.argmax(attention_mask, axis=1, output_type=tf.int32)
+        return tf.tanh(self.pooler(tf.gather(sequence_output, first, axis=1, batch_dims=1), run=run))

@@ -1,0 +1,184 @@
+"""A model for extractive MRC: an encoder of some family and a head."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from preprocess.types import Batch, HeadSpec
+from pretrained_configs.config import ModelConfig
+from tf_modeling.albert import AlbertEncoder
+from tf_modeling.bert import BertEncoder
+from tf_modeling.distribute import choose_strategy
+from tf_modeling.heads import Head
+from tf_modeling.layers import initialise
+from tf_modeling.nn import Module, Pass
+
+#: `ModelConfig.model_type` -> encoder class.
+ENCODERS = {"bert": BertEncoder, "albert": AlbertEncoder, "electra": BertEncoder}
+
+
+class MRCModel(Module):
+    """Encoder and head; without a head it is the bare pretrained model.
+
+    Its parameters carry the framework-neutral names of the name maps (`parameter_name`).
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadSpec | None) -> None:
+        """Build the modules; a pooler exists where something reads it."""
+        super().__init__()
+        self.config = config
+        self.head_spec = head
+        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or bool(head.kinds))
+        self.head = Head(config.hidden_size, head) if head is not None else None
+        self.strategy = tf.distribute.get_strategy()
+        self._functions: dict[Any, Callable[..., Any]] = {}
+
+    def call(
+        self, batch: dict[str, tf.Tensor], run: Pass | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Return start [B, S], end [B, S] and kind [B, K] (or None) logits of a batch."""
+        assert self.head is not None, "this model was built without a head"
+        run = run or Pass()
+        mask = batch["attention_mask"]
+        sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"], run=run)
+        pooled = self.encoder.pool(sequence_output, mask, run=run) if self.encoder.pooler is not None else None
+        # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
+        return self.head(sequence_output, pooled, run=Pass())
+
+    @property
+    def device(self) -> str:
+        """The device that holds the weights, as TensorFlow calls it."""
+        return next(self.named_parameters())[1].value.device
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Compute on the model's device, and make variables where the model's are."""
+        if self.strategy.num_replicas_in_sync > 1:
+            with self.strategy.scope():
+                yield
+        else:
+            with tf.device(self.device):
+                yield
+
+    def compiled(self, key: tuple[Any, ...], build: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """Return the traced function of this key, made by `build` when first asked for."""
+        if key not in self._functions:
+            self._functions[key] = build()
+        return self._functions[key]
+
+
+def parameter_name(module_name: str) -> str:
+    """Translate a name of `MRCModel.named_parameters` to the framework-neutral one."""
+    stem, _, leaf = module_name.removeprefix("encoder.").rpartition(".")
+    return f"{stem}.{'weight' if leaf == 'kernel' else leaf}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter between TensorFlow and the framework-neutral layout: the only place that knows both.
+
+    Args:
+        variable: as TensorFlow computes with it.
+        transposed: whether it is a kernel [in, out], whose neutral form is [out, in].
+    """
+
+    variable: keras.Variable
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The neutral shape."""
+        shape = tuple(self.variable.shape)
+        return shape[::-1] if self.transposed else shape
+
+    def neutral(self, values: tf.Tensor) -> NDArray[np.float32]:
+        """Turn something of the variable's shape (its value, its gradient) into the neutral layout."""
+        array = values.numpy()
+        return array.T if self.transposed else array
+
+    def assign(self, array: NDArray[np.float32]) -> None:
+        """Set the variable from a value in the neutral layout."""
+        self.variable.assign(array.T if self.transposed else array)
+
+
+def parameters(model: MRCModel) -> dict[str, Parameter]:
+    """Return every parameter by its framework-neutral name."""
+    return {
+        parameter_name(name): Parameter(variable, name.endswith(".kernel"))
+        for name, variable in model.named_parameters()
+    }
+
+
+def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int = 0) -> MRCModel:
+    """Build a model with fresh weights, in float32.
+
+    Args:
+        config: the architecture.
+        head: what the task needs; None for the bare encoder with its pooler.
+        device: one of `devices()`; see `distribute.choose_strategy` for several.
+        seed: seed of the fresh weights; the same on every device.
+
+    Returns:
+        the model.
+    """
+    with choose_strategy(device).scope(), tf.device(_tensorflow_name(device)):
+        model = MRCModel(config, head)
+    with model.strategy.scope(), tf.device("CPU:0"):
+        initialise(model, config.initializer_range, seed)
+    return model
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, numpy's and TensorFlow's generators, on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+
+
+def devices() -> tuple[str, ...]:
+    """Return "cuda:0" … for the GPUs there are, then "cpu"."""
+    return (*(f"cuda:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))), "cpu")
+
+
+def _tensorflow_name(device: str) -> str:
+    return device.replace("cuda", "GPU") if device.startswith("cuda:") else "CPU:0"
+
+
+def on_gpu(model: MRCModel) -> bool:
+    """Whether the model computes on a GPU."""
+    return "GPU" in model.device
+
+
+def device_facts(model: MRCModel) -> dict[str, Any]:
+    """Return "device", its name, and "peak_bytes", the most memory held so far (of the process, on a CPU)."""
+    if on_gpu(model):
+        index = int(model.device.rpartition(":")[2])
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[index])
+        peak = tf.config.experimental.get_memory_info(f"GPU:{index}")["peak"]
+        return {"device": details.get("device_name", "GPU"), "peak_bytes": peak}
+    # ru_maxrss counts KiB on Linux and bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # 0 stands for one thread per core.
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    return {"device": f"CPU, {threads} threads", "peak_bytes": peak}
+
+
+def to_tensors(batch: Batch, device: str) -> dict[str, tf.Tensor]:
+    """Copy a batch to the device as int32 tensors, named like its fields."""
+    with tf.device(device):
+        return {
+            name: tf.constant(np.asarray(getattr(batch, name), dtype=np.int32)) for name in Batch.__dataclass_fields__
+        }
