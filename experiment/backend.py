@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module, util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,16 +17,28 @@ from pretrained_configs.namemap import LoadReport
 
 #: --framework -> package. A package is imported only when it is asked for.
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
+_TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
+#: What a package needs from outside -> how to get it.
+INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
 
 
 class Trainer(Protocol):
     """Takes optimizer steps on a model."""
 
+    #: steps in a row, up to the last before `metrics`, that had no effect
+    skipped_in_a_row: int
+
     def step(self, batches: Sequence[Batch]) -> None:
-        """Take one optimizer step on the union of the batches."""
+        """Take one optimizer step on the union of the batches; none if its loss or gradients are not finite."""
 
     def metrics(self) -> dict[str, float]:
-        """Return means since the last call: "loss", "grad_norm", "learning_rate"."""
+        """Return means since the last call: "loss" and "grad_norm" where finite, "learning_rate", "skipped_steps"."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that later steps depend on: nested dicts of numpy arrays and numbers."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the state of another trainer of the same model and schedule."""
 
 
 class Backend(Protocol):
@@ -40,6 +52,18 @@ class Backend(Protocol):
 
     def load_weights(self, model: Any, name_or_path: str, *, fresh_head: bool) -> LoadReport:
         """Load a checkpoint into the model, refusing silent misses."""
+
+    def load_model(
+        self,
+        config: ModelConfig,
+        head: HeadSpec | None,
+        name_or_path: str,
+        *,
+        device: str,
+        fresh_head: bool,
+        seed: int = 0,
+    ) -> tuple[Any, LoadReport]:
+        """Build a model with a checkpoint's weights, and fresh ones where it has and may have none."""
 
     def check_weights(
         self, config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool
@@ -60,6 +84,20 @@ class Backend(Protocol):
         token_type_ids: NDArray[np.integer],
     ) -> dict[str, NDArray[np.float32]]:
         """Compute every layer's output."""
+
+    def activations(self, model: Any, batch: Batch, *, precision: str) -> dict[str, NDArray[np.float32]]:
+        """Compute every layer's output at the real tokens of a batch."""
+
+    def gradients(
+        self, model: Any, batch: Batch, *, precision: str, loss_scale: float = 1.0
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """Compute logits and loss of a batch, and the gradient of every parameter."""
+
+    def parameter_values(self, model: Any) -> dict[str, NDArray[np.float32]]:
+        """Return a copy of every parameter by its framework-neutral name."""
+
+    def set_parameters(self, model: Any, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set parameters by their framework-neutral names."""
 
     def parameter_shapes(self, model: Any) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter by its framework-neutral name."""
@@ -83,7 +121,8 @@ def choose_device(backend: Backend, device: str) -> str:
     known = backend.devices()
     if device == "auto":
         return known[0]
-    name = f"{device}:0" if device == "cuda" else device
+    # Where "cuda" is no device of its own (all GPUs of the host), it is the first one.
+    name = "cuda:0" if device == "cuda" and "cuda" not in known else device
     if name not in known:
         raise UsageError(f"--device {device}: no such device here; there are auto, {', '.join(known)}")
     return name
@@ -93,10 +132,15 @@ def load_backend(framework: str) -> Backend:
     """Import a backend.
 
     Raises:
-        UsageError: if it is not part of this installation.
+        UsageError: if the framework is not installed, or does not start.
     """
-    package = PACKAGES[framework]
-    if util.find_spec(package) is None:
-        raise UsageError(f"--framework {framework}: this version has no package {package}; use --framework pytorch")
-    module: Any = import_module(package)
+    try:
+        module: Any = import_module(PACKAGES[framework])
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in INSTALLS:
+            raise
+        raise UsageError(f"--framework {framework}: no {missing} here; {INSTALLS[missing]}") from None
+    except ImportError as error:
+        raise UsageError(f"--framework {framework}: {' '.join(str(error).split())}") from error
     return module

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,10 @@ from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate
 from pretrained_configs.namemap import LoadReport
+from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import Checkpoint, read_checkpoint, read_config, spare
 from pretrained_configs.reader import checksum, open_tensors
-from pretrained_configs.report import Shape, fold
+from pretrained_configs.report import fold
 from pretrained_configs.sanity import suspicions
 
 #: Input -> the names that it may have in a file: ours, and those of the TensorFlow programs.
@@ -54,16 +54,25 @@ def inspect(options: InspectOptions) -> None:
         config = read_config(locate(str(options.config_name), weights=False), hidden_act=options.hidden_act)
     arrays = _read_inputs(options.inputs, config) if options.inputs is not None else None
     backend = load_backend(options.framework)
-    model = backend.build_model(config, None, device=choose_device(backend, options.device), seed=options.seed)
-    _print_architecture(console, config, backend.parameter_shapes(model))
-    fresh = ["every parameter (no checkpoint)"]
-    if found is not None and checkpoint is not None:
-        fresh = _load(console, backend, model, found, checkpoint).fresh
+    device = choose_device(backend, options.device)
+    _print_architecture(console, config)
+    if found is None or checkpoint is None:
+        model = backend.build_model(config, None, device=device, seed=options.seed)
+        fresh = ["every parameter (no checkpoint)"]
+    else:
+        _print_files(console, found)
+        model, report = backend.load_model(
+            config, None, checkpoint, device=device, fresh_head=True, seed=options.seed
+        )
+        fresh = report.fresh
+        console.print("\n".join(report.lines()), markup=False)
+        _print_suspicions(console, found, checkpoint, report)
     if arrays is not None:
         _compute(console, backend, model, arrays, fresh, options.output)
 
 
-def _print_architecture(console: Console, config: ModelConfig, shapes: Mapping[str, Shape]) -> None:
+def _print_architecture(console: Console, config: ModelConfig) -> None:
+    shapes = parameter_shapes(config, pooled=True, span=False, n_kinds=0)
     for field in fields(config):
         console.print(f"{field.name:<30}{getattr(config, field.name)}", markup=False)
     count = sum(math.prod(shape) for shape in shapes.values())
@@ -88,15 +97,16 @@ def _split_folded(name: str) -> list[str]:
     return [*before.rstrip(".").split("."), f"{{{numbers}}}", *after.lstrip(".").split(".")]
 
 
-def _load(console: Console, backend: Backend, model: Any, found: Checkpoint, checkpoint: str) -> LoadReport:
+def _print_files(console: Console, found: Checkpoint) -> None:
     for path in found.files.weights:
         console.print(f"{'weights':<30}{path}", markup=False)
     console.print(f"{'sha256':<30}{checksum(found.files)}")
     console.print(f"{'format':<30}{found.namemap.name}: {found.namemap.values['description']}", markup=False)
     gelu = found.namemap.values["config"]["hidden_act"]["gelu"]
     console.print(f'{"":<30}the "gelu" of its configurations is {gelu}; computed with {found.config.hidden_act}')
-    report = backend.load_weights(model, checkpoint, fresh_head=True)
-    console.print("\n".join(report.lines()), markup=False)
+
+
+def _print_suspicions(console: Console, found: Checkpoint, checkpoint: str, report: LoadReport) -> None:
     published = catalog.find(checkpoint)
     wanted = {ours: shape for ours, _, shape, _ in report.mapped}
     with open_tensors(found.files) as source:
@@ -104,7 +114,6 @@ def _load(console: Console, backend: Backend, model: Any, found: Checkpoint, che
         limit = published.max_seq_length if published is not None else None
         for suspicion in suspicions(found.config, tensors, limit):
             console.print(f"WARNING  {suspicion}", markup=False, style="yellow")
-    return report
 
 
 def _compute(

@@ -88,8 +88,8 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
             console.print(line, markup=False)
     else:
         examples = [Example("question", options.question or "", options.context or "")]
-    model = backend.build_model(source.config, task.head, device=choose_device(backend, options.device), seed=0)
-    backend.load_weights(model, checkpoint, fresh_head=False)
+    device = choose_device(backend, options.device)
+    model, _ = backend.load_model(source.config, task.head, checkpoint, device=device, fresh_head=False)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     predictions = predict_data(task, backend, model, data, options, decode_options(options))
     if options.output_dir is not None:

@@ -122,15 +122,17 @@ def load_tokenizer(path: str | Path, do_lower_case: bool | None = None) -> WordP
 
     Args:
         path: a directory with vocab.txt or tokenizer.json (and tokenizer_config.json), or one of the first two files.
+            A directory without either may hold one other "*vocab*.txt": Google's ALBERT has a vocab_chinese.txt.
         do_lower_case: overrides what the files say; None takes tokenizer_config.json, else tokenizer.json, else True.
 
     Raises:
-        DataError: if there is no vocabulary, or it is no WordPiece vocabulary with BERT's special tokens.
+        DataError: if there is no vocabulary, or several that could be meant, or it is no WordPiece vocabulary with
+            BERT's special tokens.
     """
     path = Path(path)
     directory = path if path.is_dir() else path.parent
     is_json = path.suffix == ".json" and not path.is_dir()
-    vocab_file = directory / "vocab.txt" if path.is_dir() else path
+    vocab_file = _vocab_file(path) if path.is_dir() else path
     json_file = path if is_json else directory / "tokenizer.json"
     config, saved = _read_object(directory / "tokenizer_config.json"), _read_object(json_file)
     if vocab_file.is_file() and not is_json:
@@ -156,6 +158,17 @@ def load_tokenizer(path: str | Path, do_lower_case: bool | None = None) -> WordP
         tokenize_chinese_chars=bool(chinese),
         source=str(source),
     )
+
+
+def _vocab_file(directory: Path) -> Path:
+    standard = directory / "vocab.txt"
+    if standard.is_file() or (directory / "tokenizer.json").is_file():
+        return standard
+    found = sorted(directory.glob("*vocab*.txt"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{directory}: several vocabularies ({names}); call the right one vocab.txt or give its path")
+    return found[0] if found else standard
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -123,9 +123,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from None
+        raise CheckpointError(f"{path}: not JSON ({error}); get it again from the model's publisher") from None
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: a JSON object was expected, found a {type(values).__name__}")
+        found = type(values).__name__
+        raise CheckpointError(f"{path}: a JSON object was expected, found a {found}; get the model's own file")
     return values
 
 

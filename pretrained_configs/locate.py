@@ -167,7 +167,7 @@ def _choose_weights(directory: Path) -> Path:
     found = sorted(
         path
         for path in directory.iterdir()
-        if path.suffix in (*_WEIGHT_SUFFIXES, TF_INDEX) and path.name not in _NO_WEIGHTS
+        if path.suffix in (*_WEIGHT_SUFFIXES, TF_INDEX) and path.name not in _NO_WEIGHTS and path.is_file()
     )
     if len(found) == 1:
         return found[0]
@@ -177,7 +177,8 @@ def _choose_weights(directory: Path) -> Path:
     if stray := next(directory.glob("*.data-*-of-*"), None):
         _tf_files(stray)
     held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
-    raise CheckpointError(f"{directory}: no weights file ({' or '.join(STANDARD_WEIGHTS)}); it holds {held}")
+    known = ", ".join((*STANDARD_WEIGHTS, "a TensorFlow checkpoint"))
+    raise CheckpointError(f"{directory}: no weights file ({known}); it holds {held}; give the model's directory")
 
 
 def _latest_tf_checkpoint(directory: Path) -> Path | None:
@@ -200,7 +201,7 @@ def weight_map(index: Path) -> dict[str, str]:
     """
     entries = read_json_object(index).get("weight_map")
     if not isinstance(entries, dict) or not entries or not all(isinstance(file, str) for file in entries.values()):
-        raise CheckpointError(f'{index}: no "weight_map" of tensor names to files')
+        raise CheckpointError(f'{index}: no "weight_map" of tensor names to files; download it again')
     return entries
 
 
@@ -209,7 +210,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     # A shard lies beside its index; a name with a directory in it could point anywhere.
     absent = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
     if absent:
-        raise CheckpointError(f"{index}: shards missing: {', '.join(absent)}")
+        raise CheckpointError(f"{index}: shards missing: {', '.join(absent)}; copy them there too")
     return tuple(index.parent / name for name in names)
 
 

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -158,7 +158,7 @@ class NameMap:
     """An invertible map between published names and ours."""
 
     def __init__(self, name: str, values: Mapping[str, Any]) -> None:
-        """Check and compile a map.
+        """Check a map.
 
         Args:
             name: what to call the map in errors.
@@ -175,8 +175,6 @@ class NameMap:
         self.values = values
         leaves = {**_LEAVES, **values.get("leaves", {})}
         self._rules = [rule for entry in values["rules"] for rule in _rules(entry, leaves)]
-        self._ours = [(_compile(rule.ours), rule) for rule in self._rules]
-        self._theirs = [(_compile(theirs), rule) for rule in self._rules for theirs in rule.theirs]
         for rule in self._rules:
             holders = {frozenset(_placeholders(name)) for name in (rule.ours, *rule.theirs)}
             if rule.op not in OPS:
@@ -187,6 +185,15 @@ class NameMap:
                 raise CheckpointError(f"namemap {name}: {rule.ours}: placeholders differ between the two sides")
             if rule.op == "rename" and len(rule.theirs) != 1:
                 raise CheckpointError(f"namemap {name}: {rule.ours}: rename takes one published name")
+
+    # Compiled when first matched: most maps are loaded for their signatures alone.
+    @cached_property
+    def _ours(self) -> list[tuple[re.Pattern[str], Rule]]:
+        return [(_compile(rule.ours), rule) for rule in self._rules]
+
+    @cached_property
+    def _theirs(self) -> list[tuple[re.Pattern[str], Rule]]:
+        return [(_compile(theirs), rule) for rule in self._rules for theirs in rule.theirs]
 
     @classmethod
     @cache
@@ -374,7 +381,7 @@ class NameMap:
         if name != "embeddings.word.weight":
             return ""
         tied = [key for key in keys.values() if "decoder" in key and tuple(source[key].shape) == wanted[name]]
-        return f"; {tied[0]} is the tied output layer and has its shape: rename it" if tied else ""
+        return f"; {tied[0]} is the tied output layer and has its shape: rename it to that" if tied else ""
 
     @staticmethod
     def _judge_absent(

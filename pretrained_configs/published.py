@@ -75,7 +75,7 @@ def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> 
     values = read_json_object(files.config)
     with open_tensors(files) as tensors:
         if not tensors:
-            raise CheckpointError(f"{files.weights[0]}: holds no tensors")
+            raise CheckpointError(f"{files.weights[0]}: holds no tensors; give the model's weights file")
         namemap = recognise(tensors, values, files.weights[0])
         config = read_values(values, namemap, str(files.config), tensors, hidden_act)
     return Checkpoint(files, namemap, config)
@@ -124,7 +124,8 @@ def recognise(names: Collection[str], values: Mapping[str, Any], weights: Path) 
     listed = ", ".join(found[:6]) + (f" … ({len(found)} kinds)" if len(found) > 6 else "")
     model_type = f"model_type {values['model_type']!r}, " if "model_type" in values else ""
     raise CheckpointError(
-        f"{weights}: {model_type}tensors of no known format: {listed} (known formats: {', '.join(NameMap.names())})"
+        f"{weights}: {model_type}tensors of no known format: {listed} (known formats: {', '.join(NameMap.names())}); "
+        "give a BERT, ALBERT or ELECTRA model's weights, or add its format (docs/adding-a-checkpoint.md)"
     )
 
 
@@ -212,7 +213,7 @@ def read_values(
     known = {**about.get("defaults", {}), **{name: stated[name] for name in _FIELDS if name in stated}}
     known |= _measured(about, known, tensors)
     missing = [name for name in (*_REQUIRED, *about.get("required", ())) if name not in known]
-    problems = [f"missing {', '.join(repr(name) for name in missing)}"] if missing else []
+    problems = [f"missing {', '.join(map(repr, missing))} (take the model's own config.json)"] if missing else []
     for name, only in about.get("only", {}).items():
         if values.get(name) not in (None, only):
             problems.append(f"{name} {values[name]!r} is not supported (only {only!r})")

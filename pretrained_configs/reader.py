@@ -7,6 +7,7 @@ Half-precision values become float32. Torch is imported only for a PyTorch file,
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,11 +15,15 @@ from pathlib import Path
 from pretrained_configs.config import CheckpointError
 from pretrained_configs.locate import TF_INDEX, LocalCheckpoint, locate, resolve, weight_map
 from pretrained_configs.namemap import LazyTensor
+from pretrained_configs.report import MisfitError
 from pretrained_configs.safetensors_file import open_safetensors, write_safetensors
 
 __all__ = ["LocalCheckpoint", "checksum", "locate", "open_tensors", "resolve", "write_safetensors"]
 
 Tensors = Mapping[str, LazyTensor]
+
+#: How text begins: no weights file does so, as all have a number or a mark of their own among their first 8 bytes.
+_TEXT = re.compile(rb"(?:\xef\xbb\xbf)?[\t\n\r -~]{8}")
 
 
 @contextmanager
@@ -26,10 +31,13 @@ def open_tensors(checkpoint: LocalCheckpoint) -> Iterator[Tensors]:
     """Open the weights; their values are read one tensor at a time, while the context lasts.
 
     Raises:
-        CheckpointError: if a file is empty, truncated, no weights file, or asks for code to be run.
+        CheckpointError: if a file is empty, truncated, no weights file, or asks for code to be run; and, with the
+            files' names added, if the tensors don't fit the model that they are loaded into.
     """
     with ExitStack() as stack:
         tensors: dict[str, LazyTensor] = {}
+        for path in checkpoint.weights:
+            _refuse_what_is_no_weights_file(path)
         for path in checkpoint.weights:
             for name, tensor in _open_file(path, stack).items():
                 if name in tensors:
@@ -38,8 +46,13 @@ def open_tensors(checkpoint: LocalCheckpoint) -> Iterator[Tensors]:
         if checkpoint.index is not None:
             absent = sorted(set(weight_map(checkpoint.index)) - set(tensors))
             if absent:
-                raise CheckpointError(f"{checkpoint.index}: its shards lack {', '.join(absent)}")
-        yield tensors
+                lacking = ", ".join(absent)
+                raise CheckpointError(f"{checkpoint.index}: its shards lack {lacking}; download all of them again")
+        try:
+            yield tensors
+        except MisfitError as error:
+            weights = checkpoint.index or checkpoint.weights[0]
+            raise CheckpointError(f"{weights} with {checkpoint.config}: {error}") from None
 
 
 def checksum(checkpoint: LocalCheckpoint) -> str:
@@ -52,7 +65,7 @@ def checksum(checkpoint: LocalCheckpoint) -> str:
     return digest.hexdigest()
 
 
-def _open_file(path: Path, stack: ExitStack) -> Mapping[str, LazyTensor]:
+def _refuse_what_is_no_weights_file(path: Path) -> None:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -63,6 +76,13 @@ def _open_file(path: Path, stack: ExitStack) -> Mapping[str, LazyTensor]:
         raise CheckpointError(f"{path}: the file is empty; copy or download it again")
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' or download the file")
+    # A data file of TensorFlow's is bare numbers, which may look like anything.
+    if _TEXT.match(start) and not path.suffix.startswith(".data-"):
+        text = " ".join(start.decode("utf-8", "replace").split())
+        raise CheckpointError(f"{path}: text ({text!r} …), not weights, as of a failed download; download it again")
+
+
+def _open_file(path: Path, stack: ExitStack) -> Mapping[str, LazyTensor]:
     if path.suffix == ".safetensors":
         return open_safetensors(path, stack)
     if path.suffix == TF_INDEX:

@@ -11,6 +11,10 @@ from pretrained_configs.config import CheckpointError
 Shape = tuple[int, ...]
 
 
+class MisfitError(CheckpointError):
+    """Tensors and the model they are meant for don't fit; whoever knows the files adds their names."""
+
+
 @dataclass
 class LoadReport:
     """What became of every source tensor and every wanted parameter.
@@ -42,19 +46,23 @@ class LoadReport:
             remedy = 'map them or list them under "ignore"'
             found.append(f"{_count(self.unmapped, 'source tensor')} unmapped: {', '.join(names)} ({remedy})")
         if self.missing:
-            found.append(f"{_count(self.missing, 'parameter')} missing: {', '.join(fold(self.missing))}")
+            names = fold(self.missing)
+            remedy = "give weights that have them, or the config.json that belongs to these"
+            found.append(f"{_count(self.missing, 'parameter')} missing: {', '.join(names)}; {remedy}")
         if self.mismatched:
-            found.append(f"{_count(self.mismatched, 'tensor')} of the wrong kind: {', '.join(fold(self.mismatched))}")
+            names = fold(self.mismatched)
+            remedy = "give the config.json that belongs to these weights"
+            found.append(f"{_count(self.mismatched, 'tensor')} of the wrong kind: {', '.join(names)}; {remedy}")
         return found
 
     def check(self) -> None:
         """Refuse an unsound load.
 
         Raises:
-            CheckpointError: naming every unmapped, missing and mismatched tensor.
+            MisfitError: naming every unmapped, missing and mismatched tensor.
         """
         if self.problems:
-            raise CheckpointError(f"namemap {self.namemap}: {'; '.join(self.problems)}")
+            raise MisfitError(f"namemap {self.namemap}: {'; '.join(self.problems)}")
 
     def lines(self) -> list[str]:
         """Return the report for people; runs of layers are folded into one line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -41,10 +42,17 @@ class SafetensorsTensor:
     dtype: str
 
     def read(self) -> np.ndarray:
-        """Read the values from the file: floating-point ones as float32."""
+        """Read the values from the file: floating-point ones as float32.
+
+        What is stored as float32 is mapped: pages come from the file when they are first touched, and changing the
+        array copies them and leaves the file alone.
+        """
+        size = math.prod(self.shape)
+        if self.dtype == "float32" and sys.byteorder == "little" and size:
+            return np.require(np.memmap(self.file, "float32", "c", self.offset, self.shape), requirements="A")
         stored = "uint16" if self.dtype == "bfloat16" else self.dtype
         self.file.seek(self.offset)
-        flat = np.fromfile(self.file, np.dtype(stored).newbyteorder("<"), math.prod(self.shape))
+        flat = np.fromfile(self.file, np.dtype(stored).newbyteorder("<"), size)
         if self.dtype == "bfloat16":
             # bfloat16 is the upper half of a float32.
             flat = (flat.astype(np.uint32) << 16).view(np.float32)

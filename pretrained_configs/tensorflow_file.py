@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import glob
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ _SLOT = "/.OPTIMIZER_SLOT/"
 class TensorflowTensor:
     """A variable of a TensorFlow checkpoint; see `namemap.LazyTensor`."""
 
+    index: Path
     reader: Any
     key: str
     shape: tuple[int, ...]
@@ -31,13 +37,15 @@ class TensorflowTensor:
         """Read the values: floating-point ones as float32.
 
         Raises:
-            CheckpointError: if the data file ends before them.
+            CheckpointError: if the data file is damaged.
         """
         try:
             values: np.ndarray = self.reader.get_tensor(self.key)
         except Exception as error:  # TensorFlow raises several kinds for a damaged data file.
             reason = " ".join(str(error).split())[:160]
-            raise CheckpointError(f"{self.key}: can't be read ({reason}); copy the checkpoint again") from None
+            raise CheckpointError(
+                f"{self.index}: {self.key} can't be read ({reason}); copy the checkpoint again"
+            ) from None
         if self.dtype.startswith(("float", "bfloat")):
             values = np.asarray(values).astype(np.float32, copy=False)
         return values.T if self.transposed else values
@@ -49,27 +57,55 @@ def open_tensorflow(index: Path) -> dict[str, TensorflowTensor]:
     Objects of TensorFlow 2 get the names that their transformers' class has in PyTorch, and their kernels its layout.
 
     Raises:
-        CheckpointError: if TensorFlow is not installed, or the index is damaged.
+        CheckpointError: if TensorFlow is not installed, the index is damaged, or the data files are too short.
     """
     try:
-        import tensorflow as tf
+        with _silence():
+            import tensorflow as tf
     except ImportError:
         raise CheckpointError(f"{index}: a TensorFlow checkpoint; 'pip install tensorflow' to read it") from None
     prefix = str(index.with_name(index.name.removesuffix(TF_INDEX)))
     try:
         reader = tf.train.load_checkpoint(prefix)
         shapes = reader.get_variable_to_shape_map()
-        types = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
+        dtypes = reader.get_variable_to_dtype_map()
     except Exception as error:  # TensorFlow raises several kinds for a damaged index.
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{index}: not a TensorFlow checkpoint ({reason}); copy it again") from None
+    # Strings, whose length the index keeps to itself, have the size 0 here.
+    _check_size(Path(prefix), sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items()))
+    types = {name: dtype.name for name, dtype in dtypes.items()}
     if _OBJECT_GRAPH not in shapes:
-        return {name: TensorflowTensor(reader, name, tuple(shapes[name]), types[name]) for name in sorted(shapes)}
+        return {
+            name: TensorflowTensor(index, reader, name, tuple(shapes[name]), types[name]) for name in sorted(shapes)
+        }
     tensors = {}
     for key in sorted(shapes):
         if not key.endswith(_VALUE) or _SLOT in key:
             continue
         name, transposed = transformers_name(key.removesuffix(_VALUE), len(shapes[key]))
         shape = tuple(reversed(shapes[key])) if transposed else tuple(shapes[key])
-        tensors[name] = TensorflowTensor(reader, key, shape, types[key], transposed)
+        tensors[name] = TensorflowTensor(index, reader, key, shape, types[key], transposed)
     return tensors
+
+
+def _check_size(prefix: Path, needed: int) -> None:
+    """Refuse data files that end too early, also where what they lack is not asked for."""
+    held = sum(path.stat().st_size for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
+    if held < needed:
+        raise CheckpointError(
+            f"{prefix}: its .data files hold {held:,} bytes, its variables {needed:,}; copy the checkpoint again"
+        )
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drop what native code writes: importing TensorFlow logs lines that no setting turns off."""
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

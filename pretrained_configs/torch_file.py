@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,9 +45,14 @@ def open_torch(path: Path) -> dict[str, TorchTensor]:
     Raises:
         CheckpointError: if it is damaged, asks for code to be run, or holds no weights.
     """
+    zipped = zipfile.is_zipfile(path)
+    if not zipped and _starts_as_zip(path):
+        raise CheckpointError(f"{path}: not a whole PyTorch file (its end is missing); copy or download it again")
     try:
-        # Zip files are mapped into memory, so that a tensor takes room only once it is read.
-        values = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What matters of a refused pickle is in the error.
+            # Zip files are mapped into memory, so that a tensor takes room only once it is read.
+            values = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if asked := re.search(r"GLOBAL (\S+)", str(error)):
             raise CheckpointError(
@@ -55,11 +61,19 @@ def open_torch(path: Path) -> dict[str, TorchTensor]:
             ) from None
         found = re.search(r"^(Unsupported .*|pickle .*)$", str(error), re.MULTILINE)
         detail = f" ({found[0]})" if found else ""
-        raise CheckpointError(f"{path}: not a whole PyTorch weights file{detail}; nothing of it was run") from None
+        raise CheckpointError(
+            f"{path}: not a whole PyTorch weights file{detail}; nothing of it was run; "
+            "copy it again, or get the weights as safetensors"
+        ) from None
     except Exception as error:  # A damaged file makes torch raise nearly anything.
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise CheckpointError(f"{path}: not a whole PyTorch file ({reason}); copy or download it again") from None
     return {name: TorchTensor(tensor) for name, tensor in _state_dict(path, values).items()}
+
+
+def _starts_as_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 #: Where training programs put the model's state dict.
@@ -68,7 +82,8 @@ _NESTED = ("state_dict", "model_state_dict", "model", "module", "net")
 
 def _state_dict(path: Path, values: Any) -> Mapping[str, torch.Tensor]:
     if not isinstance(values, Mapping) or not values:
-        raise CheckpointError(f"{path}: holds {_describe(values)}, not a state dict of named tensors")
+        held = _describe(values)
+        raise CheckpointError(f"{path}: holds {held}, not a state dict of named tensors; save the model's state_dict")
     nested = [key for key in _NESTED if isinstance(values.get(key), Mapping) and values[key]]
     if nested:
         values = values[nested[0]]

@@ -1,20 +1,26 @@
 """The PyTorch implementation of the models, their training step and their predictions."""
 
-from pytorch_modeling.checkpoint import check_weights, load_weights, parameter_shapes, save_weights
+from pytorch_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.model import build_model, device_facts, devices, set_seed
 from pytorch_modeling.predictor import hidden_states, predict
+from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
 from pytorch_modeling.trainer import Trainer
 
 __all__ = [
     "Trainer",
+    "activations",
     "build_model",
     "check_weights",
     "device_facts",
     "devices",
+    "gradients",
     "hidden_states",
+    "load_model",
     "load_weights",
     "parameter_shapes",
+    "parameter_values",
     "predict",
     "save_weights",
+    "set_parameters",
     "set_seed",
 ]

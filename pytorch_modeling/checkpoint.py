@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
 from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
 from pretrained_configs.reader import open_tensors, write_safetensors
-from pytorch_modeling.model import MRCModel, parameter_name
+from pytorch_modeling.model import MRCModel, draw_fresh, outline, parameter_name
 
 
 def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
@@ -31,14 +35,49 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
         CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
     """
     parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
-    checkpoint = read_checkpoint(name_or_path, model.config.hidden_act)
-    with open_tensors(checkpoint.files) as source, torch.no_grad():
-        report, tensors = checkpoint.namemap.stream(
-            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head), spare=spare(model.config)
-        )
+    with _opened(model, name_or_path, fresh_head) as (report, tensors), torch.no_grad():
         for name, array in tensors:
             parameters[name].copy_(torch.from_numpy(array))
     return report
+
+
+@contextmanager
+def _opened(
+    model: MRCModel, name_or_path: str, fresh_head: bool
+) -> Iterator[tuple[LoadReport, Iterator[tuple[str, NDArray[np.float32]]]]]:
+    checkpoint = read_checkpoint(name_or_path, model.config.hidden_act)
+    with open_tensors(checkpoint.files) as source:
+        yield checkpoint.namemap.stream(
+            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head), spare=spare(model.config)
+        )
+
+
+def load_model(
+    config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, device: str, fresh_head: bool, seed: int = 0
+) -> tuple[MRCModel, LoadReport]:
+    """Build a model with a checkpoint's weights, which are neither drawn before nor, where possible, copied.
+
+    Args:
+        config: the checkpoint's architecture.
+        head: what the task needs; None for the bare encoder with its pooler.
+        name_or_path: as in `load_weights`.
+        device: one of `devices()`.
+        fresh_head: as in `load_weights`.
+        seed: seed of what the checkpoint lacks.
+
+    Returns:
+        the model, in evaluation mode; and what was mapped, left fresh and ignored.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    model = outline(config, head)
+    paths = {parameter_name(path): path for path, _ in model.named_parameters()}
+    with _opened(model, name_or_path, fresh_head) as (report, tensors):
+        state = {paths[name]: torch.from_numpy(array) for name, array in tensors}
+    model.load_state_dict(state, strict=False, assign=True)
+    draw_fresh(model, report.fresh, seed)
+    return model.to(device).eval(), report
 
 
 def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool) -> LoadReport:
@@ -47,14 +86,13 @@ def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str,
     Raises:
         CheckpointError: as `load_weights`.
     """
-    with torch.device("meta"):
-        shapes = parameter_shapes(MRCModel(config, head))
+    shapes = parameter_shapes(outline(config, head))
     checkpoint = read_checkpoint(name_or_path, config.hidden_act)
     with open_tensors(checkpoint.files) as source:
         report = checkpoint.namemap.report(
             source, shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(config)
         )
-    report.check()
+        report.check()
     return report
 
 

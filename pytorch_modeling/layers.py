@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -46,10 +46,10 @@ class Embeddings(nn.Module):
         super().__init__()
         projected = config.embedding_projection == "word"
         width = config.hidden_size if projected else config.embedding_size
-        self.word = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.word = _embedding(config.vocab_size, config.embedding_size)
         self.word_projection = nn.Linear(config.embedding_size, width, bias=False) if projected else None
-        self.position = nn.Embedding(config.max_position_embeddings, width)
-        self.token_type = nn.Embedding(config.type_vocab_size, width)
+        self.position = _embedding(config.max_position_embeddings, width)
+        self.token_type = _embedding(config.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -60,6 +60,11 @@ class Embeddings(nn.Module):
             x = self.word_projection(x)
         x = x + self.position(position_ids) + self.token_type(token_type_ids)
         return self.dropout(self.norm(x))
+
+
+def _embedding(n_rows: int, width: int) -> nn.Embedding:
+    """Return a table without values: its constructor's draw, never used here, imports PyTorch's compiler."""
+    return nn.Embedding.from_pretrained(torch.empty(n_rows, width), freeze=False)
 
 
 class SelfAttention(nn.Module):
@@ -155,9 +160,9 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - n_left).clamp_(min=0)
 
 
-def initialise(module: nn.Module, std: float) -> None:
+def initialise(fresh: Iterable[nn.Module], std: float) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
-    for child in module.modules():
+    for child in fresh:
         if isinstance(child, nn.Linear | GroupedLinear | nn.Embedding):
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.LayerNorm):

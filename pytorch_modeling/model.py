@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,23 @@ def parameter_name(module_name: str) -> str:
     return module_name.removeprefix("encoder.")
 
 
+def outline(config: ModelConfig, head: HeadSpec | None) -> MRCModel:
+    """Build a model whose parameters have shapes, and neither values nor memory."""
+    with torch.device("meta"):
+        return MRCModel(config, head)
+
+
+def draw_fresh(model: MRCModel, names: Collection[str], seed: int) -> None:
+    """Draw the values of whole modules, by the framework-neutral names of their parameters."""
+    paths = {name.rpartition(".")[0] for name in names}
+    fresh = [module for path, module in model.named_modules() if parameter_name(path) in paths]
+    for module in fresh:
+        module.to_empty(device="cpu", recurse=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        initialise(fresh, model.config.initializer_range)
+
+
 def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int = 0) -> MRCModel:
     """Build a model with fresh weights, in float32.
 
@@ -74,12 +92,8 @@ def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed
     Returns:
         the model, in evaluation mode.
     """
-    with torch.device("meta"):  # no memory and no default weights, which would only be overwritten
-        model = MRCModel(config, head)
-    model.to_empty(device="cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        initialise(model, config.initializer_range)
+    model = outline(config, head)
+    draw_fresh(model, [parameter_name(name) for name, _ in model.named_parameters()], seed)
     return model.to(device).eval()
 
 

@@ -12,7 +12,7 @@ from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
 from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
 from pretrained_configs.reader import open_tensors, write_safetensors
-from tf_modeling.model import MRCModel, parameters
+from tf_modeling.model import MRCModel, draw_fresh, parameters, zero_model
 
 
 def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
@@ -41,6 +41,31 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
     return report
 
 
+def load_model(
+    config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, device: str, fresh_head: bool, seed: int = 0
+) -> tuple[MRCModel, LoadReport]:
+    """Build a model with a checkpoint's weights, which are not drawn before.
+
+    Args:
+        config: the checkpoint's architecture.
+        head: what the task needs; None for the bare encoder with its pooler.
+        name_or_path: as in `load_weights`.
+        device: one of `devices()`.
+        fresh_head: as in `load_weights`.
+        seed: seed of what the checkpoint lacks.
+
+    Returns:
+        the model; and what was mapped, left fresh and ignored.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    model = zero_model(config, head, device)
+    report = load_weights(model, name_or_path, fresh_head=fresh_head)
+    draw_fresh(model, report.fresh, seed)
+    return model, report
+
+
 def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool) -> LoadReport:
     """Say what `load_weights` would do, without memory for the model and without reading a tensor.
 
@@ -54,7 +79,7 @@ def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str,
         report = checkpoint.namemap.report(
             source, shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(config)
         )
-    report.check()
+        report.check()
     return report
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from pretrained_configs.config import ModelConfig
@@ -175,9 +176,9 @@ def position_ids(attention_mask: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.range(tf.shape(attention_mask)[1])[None, :] - n_left, 0)
 
 
-def initialise(module: Module, std: float, seed: int) -> None:
+def initialise(fresh: Iterable[tuple[str, keras.Variable]], std: float, seed: int) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
-    for i, (name, variable) in enumerate(module.named_parameters()):
+    for i, (name, variable) in enumerate(fresh):
         if len(variable.shape) > 1:
             # Philox by name: the algorithm that is chosen otherwise depends on the device.
             values = tf.random.stateless_truncated_normal(variable.shape, [seed, i], stddev=std, alg="philox")

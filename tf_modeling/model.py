@@ -6,7 +6,7 @@ import os
 import random
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,11 +133,22 @@ def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed
     Returns:
         the model.
     """
-    with choose_strategy(device).scope(), tf.device(_tensorflow_name(device)):
-        model = MRCModel(config, head)
-    with model.strategy.scope(), tf.device("CPU:0"):
-        initialise(model, config.initializer_range, seed)
+    model = zero_model(config, head, device)
+    draw_fresh(model, parameters(model), seed)
     return model
+
+
+def zero_model(config: ModelConfig, head: HeadSpec | None, device: str) -> MRCModel:
+    """Build a model whose parameters are all zero, on the device."""
+    with choose_strategy(device).scope(), tf.device(_tensorflow_name(device)):
+        return MRCModel(config, head)
+
+
+def draw_fresh(model: MRCModel, names: Collection[str], seed: int) -> None:
+    """Draw the values of whole modules, by the framework-neutral names of their parameters."""
+    named = ((parameter_name(name), variable) for name, variable in model.named_parameters())
+    with model.strategy.scope(), tf.device("CPU:0"):
+        initialise(((name, v) for name, v in named if name in names), model.config.initializer_range, seed)
 
 
 def set_seed(seed: int) -> None:
@@ -148,8 +159,9 @@ def set_seed(seed: int) -> None:
 
 
 def devices() -> tuple[str, ...]:
-    """Return "cuda:0" … for the GPUs there are, then "cpu"."""
-    return (*(f"cuda:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))), "cpu")
+    """Return "cuda:0" … for the GPUs there are, "cuda" for all of them if they are several, then "cpu"."""
+    gpus = [f"cuda:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+    return (*gpus, *(["cuda"] if len(gpus) > 1 else []), "cpu")
 
 
 def _tensorflow_name(device: str) -> str:

@@ -79,6 +79,23 @@ def test_case_comes_from_the_argument_then_config_then_tokenizer_json_then_true(
     assert load_tokenizer(tmp_path).vocab == load_tokenizer(tmp_path / "tokenizer.json").vocab == make().vocab
 
 
+def test_the_only_vocabulary_of_a_directory_may_have_another_name_and_two_are_refused(tmp_path: Path) -> None:
+    make().save(tmp_path)
+    (tmp_path / "vocab.txt").rename(tmp_path / "vocab_chinese.txt")
+    (tmp_path / "readme.txt").write_text("no vocabulary", "utf-8")
+    assert load_tokenizer(tmp_path).vocab == make().vocab
+    (tmp_path / "old_vocab.txt").write_text("[PAD]\n", "utf-8")
+    with pytest.raises(DataError, match=r"several vocabularies \(old_vocab.txt, vocab_chinese.txt\); call the right"):
+        load_tokenizer(tmp_path)
+    assert load_tokenizer(tmp_path / "vocab_chinese.txt").vocab == make().vocab
+    # The standard names need no search.
+    (tmp_path / "tokenizer.json").write_text(make()._tokenizer.to_str(), "utf-8")
+    assert load_tokenizer(tmp_path).vocab == make().vocab
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "utf-8")
+    assert load_tokenizer(tmp_path).vocab_size == 4
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

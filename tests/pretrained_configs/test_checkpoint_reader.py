@@ -15,6 +15,7 @@ from pretrained_configs.config import CheckpointError
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import read_config
 from pretrained_configs.reader import checksum, locate, open_tensors, resolve, write_safetensors
+from tests.canary import Canary
 
 CONFIG = {"vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}
 
@@ -147,17 +148,7 @@ def test_directory_without_weights_or_config_is_refused(directory):
         resolve(directory / "pytorch_model.bin")
 
 
-class Canary:
-    """Creates a file when it is unpickled by a reader that runs code."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle2", "pickle4"])
 def test_pickle_that_needs_code_is_refused_and_nothing_runs(directory, form):
     import torch
@@ -217,7 +208,10 @@ def test_git_lfs_pointer_and_garbage_are_told_apart(directory, name):
     (directory / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(CheckpointError, match="Git LFS pointer"):
         read(directory)
-    (directory / name).write_bytes(b"<html>404</html>" * 9)
+    (directory / name).write_bytes(b"\n <html>\n404</html>" * 9)
+    with pytest.raises(CheckpointError, match=r"text \('<html> 404</html> .*not weights"):
+        read(directory)
+    (directory / name).write_bytes(bytes(range(255, 100, -1)))
     with pytest.raises(CheckpointError, match="not a whole"):
         read(directory)
 

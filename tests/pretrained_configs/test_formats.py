@@ -13,7 +13,7 @@ import torch
 from preprocess.types import HeadSpec
 from pretrained_configs.published import read_checkpoint
 from pretrained_configs.reader import write_safetensors
-from pytorch_modeling import build_model, hidden_states, load_weights
+from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes
 from tests.oracle import PROGRAMS, draw, inputs
 
 #: The golden README: the smallest error of any wrong setting is 6e-5, the noise of float32 a few 1e-6.
@@ -238,6 +238,32 @@ def test_oracle_agrees_with_transformers(golden_dir, hidden_act, prefix, same):
     names = {"sequence_output": "sequence_output", "pooled_output": "pooled_output", "layer_1": "hidden_state_1"}
     kept = {ours: theirs for ours, theirs in names.items() if prefix + theirs in golden.files}
     same({ours: found[ours] for ours in kept}, {ours: golden[prefix + theirs] for ours, theirs in kept.items()})
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [*GOLDEN, "roberta_zh_names"])
+def test_published_variables_are_all_accounted_for_and_fill_the_model(golden_dir, tmp_path, name, same):
+    """By the lists of names and shapes beside the checkpoints; of roberta_zh there is nothing else."""
+    program = GOLDEN[name][0] if name in GOLDEN else "google_bert"
+    directory = golden_dir / "checkpoints" / name
+    (published,) = directory.glob("*config*.json")
+    (tmp_path / published.name).write_bytes(published.read_bytes())
+    config = json.loads(published.read_text())
+    shapes = {
+        entry["name"]: tuple(entry["shape"]) for entry in json.loads((directory / "variables.json").read_text())
+    }
+    arrays = draw(shapes, 0)
+    write_safetensors(tmp_path / "model.safetensors", arrays)
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.namemap.name == program
+    model = build_model(checkpoint.config, None, device="cpu", seed=9)
+    report = load_weights(model, str(tmp_path), fresh_head=False)
+    assert {ours for ours, *_ in report.mapped} == set(parameter_shapes(model)) and not report.fresh
+    mapped = [theirs for _, names, *_ in report.mapped for theirs in names]
+    assert set(mapped) == set(PROGRAMS[program].shapes(config))
+    assert sorted(mapped + [theirs for theirs, _ in report.ignored]) == sorted(shapes)
+    assert all(reason for _, reason in report.ignored)
+    same(compute(tmp_path)[0], PROGRAMS[program].forward(arrays, config, *inputs(config, 0)))
 
 
 # --- every architecture and naming --------------------------------------------------------------------------------
