@@ -17,9 +17,11 @@ from experiment.config import (
     ConvertOptions,
     DownloadOptions,
     EvaluateOptions,
+    ExportOptions,
     InspectOptions,
     LeaderboardOptions,
     ModelsOptions,
+    ParityOptions,
     PredictOptions,
     SplitOptions,
     StatsOptions,
@@ -40,6 +42,8 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "leaderboard": (LeaderboardOptions, "experiment.table:print_leaderboard"),
     "inspect": (InspectOptions, "experiment.inspection:inspect"),
     "convert": (ConvertOptions, "experiment.conversion:convert"),
+    "parity": (ParityOptions, "experiment.parity:parity"),
+    "export": (ExportOptions, "experiment.export:export"),
     "tasks": (TasksOptions, "experiment.tasklist:list_tasks"),
     "models": (ModelsOptions, "experiment.modellist:list_models"),
     "download": (DownloadOptions, "experiment.download:download"),
@@ -53,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        the exit status: 0, 1 for findings of `validate`, 2 for a user's mistake (one line on stderr), 130 for Ctrl-C.
+        the exit status: 0, 1 for findings of `validate` and `parity`, 2 for a user's mistake (one line on stderr),
+        130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -165,12 +170,12 @@ def _users_mistake(error: Exception) -> str | None:
     """Return the line for a user's mistake or a limit of the machine (a full disk); None for a fault of ours."""
     if isinstance(error, UsageError | OSError):
         return str(error)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError"):  # PyTorch's and TensorFlow's
         return (
             "out of GPU memory; halve --per_device_train_batch_size and double --gradient_accumulation_steps "
             "(the steps stay the same), or lower --per_device_eval_batch_size"
         )
-    from experiment.run import TrainingError
+    from experiment.guards import TrainingError
     from preprocess.types import DataError
 
     return str(error) if isinstance(error, DataError | CheckpointError | TrainingError) else None

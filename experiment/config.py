@@ -14,8 +14,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 HiddenAct = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
+Optim = Literal["adamw", "bert_adam"]
 Framework = Literal["pytorch", "tensorflow"]
 Rule = tuple[str, Callable[[float], bool]]
+#: --optim -> its --adam_epsilon.
+ADAM_EPSILON: dict[Optim, float] = {"adamw": 1e-8, "bert_adam": 1e-6}
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
 DEFAULT_DATA_DIR = Path("~/.cache/chinese_mrc/data")
 
@@ -28,9 +31,10 @@ _RANGES: dict[str, Rule] = {
     **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), _AT_LEAST_1),
     **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "logging_steps"), _AT_LEAST_1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), _AT_LEAST_1),
-    **dict.fromkeys(("max_train_samples", "max_eval_samples"), _AT_LEAST_1),
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "steps"), _AT_LEAST_1),
+    **dict.fromkeys(("save_total_limit", "max_nonfinite_steps"), _AT_LEAST_1),
     **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
-    **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap"), _AT_LEAST_0),
+    **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap", "save_steps"), _AT_LEAST_0),
     "warmup_ratio": ("between 0 and 1", lambda x: 0 <= x <= 1),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), ("at least 0 and less than 1", lambda x: 0 <= x < 1)),
     **dict.fromkeys(("seed", "seeds"), ("between 0 and 2**32 - 1", lambda x: 0 <= x < 2**32)),
@@ -44,8 +48,8 @@ class UsageError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which model, and where it runs."""
+class ModelChoice:
+    """Which model."""
 
     model_name_or_path: str | None = None
     """Checkpoint to start from: a directory, a weights file in one, a hub id, or a short name."""
@@ -53,10 +57,16 @@ class ModelOptions:
     """config.json (or its directory) of a model to train from scratch, if no checkpoint is given."""
     hidden_act: HiddenAct | None = None
     """Overrules the activation of the checkpoint's config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(ModelChoice):
+    """Which model, and where it runs."""
+
     framework: Framework = "pytorch"
     """Backend that computes."""
     device: str = "auto"
-    """"auto" (the first GPU, else the CPU), "cpu", "cuda" or "cuda:N"."""
+    """"auto" (the first GPU, else the CPU), "cpu", "cuda:N", or "cuda" (TensorFlow: all GPUs; PyTorch: the first)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +122,29 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions):
+class OptimizerOptions:
+    """How parameters move."""
+
+    learning_rate: float | None = None
+    """Peak learning rate (default: the recipe's)."""
+    warmup_ratio: float | None = None
+    """Share of all steps with a rising rate (default: the recipe's)."""
+    weight_decay: float | None = None
+    """Decoupled weight decay, none on biases and LayerNorm (default: the recipe's)."""
+    optim: Optim = "adamw"
+    """Optimizer: AdamW, or that of BERT's authors, which is AdamW without bias correction."""
+    adam_beta1: float = 0.9
+    """Adam's beta1."""
+    adam_beta2: float = 0.999
+    """Adam's beta2."""
+    adam_epsilon: float | None = None
+    """Adam's epsilon (default: 1e-8; 1e-6 with --optim bert_adam)."""
+    max_grad_norm: float = 1.0
+    """Clip the global gradient norm to this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, OptimizerOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -136,26 +168,19 @@ class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions):
     """Windows per forward pass (default: the recipe's)."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
-    learning_rate: float | None = None
-    """Peak learning rate (default: the recipe's)."""
-    warmup_ratio: float | None = None
-    """Share of all steps with a rising rate (default: the recipe's)."""
-    weight_decay: float | None = None
-    """Decoupled weight decay, none on biases and LayerNorm (default: the recipe's)."""
-    adam_beta1: float = 0.9
-    """AdamW's beta1."""
-    adam_beta2: float = 0.999
-    """AdamW's beta2."""
-    adam_epsilon: float = 1e-8
-    """AdamW's epsilon."""
-    max_grad_norm: float = 1.0
-    """Clip the global gradient norm to this."""
     group_by_length: bool = True
     """Batch windows of like length."""
     eval_epochs: float = 0.5
     """Evaluate every so many epochs, and at the end."""
     logging_steps: int = 50
     """Steps per line of the log."""
+    save_steps: int | None = None
+    """Steps per training checkpoint, from which the same command goes on; 0 for none (default: one after each
+    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C always leave one."""
+    save_total_limit: int = 2
+    """Training checkpoints that are kept; all are deleted when the seed is finished."""
+    max_nonfinite_steps: int = 20
+    """Stop after so many steps in a row whose loss or gradients are not finite."""
     max_train_samples: int | None = None
     """Use only the first so many training questions."""
     max_eval_samples: int | None = None
@@ -268,6 +293,18 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportOptions(TokenizerOptions):
+    """Write a fine-tuned checkpoint as TensorFlow's SavedModel, to be served without this toolkit."""
+
+    model_name_or_path: str
+    """Fine-tuned checkpoint of either framework, such as the checkpoint-best of a run."""
+    output: Path
+    """Directory to write; must not exist, or be empty."""
+    hidden_act: HiddenAct | None = None
+    """Overrules the activation of the checkpoint's config."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DownloadOptions:
     """Fetch a task's published files; an interrupted download goes on where it stopped."""
 
@@ -293,6 +330,26 @@ class ValidateOptions:
     """Development data, to be compared with --train."""
     output: Path | None = None
     """JSON file for everything, all ids included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityOptions(TaskChoice, ModelChoice, TokenizerOptions, FeatureOptions, OptimizerOptions):
+    """Compare both frameworks stage by stage: layers, logits, gradients, optimizer steps, answers."""
+
+    data_file: Path | None = None
+    """Data to take windows and questions from (default: random ids, and no questions)."""
+    steps: int = 20
+    """Optimizer steps to compare, without dropout."""
+    per_device_train_batch_size: int = 8
+    """Windows per step."""
+    max_eval_samples: int | None = None
+    """Use only the first so many questions."""
+    device: str = "cpu"
+    """Where both compute: "cpu", "cuda" (the first GPU), or "cuda:N"."""
+    seed: int = 0
+    """Seed of fresh weights, of the order of the windows, and of random ids."""
+    json: Path | None = None
+    """JSON file for the table in full precision."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,9 +35,11 @@ class Record:
         step: optimizer step of the selected checkpoint.
         decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
         scores: split -> metric -> value in percent; empty unless finished.
+        n_skipped: steps without effect, because the loss or a gradient was not finite.
+        warnings: what a reader of the scores should know.
         evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
         device: name of the device.
-        wall_s: seconds, training and evaluation together.
+        wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
         tokens_per_s: real (unpadded) training tokens per second of training time.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
@@ -56,6 +58,8 @@ class Record:
     step: int = 0
     decode: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    n_skipped: int = 0
+    warnings: list[str] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     device: str = ""
     wall_s: float = 0.0

@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiment import backend as backends
-from experiment.backend import Backend
-from experiment.config import TrainOptions
+from experiment.checkpoints import Checkpoints
 from experiment.files import new_directory, write_json
+from experiment.guards import REMEDY, Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps
+from experiment.interrupts import held_back
+from experiment.job import Job
 from experiment.predict import predict_data, write_predictions, write_score
 from experiment.record import Record, versions
 from experiment.runlog import Events, RunLog
 from experiment.settings import write_settings
-from experiment.setup import Data, ModelSource, decode_options, logits_of, precision_of
-from preprocess.batch import collate, epoch_batches
-from preprocess.types import Batch, FeatureSet, Logits
-from tasks.core.task import DecodeOptions, Scorer, Task
+from experiment.setup import decode_options, logits_of, precision_of
+from experiment.steps import Steps
+from preprocess.types import Logits
+from tasks.core.task import DecodeOptions
 
 BEST = "checkpoint-best"
+#: Seconds between training checkpoints, where --save_steps does not say how many steps.
+_SAVE_EVERY_S = 600
+#: What a Record has gathered, and a seed counted, by the time of a training checkpoint.
+_GATHERED = ("step", "decode", "n_skipped", "warnings", "evaluations", "wall_s")
+_COUNTED = ("step", "n_logged", "n_tokens", "train_s", "losses")
+#: A metric that is not worth a place in the log.
+_NONE_SKIPPED = ("skipped_steps", 0.0)
 
 
-class TrainingError(RuntimeError):
-    """Training can't go on; the message says at which step and why."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all seeds of a run share.
+def run_seed(
+    job: Job, seed: int, directory: Path, log: RunLog, checkpoints: Checkpoints, saved: dict[str, Any] | None
+) -> Record:
+    """Train one seed and write its files; a Record with its status is left whatever happens.
 
     Args:
-        options: with every default resolved.
-        task: the task.
-        source: the model to start from.
-        backend: the framework.
-        device: name of the device that computes.
-        train: training windows; every example has a target.
-        dev: development windows.
-        test: test windows, if there is a test file.
-        scorers: split -> the metric with its gold prepared; none for a test file without answers.
-        record_fields: config and hashes as every Record holds them.
+        job: what all seeds share.
+        seed: of weights, dropout and data order.
+        directory: of the seed.
+        log: gets the lines.
+        checkpoints: the seed's training checkpoints, deleted when it is finished.
+        saved: the state in one of them, to go on from; None to begin.
     """
-
-    options: TrainOptions
-    task: Task
-    source: ModelSource
-    backend: Backend
-    device: str
-    train: Data
-    dev: Data
-    test: Data | None
-    scorers: dict[str, Scorer]
-    record_fields: dict[str, Any]
-
-
-def run_seed(job: Job, seed: int, directory: Path, log: RunLog) -> Record:
-    """Train one seed and write its files; a Record with its status is left whatever happens."""
-    directory.mkdir(parents=True, exist_ok=True)
     record = Record(
         task=job.task.name,
         task_version=job.task.version,
@@ -74,10 +61,12 @@ def run_seed(job: Job, seed: int, directory: Path, log: RunLog) -> Record:
         versions=versions(),
         **job.record_fields,
     )
+    run = _Seed(job, seed, directory, log, checkpoints, record)
+    if saved is not None:
+        run.restore(saved)
     record.write(directory)
-    started = time.perf_counter()
     try:
-        _Seed(job, seed, directory, log, record).run()
+        run.run(saved)
         record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -85,8 +74,9 @@ def run_seed(job: Job, seed: int, directory: Path, log: RunLog) -> Record:
         record.scores = {}
         raise
     finally:
-        record.wall_s = time.perf_counter() - started
+        record.wall_s = run.wall_s
         record.write(directory)
+    checkpoints.remove()
     return record
 
 
@@ -98,36 +88,70 @@ class _Seed:
     seed: int
     directory: Path
     log: RunLog
+    checkpoints: Checkpoints
     record: Record
-    best: float = -math.inf
-    train_s: float = 0.0
+    step: int = 0
+    n_logged: int = 0  # steps that the lines of the log cover
     n_tokens: int = 0
-    losses: list[tuple[int, float]] = field(default_factory=list)
+    train_s: float = 0.0
+    losses: list[tuple[int, float]] = field(default_factory=list)  # since the last evaluation: steps, mean of them
+    save_due: bool = False
+    saved_at: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.perf_counter)
+    clock: float = field(init=False)
+    interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
     trainer: backends.Trainer = field(init=False)
     events: Events = field(init=False)
+    steps: Steps = field(init=False)
+    divergence: Divergence = field(init=False)
 
-    def run(self) -> None:
-        self._build()
-        self.events = Events(self.directory / "tensorboard")
+    def __post_init__(self) -> None:
+        features, options = self.job.train.features, self.job.options
+        self.steps = Steps(features, options, self.seed)
+        self.record.n_steps = self.steps.n
+        self.divergence = Divergence(chance_loss(features, self.job.task.head))
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what a training checkpoint has counted."""
+        for name in _GATHERED:
+            setattr(self.record, name, saved["record"][name])
+        for name in _COUNTED:
+            setattr(self, name, saved["counted"][name])
+        self.divergence = Divergence(**saved["divergence"])
+        self.started -= self.record.wall_s
+        self.log.line(f"seed {self.seed}: goes on after step {self.step}/{self.steps.n}")
+        old, new = saved["versions"], self.record.versions
+        if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
+            self.log.line(f"seed {self.seed}: begun with another version of {', '.join(changed)}; numbers may differ")
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self.started
+
+    def run(self, saved: dict[str, Any] | None) -> None:
+        """Train and predict; the trainer's state is taken out of what was saved, and its memory is free again."""
+        self._build(saved)
         try:
-            self._train()
+            self.events = Events(self.directory / "tensorboard", self.step + 1)
+            with contextlib.closing(self.events):
+                self._train()
+            self._predict_with_best()
         finally:
-            self.events.close()
-        self._predict_with_best()
+            self.checkpoints.wait()
 
-    def _build(self) -> None:
+    def _build(self, saved: dict[str, Any] | None) -> None:
         job, options = self.job, self.job.options
         job.backend.set_seed(self.seed)
         self.model = job.backend.build_model(job.source.config, job.task.head, device=job.device, seed=self.seed)
-        if job.source.checkpoint is not None:
+        if saved is None and job.source.checkpoint is not None:
             report = job.backend.load_weights(self.model, job.source.checkpoint, fresh_head=True)
             for line in report.lines():
                 self.log.line(line)
-        self.record.n_steps = math.ceil(_steps_per_epoch(job) * _epochs(options))
         self.trainer = job.backend.Trainer(
             self.model,
-            n_steps=self.record.n_steps,
+            n_steps=self.steps.n,
             learning_rate=options.learning_rate,
             warmup_ratio=options.warmup_ratio,
             weight_decay=options.weight_decay,
@@ -136,65 +160,100 @@ class _Seed:
             adam_beta2=options.adam_beta2,
             adam_epsilon=options.adam_epsilon,
             precision=precision_of(options),
+            optim=options.optim,
         )
+        if saved is not None:
+            self.trainer.load_state_dict(saved.pop("trainer"))
 
     def _train(self) -> None:
-        n_steps, evaluate_at = self.record.n_steps, _evaluation_steps(self.job, self.record.n_steps)
-        with self.log.progress(f"seed {self.seed}", n_steps) as bar:
-            clock = time.perf_counter()
-            for step, rows in enumerate(_step_rows(self.job, self.seed, n_steps), start=1):
-                self.trainer.step(_micro_batches(self.job, rows))
-                self.n_tokens += int(self.job.train.features.lengths[rows].sum())
-                if step in evaluate_at or step % self.job.options.logging_steps == 0:
-                    self._log_training(step)
-                    self.train_s += time.perf_counter() - clock
-                    if step in evaluate_at:
-                        self._evaluate(step)
-                    clock = time.perf_counter()
+        lengths = self.job.train.features.lengths
+        with held_back() as self.interrupted, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
+            bar.advance(bar.task_ids[0], self.step)
+            self.clock = time.perf_counter()
+            self._evaluate_if_due()  # where the seed was interrupted in an evaluation
+            for windows in self.steps.windows(self.step):
+                self.trainer.step(self.steps.batches(windows))
+                self.step += 1
+                self.n_tokens += int(lengths[windows].sum())
+                if self.step in self.steps.evaluated or self.step % self.job.options.logging_steps == 0:
+                    self._log_training()
+                self._evaluate_if_due()
+                self._save_if_due()
                 bar.advance(bar.task_ids[0])
         self.record.tokens_per_s = self.n_tokens / self.train_s
         facts = self.job.backend.device_facts(self.model)
         self.record.device, self.record.peak_bytes = facts["device"], facts["peak_bytes"]
 
-    def _log_training(self, step: int) -> None:
+    @contextlib.contextmanager
+    def _not_training(self) -> Iterator[None]:
+        """Leave the time that the block takes out of the training time."""
+        self.train_s += time.perf_counter() - self.clock
+        yield
+        self.clock = time.perf_counter()
+
+    def _log_training(self) -> None:
         metrics = self.trainer.metrics()
-        self.events.add("train", metrics, step)
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingError(
-                f"seed {self.seed}: the loss is {metrics['loss']} at step {step}; lower --learning_rate, "
-                "or use --bf16 instead of --fp16"
-            )
-        values = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.log.line(f"seed {self.seed} step {step}/{self.record.n_steps} {values}")
-        self.losses.append((step, metrics["loss"]))
+        self.events.add("train", metrics, self.step)
+        self.record.n_skipped += int(metrics["skipped_steps"])
+        n, self.n_logged = self.step - self.n_logged, self.step
+        values = " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if (name, value) != _NONE_SKIPPED)
+        self.log.line(f"seed {self.seed} step {self.step}/{self.steps.n} {values}")
+        if "loss" in metrics:
+            self.losses.append((n, metrics["loss"]))
+            if self.divergence.notices(metrics["loss"]):
+                self._warn(f"training has diverged: loss {metrics['loss']:.3g} at step {self.step} is that of chance")
+        n_skipped = self.trainer.skipped_in_a_row
+        nothing_new = self.step in self.steps.evaluated and not self.losses
+        if nothing_new or n_skipped >= self.job.options.max_nonfinite_steps:
+            first = self.step - n_skipped + 1
+            windows = itertools.islice(self.steps.windows(first - 1), n_skipped)
+            raise nonfinite_steps(self.directory, first, list(windows), self.job.train)
 
-    def _mean_loss(self) -> float:
-        """Return the mean loss of all steps since the last evaluation."""
-        last = self.record.evaluations[-1]["step"] if self.record.evaluations else 0
-        total, done = 0.0, last
-        for step, loss in self.losses:
-            total += loss * (step - done)
-            done = step
-        self.losses.clear()
-        return total / (done - last)
+    def _warn(self, text: str) -> None:
+        self.record.warnings.append(text)
+        self.log.line(f"seed {self.seed} warning: {text}")
 
-    def _evaluate(self, step: int) -> None:
-        job = self.job
-        logits = list(logits_of(job.backend, self.model, job.dev, job.options))
+    def _evaluate_if_due(self) -> None:
+        """Evaluate after the steps that are to be evaluated, if it has not been done before an interruption."""
+        done = self.record.evaluations[-1]["step"] if self.record.evaluations else 0
+        if self.step in self.steps.evaluated and self.step > done:
+            with self._not_training():
+                self._evaluate()
+        if self.interrupted():
+            self._save()
+            self.checkpoints.wait()
+            raise KeyboardInterrupt
+
+    def _evaluate(self) -> None:
+        """Evaluate and keep the best checkpoint, or return as if nothing had been done if a signal comes."""
+        job, record = self.job, self.record
+        logits = []
+        for part in logits_of(job.backend, self.model, job.dev, job.options):
+            if self.interrupted():
+                return
+            if not np.isfinite(part.start[:, 0]).all():  # of [CLS], which is never padding
+                raise TrainingError(f"seed {self.seed}: logits after step {self.step} are not finite; {REMEDY}")
+            logits.append(part)
         options = self._tuned(logits)
         answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
         values = dict(job.scorers["dev"](answers).values)
-        self.events.add("dev", values, step)
-        total = sum(values[name] for name in job.task.selection)
-        chosen = total > self.best
-        epoch = step / _steps_per_epoch(job)
-        self.record.evaluations.append({"step": step, "epoch": epoch, "loss": self._mean_loss(), "dev": values})
+        self.events.add("dev", values, self.step)
+        best = max((self._selection(each["dev"]) for each in record.evaluations), default=-math.inf)
+        chosen = self._selection(values) > best
+        n = sum(n for n, _ in self.losses)
+        loss = sum(n * loss for n, loss in self.losses) / n
+        self.losses.clear()
+        epoch = self.step / self.steps.per_epoch
+        record.evaluations.append({"step": self.step, "epoch": epoch, "loss": loss, "dev": values})
         if chosen:
-            self.best, self.record.step, self.record.decode = total, step, asdict(options)
+            record.step, record.decode = self.step, asdict(options)
             self._save_best()
-        self.record.write(self.directory)
+        record.write(self.directory)
         note = " (best so far)" if chosen else ""
         self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {self._brief(values)}{note}")
+
+    def _selection(self, values: Mapping[str, float]) -> float:
+        return sum(values[name] for name in self.job.task.selection)
 
     def _tuned(self, logits: Sequence[Logits]) -> DecodeOptions:
         """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
@@ -209,6 +268,30 @@ class _Seed:
             self.job.source.tokenizer.save(directory)
             write_settings(directory, self.job.task, self.job.options, self.record.decode)
 
+    def _save_if_due(self) -> None:
+        """Save a training checkpoint; later, if the one before is still being written."""
+        every = self.job.options.save_steps
+        if every is None:
+            late = time.perf_counter() - self.saved_at > _SAVE_EVERY_S
+            self.save_due |= late or self.step in self.steps.evaluated
+        else:
+            self.save_due |= every > 0 and self.step % every == 0
+        if self.save_due and not self.checkpoints.busy:
+            self._save()
+
+    def _save(self) -> None:
+        with self._not_training():
+            self.record.wall_s = self.wall_s
+            state = {
+                "trainer": self.trainer.state_dict(),
+                "record": {name: getattr(self.record, name) for name in _GATHERED},
+                "counted": {name: getattr(self, name) for name in _COUNTED},
+                "divergence": asdict(self.divergence),
+                "versions": self.record.versions,
+            }
+            self.checkpoints.save(self.step, state)
+            self.saved_at, self.save_due = time.perf_counter(), False
+
     def _predict_with_best(self) -> None:
         job = self.job
         job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
@@ -219,6 +302,8 @@ class _Seed:
             predictions = predict_data(job.task, job.backend, self.model, data, job.options, options)
             write_predictions(job.task, self.directory, predictions, suffix=f"_{split}")
             answers = {id: prediction.text for id, prediction in predictions.items()}
+            if all_empty(answers):
+                self._warn(f"the model answers no question of {split}: all {len(answers)} answers are empty")
             if split not in job.scorers:
                 self.log.line(f"seed {self.seed} {split}: no answers to score against, predictions written")
                 continue
@@ -236,48 +321,3 @@ class _Seed:
     def _brief(self, values: Mapping[str, float]) -> str:
         """Format the metrics that select the checkpoint; the Record and the scores file hold all of them."""
         return " ".join(f"{name} {values[name]:.3f}" for name in self.job.task.selection)
-
-
-def _epochs(options: TrainOptions) -> float:
-    assert options.num_train_epochs is not None
-    return options.num_train_epochs
-
-
-def _batch_size(options: TrainOptions) -> int:
-    assert options.per_device_train_batch_size is not None
-    return options.per_device_train_batch_size
-
-
-def _steps_per_epoch(job: Job) -> int:
-    windows = len(job.train.features)
-    return math.ceil(windows / (_batch_size(job.options) * job.options.gradient_accumulation_steps))
-
-
-def _evaluation_steps(job: Job, n_steps: int) -> set[int]:
-    """Every `eval_epochs` epochs, and after the last step."""
-    interval = _steps_per_epoch(job) * job.options.eval_epochs
-    count = math.floor(n_steps / interval)
-    return {max(1, round(k * interval)) for k in range(1, count + 1)} | {n_steps}
-
-
-def _step_rows(job: Job, seed: int, n_steps: int) -> Iterator[NDArray[np.int32]]:
-    """Yield the windows of each optimizer step, epoch after epoch."""
-    size = _batch_size(job.options) * job.options.gradient_accumulation_steps
-    group = job.options.group_by_length
-    done = 0
-    for epoch in range(math.ceil(_epochs(job.options))):
-        for rows in epoch_batches(job.train.features, size, seed=seed, epoch=epoch, group_by_length=group):
-            if done == n_steps:
-                return
-            yield rows
-            done += 1
-
-
-def _micro_batches(job: Job, rows: NDArray[np.int32]) -> list[Batch]:
-    size, features = _batch_size(job.options), job.train.features
-    return [collate(features, rows[i : i + size]) for i in range(0, len(rows), size)]
-
-
-def describe(features: FeatureSet) -> str:
-    """Return the counts of an encoding as one line."""
-    return ", ".join(f"{name} {value}" for name, value in features.meta["counts"].items())

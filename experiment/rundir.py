@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from experiment.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.config import TrainOptions, UsageError
 from experiment.files import write_text
 from experiment.record import FILE_NAME, read_record
@@ -17,8 +18,10 @@ from experiment.record import FILE_NAME, read_record
 CONFIG_FILE = "config.yaml"
 #: Options that may differ when a run is taken up again: they change no number.
 _FREE = {"seeds", "overwrite_output_dir", "feature_cache_dir", "data_dir", "logging_steps", "output_dir"}
+_FREE |= {"save_steps", "save_total_limit", "max_nonfinite_steps"}
 #: What a run writes beside its seed_* directories; nothing else is ever deleted.
-_FILES = (CONFIG_FILE, "data_report.json", "run.log", "leaderboard.md")
+_TABLE = "leaderboard.md"
+_FILES = (CONFIG_FILE, "data_report.json", "run.log", _TABLE)
 _INPUTS = ("model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file", "test_file")
 
 
@@ -51,13 +54,13 @@ def check(options: TrainOptions, hashes: Mapping[str, str]) -> None:
         raise UsageError(f"{where}: a file stands there; give another directory")
     old = _options_of(directory)
     if old is None:
-        if any(directory.iterdir()):
+        if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
             raise UsageError(f"{where}: holds files that are no run; give an empty or new directory")
         return
     if options.overwrite_output_dir:
         _check_inputs_outside(options)
         return
-    if all(status(directory, seed) == "finished" for seed in options.seeds):
+    if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
         raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
     new = to_plain(options)
     different = sorted(name for name in new if name not in _FREE and old.get(name) != new[name])
@@ -65,7 +68,8 @@ def check(options: TrainOptions, hashes: Mapping[str, str]) -> None:
         found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
         raise UsageError(f"{where}: holds an unfinished run with other options ({found})")
     for seed in options.seeds:
-        if status(directory, seed) == "finished":
+        state = status(directory, seed)
+        if state == "finished" or (state != "not started" and (directory / f"seed_{seed}" / CHECKPOINTS).is_dir()):
             kept = read_record(directory / f"seed_{seed}" / FILE_NAME).hashes
             changed = sorted(name for name in {*kept, *hashes} if kept.get(name) != hashes.get(name))
             if changed:
@@ -98,24 +102,43 @@ def status(directory: Path, seed: int) -> str:
     return read_record(path).status if path.is_file() else "not started"
 
 
+def _tabulated(directory: Path) -> bool:
+    """Whether the table is not older than any Record: whoever finished the last seed was not killed before it."""
+    table = directory / _TABLE
+    newest = max(path.stat().st_mtime_ns for path in directory.glob(f"seed_*/{FILE_NAME}"))
+    return table.is_file() and table.stat().st_mtime_ns >= newest
+
+
 def prepare(options: TrainOptions) -> None:
     """Make the directory, without an older run if it is to be overwritten, and write the options into it."""
     directory = options.output_dir
     directory.mkdir(parents=True, exist_ok=True)
     if options.overwrite_output_dir:
-        for name in _FILES:
-            (directory / name).unlink(missing_ok=True)
         for record in directory.glob(f"seed_*/{FILE_NAME}"):
-            shutil.rmtree(record.parent)
+            clear(record.parent)
+            record.parent.rmdir()
+        # The file of options makes it a run's directory: it is replaced below, and never missing.
+        for name in set(_FILES) - {CONFIG_FILE}:
+            (directory / name).unlink(missing_ok=True)
     # Whoever trains again with the written options must not delete the run by that.
     plain = to_plain(options) | {"overwrite_output_dir": False}
     write_text(directory / CONFIG_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 
 def clear(seed_directory: Path) -> None:
-    """Delete what an unfinished seed left, but not the directory, which is locked."""
-    for path in seed_directory.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    """Delete what an unfinished seed left, its Record last, but not the directory, which is locked."""
+    for path in sorted(seed_directory.iterdir(), key=lambda path: path.name == FILE_NAME):
+        _delete(path)
+
+
+def tidy(seed_directory: Path) -> None:
+    """Delete the half-written files of a process that was killed."""
+    for path in seed_directory.glob(".*"):
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,9 +22,9 @@ class RunLog:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def line(self, text: str) -> None:
-        """Print one line and append it to the file."""
+        """Print one line and append it to the file, if the disk has room for it."""
         self.console.print(text, markup=False)
-        with self._path.open("a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     @contextlib.contextmanager
@@ -42,12 +43,16 @@ class Events:
     thread waiting for ever, and the program with it. Its EventsWriter writes them here and now.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Write under `directory`."""
+    def __init__(self, directory: Path, first_step: int) -> None:
+        """Write under `directory`; what is there of `first_step` and later ones is not shown any more."""
+        _import_tensorboardx()
         from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(directory / "events"))
+        restart = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=restart))
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Record scalars under `group/name`."""
@@ -62,3 +67,18 @@ class Events:
     def close(self) -> None:
         """Close the file."""
         self._writer.close()
+
+
+def _import_tensorboardx() -> None:
+    """Import tensorboardX without torch, which it takes where it finds it and scalars don't need.
+
+    A run of TensorFlow shall not load it: that takes seconds and hundreds of megabytes.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import tensorboardX  # noqa: F401
+    finally:
+        if hidden:
+            del sys.modules["torch"]

@@ -11,11 +11,13 @@ from typing import Any
 
 from experiment import rundir
 from experiment.backend import choose_device, load_backend
+from experiment.checkpoints import Checkpoints
 from experiment.config import TrainOptions, UsageError
 from experiment.download import data_file
 from experiment.files import locked, write_json, write_text
+from experiment.job import Job
 from experiment.record import FILE_NAME, Record, read_record, sha256
-from experiment.run import Job, describe, run_seed
+from experiment.run import BEST, run_seed
 from experiment.rundir import to_plain
 from experiment.runlog import RunLog
 from experiment.setup import (
@@ -76,7 +78,8 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     encoded = {}
     for split, (examples, targets) in data.items():
         encoded[split] = encode(task, examples, targets, source.tokenizer, options)
-        lines.append(f"{split}: {describe(encoded[split].features)}")
+        counts = encoded[split].features.meta["counts"]
+        lines.append(f"{split}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
     # A test file may come without answers; it is then answered and not scored.
     scored = [s for s in ("dev", "test") if s in encoded and any(e.answers for e in encoded[s].examples)]
     job = Job(
@@ -100,13 +103,19 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
     try:
         with locked(directory):
             status = rundir.status(job.options.output_dir, seed)
+            checkpoints = Checkpoints(directory, BEST, job.options.save_total_limit, log.line)
+            if status in ("finished", "not started"):
+                checkpoints.remove()  # a process was killed before it could
             if status == "finished":
                 log.line(f"seed {seed}: finished before, kept")
                 return read_record(directory / FILE_NAME)
-            if status != "not started":
+            saved = checkpoints.load()
+            if saved is not None:
+                rundir.tidy(directory)
+            elif status != "not started":
                 log.line(f"seed {seed}: {status} before, started anew")
                 rundir.clear(directory)
-            return run_seed(job, seed, directory, log)
+            return run_seed(job, seed, directory, log, checkpoints, saved)
     except BlockingIOError:
         raise UsageError(f"{directory}: another process is training this seed; give this one other --seeds") from None
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from experiment.backend import Backend
-from experiment.config import FeatureOptions, PredictOptions, TaskChoice, TrainOptions, UsageError
+from experiment.config import (
+    ADAM_EPSILON,
+    FeatureOptions,
+    OptimizerOptions,
+    ParityOptions,
+    PredictOptions,
+    TaskChoice,
+    TrainOptions,
+    UsageError,
+)
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport
@@ -26,7 +35,7 @@ from tasks.core.task import DecodeOptions, Task, TaskOptions
 _MAX_SPARE_ROWS = 0.01
 
 Options = TypeVar("Options", bound=FeatureOptions)
-AnyModel = TrainOptions | PredictOptions
+AnyModel = TrainOptions | PredictOptions | ParityOptions
 
 
 def resolve_recipe(
@@ -43,7 +52,8 @@ def resolve_recipe(
     Raises:
         UsageError: if options contradict each other.
     """
-    recipe = {**task.defaults, **_published(model_name).get(task.name, {}), **(settings or {})}
+    own = ADAM_EPSILON[options.optim] if isinstance(options, OptimizerOptions) else None
+    recipe = {"adam_epsilon": own, **task.defaults, **_published(model_name).get(task.name, {}), **(settings or {})}
     names = {f.name for f in fields(options)}
     missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
     if options.doc_overlap is not None:
@@ -112,14 +122,24 @@ def model_source(options: AnyModel) -> ModelSource:
     lower_case = options.do_lower_case
     if lower_case is None and published is not None and options.tokenizer_name is None:
         lower_case = published.do_lower_case  # some hub files contradict the model's authors
-    tokenizer = load_tokenizer(locate(tokenizer_at, weights=False), lower_case)
+    tokenizer = fitting_tokenizer(tokenizer_at, lower_case, config)
+    return ModelSource(name, checkpoint, config, tokenizer, digest, published)
+
+
+def fitting_tokenizer(name_or_path: str | Path, lower_case: bool | None, config: ModelConfig) -> WordPieceTokenizer:
+    """Load a tokenizer and check that the model has been trained with its vocabulary.
+
+    Raises:
+        UsageError, DataError, CheckpointError: if it is missing, damaged, or another model's.
+    """
+    tokenizer = load_tokenizer(locate(name_or_path, weights=False), lower_case)
     # Some tables are padded: ERNIE 1.0's has 18000 rows for 17964 pieces.
     if not 0 <= config.vocab_size - tokenizer.vocab_size <= _MAX_SPARE_ROWS * config.vocab_size:
         raise UsageError(
-            f"{tokenizer_at}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
+            f"{name_or_path}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
             f"{config.vocab_size} rows; give the model's own vocabulary with --tokenizer_name"
         )
-    return ModelSource(name, checkpoint, config, tokenizer, digest, published)
+    return tokenizer
 
 
 def _display_name(name_or_path: str) -> str:

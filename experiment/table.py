@@ -19,7 +19,7 @@ class Row:
     Args:
         task: name of the task.
         split: "dev" or "test".
-        model: name of the model.
+        model: name of the model, and of the framework if it is not PyTorch.
         n_seeds: seeds with a score.
         n_unfinished: seeds without one (failed, interrupted, running).
         values: metric -> one value per seed, in percent.
@@ -37,12 +37,14 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     """Summarise the Records of one run: a row per split that has a score, or one empty row if none has."""
     finished = [record for record in records if record.status == "finished"]
     first = records[0]
+    framework = first.config.get("framework", "pytorch")
+    model = first.model if framework == "pytorch" else f"{first.model}, {framework}"
     rows = []
     for split in sorted({split for record in finished for split in record.scores}):
         scores = [record.scores[split] for record in finished if split in record.scores]
         values = {metric: tuple(s[metric] for s in scores) for metric in scores[0]}
-        rows.append(Row(first.task, split, first.model, len(scores), len(records) - len(scores), values))
-    return rows or [Row(first.task, "dev", first.model, 0, len(records), {})]
+        rows.append(Row(first.task, split, model, len(scores), len(records) - len(scores), values))
+    return rows or [Row(first.task, "dev", model, 0, len(records), {})]
 
 
 def mean_max(values: Sequence[float]) -> str:

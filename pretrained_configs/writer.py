@@ -67,12 +67,16 @@ def _write_tensorflow(directory: Path, tensors: Mapping[str, np.ndarray]) -> lis
         raise CheckpointError(f"{directory}: 'pip install tensorflow' to write a TensorFlow checkpoint") from None
     prefix = directory / "model.ckpt"
     names = sorted(tensors)
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[np.ascontiguousarray(tensors[name]) for name in names],
-    )
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(prefix),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[np.ascontiguousarray(tensors[name]) for name in names],
+        )
+    except tf.errors.OpError as error:  # a full disk
+        reason = error.message.rpartition("}} ")[2]  # what is before names the operation
+        raise OSError(f"{prefix}: can't be written: {reason}") from None
     return sorted(directory.glob(f"{prefix.name}.*"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.layers import Embeddings, position_ids
@@ -21,6 +22,8 @@ class Encoder(nn.Module, ABC):
     def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
         """Build an encoder; its weights are PyTorch's defaults until initialised or loaded."""
         super().__init__()
+        #: How many of the first layers are computed again in backward instead of keeping what they computed.
+        self.n_recomputed = 0
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
         self.projection = nn.Linear(config.embedding_size, config.hidden_size) if projected else None
@@ -61,8 +64,9 @@ class Encoder(nn.Module, ABC):
             x = self.projection(x)
         states.append(x)
         mask = attention_mask.bool()[:, None, None, :]
-        for layer in self.layer_sequence():
-            x = layer(x, mask)
+        for i, layer in enumerate(self.layer_sequence()):
+            recomputed = i < self.n_recomputed and torch.is_grad_enabled()
+            x = checkpoint(layer, x, mask, use_reentrant=False) if recomputed else layer(x, mask)
             states.append(x)
         return x
 

@@ -1,4 +1,4 @@
-"""The training step: forward, backward, clipping, AdamW, schedule, in float32, bfloat16 or float16."""
+"""The training step: forward, backward, clipping, Adam, schedule, in float32, bfloat16 or float16."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from preprocess.types import SPAN_KIND, Batch
 from pytorch_modeling.heads import kind_loss, span_loss
-from pytorch_modeling.model import MRCModel, to_tensors
+from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -44,6 +48,7 @@ class Trainer:
         adam_beta2: float,
         adam_epsilon: float,
         precision: str,
+        optim: str = "adamw",
     ) -> None:
         """Prepare the optimizer.
 
@@ -54,10 +59,11 @@ class Trainer:
             warmup_ratio: share of n_steps with a rising rate (rounded up).
             weight_decay: decoupled weight decay, none on biases and LayerNorm.
             max_grad_norm: the global gradient norm is clipped to this.
-            adam_beta1: AdamW's beta1.
-            adam_beta2: AdamW's beta2.
-            adam_epsilon: AdamW's epsilon.
+            adam_beta1: decay of Adam's first moment.
+            adam_beta2: decay of Adam's second moment.
+            adam_epsilon: added to the root of the second moment.
             precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
+            optim: "adamw" or "bert_adam".
         """
         self.model = model
         self.n_steps = n_steps
@@ -66,10 +72,16 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.precision = precision
         self.optimizer = build_optimizer(
-            model, weight_decay=weight_decay, adam_beta1=adam_beta1, adam_beta2=adam_beta2, adam_epsilon=adam_epsilon
+            model,
+            weight_decay=weight_decay,
+            adam_beta1=adam_beta1,
+            adam_beta2=adam_beta2,
+            adam_epsilon=adam_epsilon,
+            optim=optim,
         )
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         self.n_done = 0
+        self.skipped_in_a_row = 0
         self._losses: list[Tensor] = []
         self._grad_norms: list[Tensor] = []
 
@@ -77,7 +89,8 @@ class Trainer:
         """Take one optimizer step on the union of the given batches.
 
         The loss is the mean over all their windows, so gradient accumulation over k batches gives the step of one
-        batch k times as large, however uneven the batches are. Nothing is read back from the device.
+        batch k times as large, however uneven the batches are. Nothing is read back from the device. If the loss or a
+        gradient is not finite, parameters and moments stay as they are, and the schedule goes on.
         """
         self.model.train()
         n_windows = sum(len(batch) for batch in batches)
@@ -87,67 +100,108 @@ class Trainer:
             loss = self._loss(batch, n_windows, n_kinds)
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        self._update()
+        self._grad_norms.append(self._update(total))
         self._losses.append(total)
+        self.n_done += 1
 
     def _loss(self, batch: Batch, n_windows: int, n_kinds: int) -> Tensor:
         tensors = to_tensors(batch, self.model.device)
         with autocast(self.model.device, self.precision):
             start, end, kind = self.model(tensors)
         loss = span_loss(start, end, tensors) / n_windows
-        return loss if kind is None or n_kinds == 0 else loss + kind_loss(kind, tensors["kind"]) / n_kinds
+        # Without a target the kinds' parameters have a gradient of 0, and not none: their moments decay.
+        return loss if kind is None else loss + kind_loss(kind, tensors["kind"]) / max(1, n_kinds)
 
-    def _update(self) -> None:
+    def _update(self, loss: Tensor) -> Tensor:
+        """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
         rate = self.learning_rate * linear_schedule(self.n_done, self.n_steps, self.n_warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self.scaler.step(self.optimizer)
+        # The fused kernel reads this flag on the device, as it does for GradScaler.
+        self.optimizer.found_inf = (~(norm.isfinite() & loss.isfinite())).float()  # type: ignore[attr-defined]
+        self.optimizer.step()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.n_done += 1
-        self._grad_norms.append(norm)
+        return norm
 
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call; the only place where the host waits for the device.
 
+        `skipped_in_a_row` is brought up to date: how many steps, up to the last one, were skipped in a row.
+
         Returns:
-            "loss" (per window), "grad_norm" (before clipping, of the steps where it is finite), "learning_rate" (of
-            the last step), and with fp16 "loss_scale" and "skipped_steps" (whose gradients overflowed); empty if no
-            step was taken.
+            "loss" (per window) and "grad_norm" (before clipping), over the steps where they are finite and missing if
+            there is none; "skipped_steps", those where one of them is not; "learning_rate" (of the last step); and
+            with fp16 "loss_scale". Empty if no step was taken.
         """
         if not self._losses:
             return {}
-        norms = torch.stack(self._grad_norms)
-        finite = norms.isfinite()
+        losses, norms = torch.stack(self._losses + self._grad_norms).cpu().double().numpy().reshape(2, -1)
+        skipped = ~(np.isfinite(losses) & np.isfinite(norms))
         values = {
-            "loss": float(torch.stack(self._losses).mean()),
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            name: float(numbers[np.isfinite(numbers)].mean())
+            for name, numbers in (("loss", losses), ("grad_norm", norms))
+            if np.isfinite(numbers).any()
         }
-        if finite.any():
-            values["grad_norm"] = float(norms[finite].mean())
+        values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        values["skipped_steps"] = float(skipped.sum())
         if self.scaler.is_enabled():
             values["loss_scale"] = float(self.scaler.get_scale())
-            values["skipped_steps"] = float((~finite).sum())
+        taken = np.flatnonzero(~skipped)
+        self.skipped_in_a_row = (
+            len(skipped) - 1 - int(taken[-1]) if len(taken) else self.skipped_in_a_row + len(skipped)
+        )
         self._losses.clear()
         self._grad_norms.clear()
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a later step depends on, apart from the data order."""
+        """Return a copy of everything that a later step depends on, apart from the data order.
+
+        Returns:
+            nested dicts of numpy arrays and numbers; parameters by their framework-neutral names.
+        """
+        state = self.optimizer.state
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": {name: _array(p) for name, p in self._named()},
+            "optimizer": {
+                key: {name: _array(state[p][key]) for name, p in self._named()} for key in _OPTIMIZER_STATE
+            },
             "scaler": self.scaler.state_dict(),
             "n_done": self.n_done,
-            "rng": torch.get_rng_state(),
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "losses": np.array([_array(x) for x in self._losses], np.float32),
+            "grad_norms": np.array([_array(x) for x in self._grad_norms], np.float32),
+            "rng": {name: _array(generator.get_state()) for name, generator in self._generators()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()` of another trainer of the same model and schedule."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name, p in self._named():
+                p.copy_(torch.from_numpy(state["model"][name]))
+                for key in _OPTIMIZER_STATE:
+                    self.optimizer.state[p][key].copy_(torch.from_numpy(state["optimizer"][key][name]))
         self.scaler.load_state_dict(state["scaler"])
         self.n_done = state["n_done"]
-        torch.set_rng_state(state["rng"])
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self._losses = list(torch.from_numpy(state["losses"]).to(self.model.device))
+        self._grad_norms = list(torch.from_numpy(state["grad_norms"]).to(self.model.device))
+        for name, generator in self._generators():
+            generator.set_state(torch.from_numpy(state["rng"][name]))
+
+    def _named(self) -> list[tuple[str, Tensor]]:
+        return [(parameter_name(name), p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def _generators(self) -> list[tuple[str, torch.Generator]]:
+        """Return the generators that a step draws from."""
+        generators = [("cpu", torch.default_generator)]
+        if self.model.device.type == "cuda":
+            generators.append(("cuda", torch.cuda.default_generators[self.model.device.index]))
+        return generators
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return tensor.detach().to("cpu", copy=True).numpy()

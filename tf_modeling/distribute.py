@@ -28,6 +28,9 @@ def choose_strategy(device: str) -> tf.distribute.Strategy:
     Returns:
         the current one if there is one; across hosts where TF_CONFIG describes a cluster (every process is to take
         the same steps with the same batches); mirrored over the GPUs for "cuda"; else the default, of one device.
+
+    Raises:
+        OSError: if TF_CONFIG is malformed.
     """
     if tf.distribute.has_strategy():
         return tf.distribute.get_strategy()
@@ -41,7 +44,38 @@ def choose_strategy(device: str) -> tf.distribute.Strategy:
 @cache
 def _cluster() -> tf.distribute.Strategy:
     """Join the cluster of TF_CONFIG, once per process."""
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise OSError(f"TF_CONFIG {os.environ['TF_CONFIG']!r} describes no cluster: {reason}") from None
+
+
+class Group:
+    """The processes of a run that share its files: this one alone, since each process of a cluster writes its own.
+
+    Args:
+        rank: number of this process, from 0; process 0 alone writes files.
+        size: number of processes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        """Take this process's place; `current` finds it."""
+        self.rank = rank
+        self.size = size
+
+    @staticmethod
+    def current() -> Group:
+        """Return the group that this process is in."""
+        return Group()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in their order; called by all of them."""
+        return [value]
+
+    def first(self, value: Any) -> Any:
+        """Return the value of process 0; called by all of them."""
+        return value
 
 
 class Replicas:

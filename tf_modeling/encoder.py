@@ -21,6 +21,8 @@ class Encoder(Module, ABC):
     def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
         """Build an encoder; its weights are zero until initialised or loaded."""
         super().__init__()
+        #: How many of the first layers are computed again in backward instead of keeping what they computed.
+        self.n_recomputed = 0
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
         self.projection = Linear(config.embedding_size, config.hidden_size) if projected else None
@@ -63,8 +65,8 @@ class Encoder(Module, ABC):
             x = tf.cast(self.projection(x, run=run), tf.float32)
         states.append(x)
         mask = tf.cast(attention_mask, tf.bool)[:, None, None, :]
-        for layer in self.layer_sequence():
-            x = layer(x, mask, run=run)
+        for i, layer in enumerate(self.layer_sequence()):
+            x = _recomputed(layer, x, mask, run) if i < self.n_recomputed else layer(x, mask, run=run)
             states.append(x)
         return x
 
@@ -73,3 +75,17 @@ class Encoder(Module, ABC):
         assert self.pooler is not None, "this encoder was built without a pooler"
         first = tf.argmax(attention_mask, axis=1, output_type=tf.int32)
         return tf.tanh(self.pooler(tf.gather(sequence_output, first, axis=1, batch_dims=1), run=run))
+
+
+def _recomputed(layer: TransformerLayer, x: tf.Tensor, mask: tf.Tensor, run: Pass) -> tf.Tensor:
+    """Run a layer, and again in backward with the same dropout."""
+    start = run.copy()
+
+    @tf.recompute_grad
+    def function(x: tf.Tensor) -> tf.Tensor:
+        own = start.copy()
+        y = layer(x, mask, run=own)
+        run.n_seeds = own.n_seeds
+        return y
+
+    return function(x)

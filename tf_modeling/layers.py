@@ -115,7 +115,7 @@ class GroupedLinear(Module):
         rows = tf.transpose(tf.reshape(tf.cast(x, run.dtype), [b * s, n_in, n_groups]), [2, 0, 1])
         blocks = tf.matmul(rows, run.operand(self.weight), transpose_b=True)
         y = tf.reshape(tf.transpose(blocks, [1, 0, 2]), [b, s, n_groups * n_out])
-        return tf.nn.bias_add(y, run.operand(self.bias))
+        return y + run.operand(self.bias)  # as in `Linear`
 
 
 class FeedForward(Module):

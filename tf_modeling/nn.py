@@ -24,15 +24,21 @@ class Pass:
         """
         self.dtype = dtype
         self._seed = seed
-        self._n_seeds = 0
+        self.n_seeds = 0
         self._cast: dict[int, tf.Tensor] = {}
+
+    def copy(self) -> Pass:
+        """Return a pass that goes on from here, with casts of its own."""
+        other = Pass(self.dtype, self._seed)
+        other.n_seeds = self.n_seeds
+        return other
 
     def seed(self) -> tf.Tensor | None:
         """Return the seed of the next dropout, int32 [2]; None in evaluation."""
         if self._seed is None:
             return None
-        self._n_seeds += 1
-        return self._seed + tf.constant([self._n_seeds, 0])
+        self.n_seeds += 1
+        return self._seed + tf.constant([self.n_seeds, 0])
 
     def operand(self, variable: keras.Variable) -> tf.Tensor:
         """Return a parameter in the type of matrix products, cast once per pass however often it is used."""
@@ -85,7 +91,7 @@ class Linear(Module):
         n_in, n_out = self.kernel.shape
         y = tf.matmul(tf.reshape(tf.cast(x, run.dtype), [-1, n_in]), run.operand(self.kernel))
         if self.bias is not None:
-            y = tf.nn.bias_add(y, run.operand(self.bias))
+            y = y + run.operand(self.bias)  # the gradient of bias_add sums in the operands' type
         return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [n_out]], 0))
 
 

@@ -1,4 +1,4 @@
-"""AdamW with the published exclusions from weight decay, and the linear schedule."""
+"""AdamW and BERT's Adam with the published exclusions from weight decay, and the linear schedule."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def linear_schedule(step: int, n_steps: int, n_warmup_steps: int) -> float:
 class AdamW:
     """AdamW with the numbers of torch.optim.AdamW, one fused kernel per parameter."""
 
-    def __init__(self, model: MRCModel, weight_decay: float, betas: tuple[float, float], eps: float) -> None:
+    def __init__(
+        self, model: MRCModel, weight_decay: float, betas: tuple[float, float], eps: float, bias_correction: bool
+    ) -> None:
         """Make the moments of the trainable parameters, as `build_optimizer` says."""
         self._names = [name for name, p in parameters(model).items() if p.variable.trainable]
         self._parameters = [parameters(model)[name] for name in self._names]
         self.variables = [p.variable.value for p in self._parameters]
         self._decay = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
-        self._betas, self._eps = betas, eps
+        self._betas, self._eps, self._bias_correction = betas, eps, bias_correction
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._exp_avg = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
         self._exp_avg_sq = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
@@ -46,10 +48,7 @@ class AdamW:
         """
         n_done = self._step + 1
         assign(self._step, n_done)
-        step = tf.cast(n_done, tf.float64)
-        # The kernel knows the betas in float32, where 1 - 0.999 is off by 1.3e-5: the corrections take those values.
-        beta1, beta2 = (tf.cast(tf.constant(beta, tf.float32), tf.float64) for beta in self._betas)
-        power1, power2 = tf.pow(beta1, step), tf.pow(beta2, step)
+        power1, power2 = self._powers(tf.cast(n_done, tf.float64))
         root = tf.sqrt(1 - power2)
         state = zip(self.variables, self._exp_avg, self._exp_avg_sq, self._decay, gradients, strict=True)
         for variable, exp_avg, exp_avg_sq, decay, gradient in state:
@@ -69,6 +68,18 @@ class AdamW:
                 grad=gradient * factor,
             )
 
+    def _powers(self, step: tf.Tensor) -> list[tf.Tensor]:
+        """Return what the kernel is to take for beta^step of both betas, float64.
+
+        The kernel knows the betas in float32, where 1 - 0.999 is off by 1.3e-5. Its moments are off by that; so has
+        to be 1 - beta^step, which they are divided by, and without bias correction, what should be 1.
+        """
+        exact = [tf.constant(beta, tf.float64) for beta in self._betas]
+        rounded = [tf.cast(tf.constant(beta, tf.float32), tf.float64) for beta in self._betas]
+        if self._bias_correction:
+            return [tf.pow(beta, step) for beta in rounded]
+        return [1 - (1 - ours) / (1 - beta) for ours, beta in zip(rounded, exact, strict=True)]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the moments by parameter name, in the neutral layout, and the number of steps taken."""
         named = list(zip(self._names, self._parameters, self._exp_avg, self._exp_avg_sq, strict=True))
@@ -87,9 +98,15 @@ class AdamW:
 
 
 def build_optimizer(
-    model: MRCModel, *, weight_decay: float, adam_beta1: float, adam_beta2: float, adam_epsilon: float
+    model: MRCModel,
+    *,
+    weight_decay: float,
+    adam_beta1: float,
+    adam_beta2: float,
+    adam_epsilon: float,
+    optim: str = "adamw",
 ) -> AdamW:
-    """Build AdamW (Loshchilov & Hutter 2019) over the trainable parameters.
+    """Build the optimizer over the trainable parameters, with its moments at 0.
 
     Args:
         model: the model.
@@ -97,9 +114,12 @@ def build_optimizer(
         adam_beta1: decay of the first moment.
         adam_beta2: decay of the second moment.
         adam_epsilon: added to the root of the second moment.
+        optim: "adamw" (Loshchilov & Hutter 2019), or "bert_adam": AdamWeightDecayOptimizer of google-research/bert,
+            optimization.py, which is AdamW without bias correction.
 
     Returns:
         the optimizer; it is given its learning rate with each step.
     """
+    bias_correction = {"adamw": True, "bert_adam": False}[optim]
     with model.placed():
-        return AdamW(model, weight_decay, (adam_beta1, adam_beta2), adam_epsilon)
+        return AdamW(model, weight_decay, (adam_beta1, adam_beta2), adam_epsilon, bias_correction)

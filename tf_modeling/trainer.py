@@ -1,4 +1,4 @@
-"""The training step: forward, backward, clipping, AdamW, schedule, in float32, bfloat16 or float16."""
+"""The training step: forward, backward, clipping, Adam, schedule, in float32, bfloat16 or float16."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ class Trainer:
         adam_beta2: float,
         adam_epsilon: float,
         precision: str,
+        optim: str = "adamw",
         jit_compile: bool | None = None,
     ) -> None:
         """Prepare the optimizer.
@@ -89,10 +90,11 @@ class Trainer:
             warmup_ratio: share of n_steps with a rising rate (rounded up).
             weight_decay: decoupled weight decay, none on biases and LayerNorm.
             max_grad_norm: the global gradient norm is clipped to this.
-            adam_beta1: AdamW's beta1.
-            adam_beta2: AdamW's beta2.
-            adam_epsilon: AdamW's epsilon.
+            adam_beta1: decay of Adam's first moment.
+            adam_beta2: decay of Adam's second moment.
+            adam_epsilon: added to the root of the second moment.
             precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
+            optim: "adamw" or "bert_adam".
             jit_compile: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs only (on
                 CPUs oneDNN's matrix products are faster).
         """
@@ -103,11 +105,17 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.precision = precision
         self.optimizer = build_optimizer(
-            model, weight_decay=weight_decay, adam_beta1=adam_beta1, adam_beta2=adam_beta2, adam_epsilon=adam_epsilon
+            model,
+            weight_decay=weight_decay,
+            adam_beta1=adam_beta1,
+            adam_beta2=adam_beta2,
+            adam_epsilon=adam_epsilon,
+            optim=optim,
         )
         with model.placed():
             self.scaler = LossScaler(precision == "fp16")
         self.n_done = 0
+        self.skipped_in_a_row = 0
         # Follows `set_seed`; all later randomness is a function of it and the step.
         self._seed = int(tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32))
         self._sums: list[tf.Variable] = []
@@ -118,7 +126,7 @@ class Trainer:
         inputs = [(_BATCH, _SCALAR, _SCALAR, _SEED)] * len(self._replicas.local)
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)
-        self._finish = self._function(self._finish_step, [_SCALAR], jit_compile)
+        self._finish = self._function(self._finish_step, [_SCALAR, _SCALAR], jit_compile)
 
     def _function(self, step: Callable[..., Any], signature: list[Any], jit_compile: bool) -> Callable[..., Any]:
         """Trace a step once for batches of all shapes."""
@@ -130,7 +138,8 @@ class Trainer:
         """Take one optimizer step on the union of the given batches.
 
         The loss is the mean over all their windows, so gradient accumulation over k batches gives the step of one
-        batch k times as large, however uneven the batches are. Nothing is read back from the device.
+        batch k times as large, however uneven the batches are. Nothing is read back from the device. If the loss or a
+        gradient is not finite, parameters and moments stay as they are, and the schedule goes on.
         """
         n_windows = sum(len(batch) for batch in batches)
         n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
@@ -142,7 +151,7 @@ class Trainer:
             else:
                 self._make_sums()
                 loss = tf.add_n([self._part(each) for each in inputs])
-                norm = self._finish(rate)
+                norm = self._finish(rate, loss)
         self.n_done += 1
         self._losses.append(loss)
         self._grad_norms.append(norm)
@@ -169,7 +178,7 @@ class Trainer:
         def replica(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
             loss, gradients = self._gradients(*arguments)
             loss, *gradients = self._replicas.total([loss, *gradients])
-            return loss, self._update(gradients, rate)
+            return loss, self._update(gradients, rate, loss)
 
         return self._replicas.run(replica, inputs)
 
@@ -182,9 +191,9 @@ class Trainer:
 
         return self._replicas.run(replica, inputs)
 
-    def _finish_step(self, rate: tf.Tensor) -> tf.Tensor:
+    def _finish_step(self, rate: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
         def replica() -> tf.Tensor:
-            norm = self._update(self._replicas.total([tf.identity(total) for total in self._sums]), rate)
+            norm = self._update(self._replicas.total([tf.identity(total) for total in self._sums]), rate, loss)
             for total in self._sums:
                 assign(total, tf.zeros_like(total))
             return norm
@@ -205,51 +214,62 @@ class Trainer:
         # An embedding's gradient lists a row once per use: the uses have to be summed before anything squares them.
         return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    def _update(self, gradients: list[tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
-        """Clip and take the step, unless float16 overflowed; returns the norm before clipping."""
+    def _update(self, gradients: list[tf.Tensor], rate: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
+        """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
         inverse = 1.0 / self.scaler.scale
         norm = tf.linalg.global_norm(gradients) * inverse
         factor = inverse * tf.minimum(self.max_grad_norm / (norm + 1e-6), 1.0)
-        if not self.scaler.enabled:
-            self.optimizer.apply(gradients, rate, factor)
-            return norm
-        finite = tf.math.is_finite(norm)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
         tf.cond(finite, lambda: self.optimizer.apply(gradients, rate, factor), lambda: None)
-        self.scaler.update(finite)
+        if self.scaler.enabled:
+            self.scaler.update(finite)
         return norm
 
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call; the only place where the host waits for the device.
 
+        `skipped_in_a_row` is brought up to date: how many steps, up to the last one, were skipped in a row.
+
         Returns:
-            "loss" (per window), "grad_norm" (before clipping, of the steps where it is finite), "learning_rate" (of
-            the last step), and with fp16 "loss_scale" and "skipped_steps" (whose gradients overflowed); empty if no
-            step was taken.
+            "loss" (per window) and "grad_norm" (before clipping), over the steps where they are finite and missing if
+            there is none; "skipped_steps", those where one of them is not; "learning_rate" (of the last step); and
+            with fp16 "loss_scale". Empty if no step was taken.
         """
         if not self._losses:
             return {}
-        norms = tf.stack(self._grad_norms).numpy()
-        finite = np.isfinite(norms)
+        losses, norms = tf.stack(self._losses + self._grad_norms).numpy().astype(np.float64).reshape(2, -1)
+        skipped = ~(np.isfinite(losses) & np.isfinite(norms))
         values = {
-            "loss": float(tf.stack(self._losses).numpy().mean()),
-            "learning_rate": self._rate(self.n_done - 1),
+            name: float(numbers[np.isfinite(numbers)].mean())
+            for name, numbers in (("loss", losses), ("grad_norm", norms))
+            if np.isfinite(numbers).any()
         }
-        if finite.any():
-            values["grad_norm"] = float(norms[finite].mean())
+        values["learning_rate"] = self._rate(self.n_done - 1)
+        values["skipped_steps"] = float(skipped.sum())
         if self.scaler.enabled:
             values["loss_scale"] = float(self.scaler.scale.numpy())
-            values["skipped_steps"] = float((~finite).sum())
+        taken = np.flatnonzero(~skipped)
+        self.skipped_in_a_row = (
+            len(skipped) - 1 - int(taken[-1]) if len(taken) else self.skipped_in_a_row + len(skipped)
+        )
         self._losses.clear()
         self._grad_norms.clear()
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a later step depends on, apart from the data order, as numpy arrays and numbers."""
+        """Return a copy of everything that a later step depends on, apart from the data order.
+
+        Returns:
+            nested dicts of numpy arrays and numbers; parameters by their framework-neutral names.
+        """
         return {
             "model": {name: p.neutral(p.variable.value).copy() for name, p in parameters(self.model).items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "n_done": self.n_done,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "losses": np.array([x.numpy() for x in self._losses], np.float32),
+            "grad_norms": np.array([x.numpy() for x in self._grad_norms], np.float32),
             "rng": self._seed,
         }
 
@@ -260,4 +280,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.n_done = state["n_done"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+        self._losses = [tf.constant(x) for x in state["losses"]]
+        self._grad_norms = [tf.constant(x) for x in state["grad_norms"]]
         self._seed = state["rng"]

@@ -22,10 +22,11 @@ MODULES = sorted(path.stem for path in (ROOT / "pytorch_modeling").glob("*.py") 
 EXTRA = {
     "optim": {"AdamW"},  # torch.optim has one; Keras's differs
     "trainer": {"LossScaler"},  # torch.amp.GradScaler
+    "distribute": {"choose_strategy", "Replicas", "assign"},  # tf.distribute splits within a process too
     "model": {"Parameter", "parameters", "on_gpu", "zero_model"},  # the neutral layout, which is PyTorch's own
 }
 #: What only the PyTorch package has: a `Pass` takes autocast's place, and variables have values from the start.
-MISSING = {"trainer": {"autocast"}, "model": {"outline"}}
+MISSING = {"trainer": {"autocast"}, "model": {"outline"}, "distribute": {"share", "summing", "total"}}
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}

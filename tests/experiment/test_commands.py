@@ -290,6 +290,12 @@ def test_leaderboard_by_hand():
     )
 
 
+def test_leaderboard_tells_the_frameworks_apart():
+    records = [_finished(1, 60.0, 80.0), _finished(1, 60.0, 80.0)]
+    records[0].config["framework"], records[1].config["framework"] = "pytorch", "tensorflow"
+    assert [rows_of([record])[0].model for record in records] == ["m", "m, tensorflow"]
+
+
 def test_one_seed_has_no_standard_deviation():
     assert (mean_max([5.0]), standard_deviation([5.0])) == ("5.000(5.000)", "-")
 

@@ -26,8 +26,9 @@ from tf_modeling import (
     save_weights,
     set_seed,
 )
-from tf_modeling.layers import position_ids
+from tf_modeling.layers import GroupedLinear, position_ids
 from tf_modeling.model import parameters
+from tf_modeling.nn import Linear, Pass
 
 #: The golden README: the smallest error of any wrong setting is 6e-5, the noise of float32 1.5e-6.
 ATOL = 2e-5
@@ -190,3 +191,15 @@ def test_another_keras_backend_is_refused_in_one_line():
         text=True,
     )
     assert "KERAS_BACKEND is 'torch'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("layer", [Linear(8, 16), GroupedLinear(8, 16, 2)], ids=["linear", "grouped"])
+def test_bias_gradients_of_long_batches_are_exact_in_half_precision(layer):
+    """Summing 4096 rows in bfloat16, which has 8 bits, would be off by tens of percent."""
+    x = tf.random.stateless_normal([8, 512, 8], [1, 2])
+    weights = tf.random.stateless_uniform([8, 512, 16], [3, 4], 0.5, 1.0)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.cast(layer(x, run=Pass(tf.bfloat16)), tf.float32) * weights)
+    expected = tf.reduce_sum(weights, [0, 1])
+    # Each term and the result are rounded to 8 bits: 0.4 % of it.
+    np.testing.assert_allclose(tape.gradient(loss, layer.bias.value), expected, rtol=4e-3)

@@ -1,0 +1,40 @@
+"""What all seeds of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiment.backend import Backend
+from experiment.config import TrainOptions
+from experiment.setup import Data, ModelSource
+from tasks.core.task import Scorer, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all seeds of a run share.
+
+    Args:
+        options: with every default resolved.
+        task: the task.
+        source: the model to start from.
+        backend: the framework.
+        device: name of the device that computes.
+        train: training windows; every example has a target.
+        dev: development windows.
+        test: test windows, if there is a test file.
+        scorers: split -> the metric with its gold prepared; none for a test file without answers.
+        record_fields: config and hashes as every Record holds them.
+    """
+
+    options: TrainOptions
+    task: Task
+    source: ModelSource
+    backend: Backend
+    device: str
+    train: Data
+    dev: Data
+    test: Data | None
+    scorers: dict[str, Scorer]
+    record_fields: dict[str, Any]

@@ -1,0 +1,108 @@
+"""Several devices, several hosts: one batch split over the processes that torchrun starts, one per device.
+
+Every process holds the parameters and goes through the same data in the same order; it computes its rows of every
+batch. Since losses are divided by the number of windows of the whole optimizer step, the sum of all processes'
+gradients is that of the whole batch, and a step is that of one device with the same batch, up to rounding.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import fields
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from preprocess.types import Batch
+
+#: A process that has not answered for this long is dead or stuck: rank 0 may decode a large file meanwhile.
+_TIMEOUT = timedelta(minutes=30)
+
+
+class Group:
+    """The processes of a run; without torchrun, this one alone.
+
+    Args:
+        rank: number of this process, from 0; process 0 alone writes files.
+        size: number of processes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        """Take this process's place; `current` finds it."""
+        self.rank = rank
+        self.size = size
+
+    @staticmethod
+    @cache
+    def current() -> Group:
+        """Return the group that this process is in, and join it when first called."""
+        if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+            return Group()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+        atexit.register(dist.destroy_process_group)
+        return Group(dist.get_rank(), dist.get_world_size())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in their order; called by all of them."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def first(self, value: Any) -> Any:
+        """Return the value of process 0; called by all of them."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, 0)
+        return values[0]
+
+
+def share(batch: Batch, group: Group) -> tuple[Batch, float]:
+    """Return this process's rows of a batch and the weight of their loss.
+
+    A batch of fewer rows than there are processes leaves some without any; they compute a row that weighs 0, because
+    all take part in the sum of the gradients.
+    """
+    if group.size == 1:
+        return batch, 1.0
+    rows = np.array_split(np.arange(len(batch)), group.size)[group.rank]
+    weight = 1.0 if len(rows) else 0.0
+    rows = rows if len(rows) else np.zeros(1, np.int64)
+    return Batch(**{f.name: getattr(batch, f.name)[rows] for f in fields(Batch)}), weight
+
+
+def summing(model: nn.Module, group: Group) -> nn.Module:
+    """Wrap a model so that a backward pass sums the gradients of all processes, while it computes."""
+    if group.size == 1:
+        return model
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else None
+    parallel = DistributedDataParallel(
+        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+    parallel.register_comm_hook(None, _sum)
+    return parallel
+
+
+def total(value: Tensor, group: Group) -> Tensor:
+    """Sum a tensor over all processes, in place."""
+    if group.size > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def _sum(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Add up a bucket of gradients; DistributedDataParallel's own hook would average them."""
+    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return future.then(lambda done: done.value()[0])

@@ -1,0 +1,52 @@
+"""A model as a SavedModel: what TensorFlow Serving, TensorFlow's C++ and Java interfaces and converters read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import tensorflow as tf
+
+from tf_modeling.model import MRCModel, parameters
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
+    """Write a SavedModel for inference in float32, on whatever device it is loaded.
+
+    Its signature "serving_default" takes input_ids, attention_mask and token_type_ids, int32 [B, S], of any B and of
+    any S up to the position table's length; the graph itself refuses a longer S. It returns start_logits and
+    end_logits [B, S], and kind_logits [B, K] for a head with kinds, float32: what `predict` computes.
+
+    Args:
+        model: with a head; its variables keep their framework-neutral names.
+        directory: must be absent or empty.
+        assets: files that go along, in the subdirectory "assets".
+
+    Raises:
+        OSError: if it can't be written, as on a full disk.
+    """
+    limit = model.config.max_position_embeddings
+
+    def serve(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        length = tf.shape(input_ids)[1]
+        # Said before any position is looked up: that fails with less clear words on a CPU, and in silence on a GPU.
+        problem = f"input_ids: more than max_position_embeddings {limit} tokens; cut the text into windows"
+        with tf.control_dependencies([tf.debugging.assert_less_equal(length, limit, message=problem)]):
+            inputs = dict(zip(INPUTS, map(tf.identity, (input_ids, attention_mask, token_type_ids)), strict=True))
+        start, end, kind = model(inputs)
+        logits = {"start_logits": start, "end_logits": end}
+        return logits if kind is None else {**logits, "kind_logits": kind}
+
+    served = tf.Module()
+    served.parameters = {name: parameter.variable.value for name, parameter in parameters(model).items()}
+    served.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+    served.serve = tf.function(
+        serve, input_signature=[tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS], autograph=False
+    )
+    try:
+        tf.saved_model.save(served, str(directory), {"serving_default": served.serve})
+    except tf.errors.OpError as error:
+        reason = error.message.rpartition("}} ")[2]  # what is before names the graph's node
+        raise OSError(f"the SavedModel can't be written: {reason}") from None
