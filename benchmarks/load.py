@@ -58,14 +58,16 @@ def write_checkpoint(directory: Path) -> int:
 def ours() -> tuple[Callable[[str], Any], Callable[[Any], object]]:
     import numpy as np
 
+    from experiment.backend import load_backend
     from pretrained_configs.published import read_checkpoint
-    from pytorch_modeling import hidden_states, load_model
+
+    backend = load_backend("pytorch")
 
     def load(path: str) -> Any:
-        return load_model(read_checkpoint(path).config, None, path, device="cpu", fresh_head=False)[0]
+        return backend.load_model(read_checkpoint(path).config, None, path, device="cpu", fresh_head=False)[0]
 
     ids, ones, zeros = np.ones((3, 1, N_TOKENS), np.int64) * [[[100]], [[1]], [[0]]]
-    return load, lambda model: hidden_states(model, ids, ones, zeros)
+    return load, lambda model: backend.hidden_states(model, ids, ones, zeros)
 
 
 def theirs() -> tuple[Callable[[str], Any], Callable[[Any], object]]:
