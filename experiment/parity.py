@@ -97,6 +97,7 @@ def parity(options: ParityOptions) -> int:
     settings = read_settings(name, task) if name is not None else None
     resolved = resolve_recipe(options, task, name, settings)
     job, answers = _prepare(resolved, task) if options.data_file is not None else _random(options, resolved, task)
+    job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH

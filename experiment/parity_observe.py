@@ -24,6 +24,10 @@ WEIGHTS, GRADIENTS, STEP, ANSWERS = "weights", "gradients", "step", "answers"
 #: What torch.amp.GradScaler starts with; halved until no gradient overflows.
 _LOSS_SCALE = 65536.0
 
+#: AdamW's epsilon where none is asked for, as a share of the largest gradient. With 1e-8 AdamW moves an element by
+#: the learning rate even if its gradient is a rounding error, as most of a well-trained model's are.
+_EPSILON = 1e-3
+
 
 @dataclass(frozen=True)
 class Job:
@@ -35,7 +39,8 @@ class Job:
         checkpoint: what to load; None for fresh weights.
         batches: one per optimizer step; the first is looked at in detail.
         eval_batches: what to answer after the last step.
-        trainer: keyword arguments of a backend's Trainer, apart from n_steps.
+        trainer: keyword arguments of a backend's Trainer, apart from n_steps; "adam_epsilon" None stands for a
+            thousandth of the largest gradient of the first batch.
         device: "cpu", "cuda" or "cuda:N".
         seed: of fresh weights.
     """
@@ -76,7 +81,11 @@ def observe(backend: Backend, job: Job) -> Iterator[Observation]:
     for name, value in outputs.items():
         yield Observation(name, "", value)
     yield from _named(GRADIENTS, gradients)
-    trainer = backend.Trainer(model, n_steps=len(job.batches), **job.trainer)
+    arguments = dict(job.trainer)
+    if arguments["adam_epsilon"] is None:
+        # The frameworks' largest gradients agree to 1e-5, and so do these.
+        arguments["adam_epsilon"] = _EPSILON * max(float(np.abs(g).max()) for g in gradients.values())
+    trainer = backend.Trainer(model, n_steps=len(job.batches), **arguments)
     for step, batch in enumerate(job.batches, start=1):
         trainer.step([batch])
         yield from _named(f"{STEP} {step}", backend.parameter_values(model))
