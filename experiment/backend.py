@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
 _TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
 #: What a package needs from outside -> how to get it.
 INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
+
+Result = TypeVar("Result")
 
 
 class Trainer(Protocol):
@@ -42,8 +44,41 @@ class Trainer(Protocol):
         """Continue from the state of another trainer of the same model and schedule."""
 
 
+class Group(Protocol):
+    """The processes of a run, which all take the same steps and call the same of these methods in the same order."""
+
+    #: number of this process, from 0; process 0 alone writes files
+    rank: int
+    #: number of processes
+    size: int
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in their order."""
+
+    def first(self, value: Any) -> Any:
+        """Return the value of process 0."""
+
+
+def by_first(group: Group, function: Callable[[], Result]) -> Result:
+    """Call a function in the first process; what it returns, or raises, comes to all."""
+    result: Any = None
+    problem: Exception | None = None
+    if group.rank == 0:
+        try:
+            result = function()
+        except Exception as error:
+            problem = error
+    result, problem = group.first((result, problem))
+    if problem is not None:
+        raise problem
+    return result
+
+
 class Backend(Protocol):
     """The names a backend package exports; a model is whatever its own functions take."""
+
+    #: class of this process's `Group`, which `Group.current()` returns
+    Group: Any
 
     #: trainer class: Trainer(model, n_steps=…, learning_rate=…, …)
     Trainer: Any
@@ -109,6 +144,9 @@ class Backend(Protocol):
     def set_seed(self, seed: int) -> None:
         """Seed all generators."""
 
+    def allow_tf32(self, allowed: bool) -> None:
+        """Say whether float32 matrix products may be rounded to TF32 on GPUs."""
+
     def device_facts(self, model: Any) -> dict[str, Any]:
         """Return "device" (its name) and "peak_bytes" (its peak memory so far, or None on a CPU)."""
 
@@ -122,8 +160,9 @@ def choose_device(backend: Backend, device: str) -> str:
     known = backend.devices()
     if device == "auto":
         return known[0]
-    # Where "cuda" is no device of its own (all GPUs of the host), it is the first one.
-    name = "cuda:0" if device == "cuda" and "cuda" not in known else device
+    name = device
+    if device == "cuda" and "cuda" not in known:  # it is no device of its own (all GPUs of the host), but the first
+        name = next((each for each in known if each.startswith("cuda:")), device)
     if name not in known:
         raise UsageError(f"--device {device}: no such device here; there are auto, {', '.join(known)}")
     return name

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +53,8 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "split": (SplitOptions, "experiment.split:split"),
 }
 PROGRAM = "run_mrc.py"
+#: For so long another process than the first waits, with what it has to say, for the first one to say it.
+_PATIENCE_S = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit status: 0, 1 for findings of `validate` and `parity`, 2 for a user's mistake (one line on stderr),
-        130 for Ctrl-C.
+        130 for Ctrl-C. Of the processes of torchrun, which ends all when one has failed, the first one speaks.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -74,21 +78,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = getattr(import_module(module), function)(options)
     except KeyboardInterrupt:
         hint = "; the same command goes on with the seeds that are not finished" if arguments[0] == "train" else ""
-        print(f"interrupted{hint}", file=sys.stderr)
+        if _rank() == 0:
+            print(f"interrupted{hint}", file=sys.stderr)
         return 130
     except Exception as error:
         message = _users_mistake(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        _complain(message)
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _rank() -> int:
+    """Return the number of this process among those of torchrun."""
+    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+
+
+def _complain(message: str) -> None:
+    """Print a user's mistake once, although every process makes it."""
+    if rank := _rank():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_PATIENCE_S)
+        message = f"process {rank}: {message}"
+    print(f"error: {message}", file=sys.stderr, flush=True)
 
 
 def _parse(arguments: list[str]) -> tuple[str, Any]:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{did_you_mean(command, list(COMMANDS))}; see --help")
+    if command != "train" and "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
+        raise UsageError(f"torchrun is for train; start {command} without it")
     options = COMMANDS[command][0]
     parsed = _parse_flags(options, _with_config_file(rest, options), f"{PROGRAM} {command}")
     check_ranges(parsed)
@@ -175,6 +196,9 @@ def _users_mistake(error: Exception) -> str | None:
             "out of GPU memory; halve --per_device_train_batch_size and double --gradient_accumulation_steps "
             "(the steps stay the same), or lower --per_device_eval_batch_size"
         )
+    # gloo's connections break at once; NCCL's errors have a class.
+    if type(error).__name__ == "DistBackendError" or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        return "another process of this run has ended; torchrun says which; the same command goes on"
     from experiment.guards import TrainingError
     from preprocess.types import DataError
 

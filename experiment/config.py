@@ -35,6 +35,7 @@ _RANGES: dict[str, Rule] = {
     **dict.fromkeys(("save_total_limit", "max_nonfinite_steps"), _AT_LEAST_1),
     **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap", "save_steps"), _AT_LEAST_0),
+    "gradient_checkpointing": _AT_LEAST_0,
     "warmup_ratio": ("between 0 and 1", lambda x: 0 <= x <= 1),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), ("at least 0 and less than 1", lambda x: 0 <= x < 1)),
     **dict.fromkeys(("seed", "seeds"), ("between 0 and 2**32 - 1", lambda x: 0 <= x < 2**32)),
@@ -66,7 +67,8 @@ class ModelOptions(ModelChoice):
     framework: Framework = "pytorch"
     """Backend that computes."""
     device: str = "auto"
-    """"auto" (the first GPU, else the CPU), "cpu", "cuda:N", or "cuda" (TensorFlow: all GPUs; PyTorch: the first)."""
+    """"auto" (the first GPU, else the CPU), "cpu", "cuda:N", or "cuda" (TensorFlow: all GPUs; PyTorch: the first).
+    Under torchrun each process has a GPU of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +167,13 @@ class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, O
     num_train_epochs: float | None = None
     """Passes over the training data (default: the recipe's)."""
     per_device_train_batch_size: int | None = None
-    """Windows per forward pass (default: the recipe's)."""
+    """Windows per forward pass and process (default: the recipe's)."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
+    gradient_checkpointing: int = 0
+    """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
+    tf32: bool = False
+    """On GPUs, round the factors of float32 matrix products to TF32; faster, and less exact."""
     group_by_length: bool = True
     """Batch windows of like length."""
     eval_epochs: float = 0.5

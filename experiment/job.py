@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from experiment.backend import Backend
+from experiment.backend import Backend, Group
 from experiment.config import TrainOptions
 from experiment.setup import Data, ModelSource
 from tasks.core.task import Scorer, Task
@@ -20,6 +20,7 @@ class Job:
         task: the task.
         source: the model to start from.
         backend: the framework.
+        group: the processes that share the work.
         device: name of the device that computes.
         train: training windows; every example has a target.
         dev: development windows.
@@ -32,6 +33,7 @@ class Job:
     task: Task
     source: ModelSource
     backend: Backend
+    group: Group
     device: str
     train: Data
     dev: Data

@@ -31,6 +31,7 @@ class Record:
         selection: metrics whose sum selects the checkpoint.
         hashes: SHA-256 of data files, checkpoint and architecture; the fingerprint of the tokenizer.
         versions: of Python and the packages that can move a number.
+        n_processes: how many shared each batch (torchrun); the seed may have begun with another number.
         n_steps: optimizer steps of the whole run.
         step: optimizer step of the selected checkpoint.
         decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
@@ -54,6 +55,7 @@ class Record:
     selection: list[str]
     hashes: dict[str, str]
     versions: dict[str, str]
+    n_processes: int = 1
     n_steps: int = 0
     step: int = 0
     decode: dict[str, Any] = field(default_factory=dict)

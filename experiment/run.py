@@ -48,7 +48,7 @@ def run_seed(
         seed: of weights, dropout and data order.
         directory: of the seed.
         log: gets the lines.
-        checkpoints: the seed's training checkpoints, deleted when it is finished.
+        checkpoints: the seed's training checkpoints, deleted when it is finished; used by the first process alone.
         saved: the state in one of them, to go on from; None to begin.
     """
     record = Record(
@@ -59,12 +59,13 @@ def run_seed(
         status="running",
         selection=list(job.task.selection),
         versions=versions(),
+        n_processes=job.group.size,
         **job.record_fields,
     )
     run = _Seed(job, seed, directory, log, checkpoints, record)
     if saved is not None:
         run.restore(saved)
-    record.write(directory)
+    run.write_record()
     try:
         run.run(saved)
         record.status = "finished"
@@ -75,8 +76,9 @@ def run_seed(
         raise
     finally:
         record.wall_s = run.wall_s
-        record.write(directory)
-    checkpoints.remove()
+        run.write_record()
+    if run.writes:
+        checkpoints.remove()
     return record
 
 
@@ -108,7 +110,7 @@ class _Seed:
 
     def __post_init__(self) -> None:
         features, options = self.job.train.features, self.job.options
-        self.steps = Steps(features, options, self.seed)
+        self.steps = Steps(features, options, self.seed, self.job.group.size)
         self.record.n_steps = self.steps.n
         self.divergence = Divergence(chance_loss(features, self.job.task.head))
 
@@ -121,6 +123,11 @@ class _Seed:
         self.divergence = Divergence(**saved["divergence"])
         self.started -= self.record.wall_s
         self.log.line(f"seed {self.seed}: goes on after step {self.step}/{self.steps.n}")
+        n, n_now = saved["n_processes"], self.record.n_processes
+        if n != n_now:
+            self.log.line(
+                f"seed {self.seed}: begun with {n} processes, now {n_now}; dropout differs, and with it numbers"
+            )
         old, new = saved["versions"], self.record.versions
         if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
             self.log.line(f"seed {self.seed}: begun with another version of {', '.join(changed)}; numbers may differ")
@@ -130,11 +137,21 @@ class _Seed:
         """Seconds so far."""
         return time.perf_counter() - self.started
 
+    @property
+    def writes(self) -> bool:
+        """Whether this is the process that writes files; the others compute the same, and need none of their own."""
+        return self.job.group.rank == 0
+
+    def write_record(self) -> None:
+        """Write the Record as it stands."""
+        if self.writes:
+            self.record.write(self.directory)
+
     def run(self, saved: dict[str, Any] | None) -> None:
         """Train and predict; the trainer's state is taken out of what was saved, and its memory is free again."""
         self._build(saved)
         try:
-            self.events = Events(self.directory / "tensorboard", self.step + 1)
+            self.events = Events(self.directory / "tensorboard" if self.writes else None, self.step + 1)
             with contextlib.closing(self.events):
                 self._train()
             self._predict_with_best()
@@ -144,11 +161,16 @@ class _Seed:
     def _build(self, saved: dict[str, Any] | None) -> None:
         job, options = self.job, self.job.options
         job.backend.set_seed(self.seed)
-        self.model = job.backend.build_model(job.source.config, job.task.head, device=job.device, seed=self.seed)
-        if saved is None and job.source.checkpoint is not None:
-            report = job.backend.load_weights(self.model, job.source.checkpoint, fresh_head=True)
+        config, head, checkpoint = job.source.config, job.task.head, job.source.checkpoint
+        if saved is None and checkpoint is not None:
+            self.model, report = job.backend.load_model(
+                config, head, checkpoint, device=job.device, fresh_head=True, seed=self.seed
+            )
             for line in report.lines():
                 self.log.line(line)
+        else:
+            self.model = job.backend.build_model(config, head, device=job.device, seed=self.seed)
+        self.model.encoder.n_recomputed = options.gradient_checkpointing
         self.trainer = job.backend.Trainer(
             self.model,
             n_steps=self.steps.n,
@@ -167,8 +189,11 @@ class _Seed:
 
     def _train(self) -> None:
         lengths = self.job.train.features.lengths
-        with held_back() as self.interrupted, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
+        group = self.job.group
+        with held_back() as signalled, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
             bar.advance(bar.task_ids[0], self.step)
+            # A signal to any of the processes stops all of them at the same step.
+            self.interrupted = lambda: any(group.gather(signalled()))
             self.clock = time.perf_counter()
             self._evaluate_if_due()  # where the seed was interrupted in an evaluation
             for windows in self.steps.windows(self.step):
@@ -206,8 +231,10 @@ class _Seed:
         nothing_new = self.step in self.steps.evaluated and not self.losses
         if nothing_new or n_skipped >= self.job.options.max_nonfinite_steps:
             first = self.step - n_skipped + 1
-            windows = itertools.islice(self.steps.windows(first - 1), n_skipped)
-            raise nonfinite_steps(self.directory, first, list(windows), self.job.train)
+            windows = list(itertools.islice(self.steps.windows(first - 1), n_skipped))
+            raise backends.by_first(
+                self.job.group, lambda: nonfinite_steps(self.directory, first, windows, self.job.train)
+            )
 
     def _warn(self, text: str) -> None:
         self.record.warnings.append(text)
@@ -222,6 +249,7 @@ class _Seed:
         if self.interrupted():
             self._save()
             self.checkpoints.wait()
+            self.job.group.first(None)  # no process ends, and with it the others, before the checkpoint is written
             raise KeyboardInterrupt
 
     def _evaluate(self) -> None:
@@ -248,7 +276,7 @@ class _Seed:
         if chosen:
             record.step, record.decode = self.step, asdict(options)
             self._save_best()
-        record.write(self.directory)
+        self.write_record()
         note = " (best so far)" if chosen else ""
         self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {self._brief(values)}{note}")
 
@@ -263,6 +291,8 @@ class _Seed:
         return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
 
     def _save_best(self) -> None:
+        if not self.writes:
+            return
         with new_directory(self.directory / BEST) as directory:
             self.job.backend.save_weights(self.model, directory)
             self.job.source.tokenizer.save(directory)
@@ -276,7 +306,7 @@ class _Seed:
             self.save_due |= late or self.step in self.steps.evaluated
         else:
             self.save_due |= every > 0 and self.step % every == 0
-        if self.save_due and not self.checkpoints.busy:
+        if self.job.group.first(self.save_due and not self.checkpoints.busy):
             self._save()
 
     def _save(self) -> None:
@@ -288,19 +318,23 @@ class _Seed:
                 "counted": {name: getattr(self, name) for name in _COUNTED},
                 "divergence": asdict(self.divergence),
                 "versions": self.record.versions,
+                "n_processes": self.record.n_processes,
             }
-            self.checkpoints.save(self.step, state)
+            if self.writes:
+                self.checkpoints.save(self.step, state)
             self.saved_at, self.save_due = time.perf_counter(), False
 
     def _predict_with_best(self) -> None:
         job = self.job
+        job.group.first(None)  # the first process has written it
         job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
         for split, data in {"dev": job.dev, "test": job.test}.items():
             if data is None:
                 continue
             options = DecodeOptions(**self.record.decode)
             predictions = predict_data(job.task, job.backend, self.model, data, job.options, options)
-            write_predictions(job.task, self.directory, predictions, suffix=f"_{split}")
+            if self.writes:
+                write_predictions(job.task, self.directory, predictions, suffix=f"_{split}")
             answers = {id: prediction.text for id, prediction in predictions.items()}
             if all_empty(answers):
                 self._warn(f"the model answers no question of {split}: all {len(answers)} answers are empty")
@@ -308,10 +342,12 @@ class _Seed:
                 self.log.line(f"seed {self.seed} {split}: no answers to score against, predictions written")
                 continue
             score = job.scorers[split](answers)
-            write_score(self.directory / f"scores_{split}.json", job.task, score)
+            if self.writes:
+                write_score(self.directory / f"scores_{split}.json", job.task, score)
             if job.task.report is not None:
                 report = job.task.report(data.examples, answers)
-                write_json(self.directory / f"report_{split}.json", report)
+                if self.writes:
+                    write_json(self.directory / f"report_{split}.json", report)
                 for line in report["lines"]:
                     self.log.line(line)
             self.record.scores[split] = dict(score.values)

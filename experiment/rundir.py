@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,14 @@ from experiment.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.config import TrainOptions, UsageError
 from experiment.files import write_text
 from experiment.record import FILE_NAME, read_record
+from experiment.steps import windows_per_step
 
 CONFIG_FILE = "config.yaml"
 #: Options that may differ when a run is taken up again: they change no number.
 _FREE = {"seeds", "overwrite_output_dir", "feature_cache_dir", "data_dir", "logging_steps", "output_dir"}
-_FREE |= {"save_steps", "save_total_limit", "max_nonfinite_steps"}
+_FREE |= {"save_steps", "save_total_limit", "max_nonfinite_steps", "gradient_checkpointing"}
+#: Options whose product with the number of processes must stay.
+_BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 #: What a run writes beside its seed_* directories; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
 _FILES = (CONFIG_FILE, "data_report.json", "run.log", _TABLE)
@@ -36,12 +40,13 @@ def to_plain(options: Any) -> dict[str, Any]:
     return plain
 
 
-def check(options: TrainOptions, hashes: Mapping[str, str]) -> None:
+def check(options: TrainOptions, hashes: Mapping[str, str], n_processes: int) -> None:
     """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
 
     Args:
         options: as resolved.
         hashes: of the data, tokenizer and model of this run.
+        n_processes: how many share each batch.
 
     Raises:
         UsageError: saying what stands there and what to do.
@@ -63,10 +68,11 @@ def check(options: TrainOptions, hashes: Mapping[str, str]) -> None:
     if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
         raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
     new = to_plain(options)
-    different = sorted(name for name in new if name not in _FREE and old.get(name) != new[name])
+    different = sorted(name for name in new if name not in _FREE | _BATCH and old.get(name) != new[name])
     if different:
         found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
         raise UsageError(f"{where}: holds an unfinished run with other options ({found})")
+    _check_batch(options, n_processes)
     for seed in options.seeds:
         state = status(directory, seed)
         if state == "finished" or (state != "not started" and (directory / f"seed_{seed}" / CHECKPOINTS).is_dir()):
@@ -86,6 +92,20 @@ def _options_of(directory: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(values, dict) and {"task", "output_dir", "seeds"} <= values.keys()
     return values if ours else None
+
+
+def _check_batch(options: TrainOptions, n_processes: int) -> None:
+    """Refuse steps of another size; how one is divided among processes and forward passes does not matter."""
+    size = windows_per_step(options, n_processes)
+    for path in options.output_dir.glob(f"seed_*/{FILE_NAME}"):
+        record = read_record(path)
+        then = math.prod([*(record.config[name] for name in _BATCH), record.n_processes])
+        if then != size:
+            raise UsageError(
+                f"--output_dir {options.output_dir}: holds an unfinished run with other options (steps of {then} "
+                f"windows there, {size} here: --per_device_train_batch_size × --gradient_accumulation_steps × number "
+                "of processes)"
+            )
 
 
 def _check_inputs_outside(options: TrainOptions) -> None:

@@ -15,15 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class RunLog:
     """Prints lines and appends them, with the time of day, to a file that is never truncated."""
 
-    def __init__(self, path: Path) -> None:
-        """Append to `path`."""
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, path: Path | None) -> None:
+        """Append to `path`; with None say nothing anywhere."""
+        self.console = Console(highlight=False, soft_wrap=True, quiet=path is None)
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def line(self, text: str) -> None:
         """Print one line and append it to the file, if the disk has room for it."""
         self.console.print(text, markup=False)
+        if self._path is None:
+            return
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
@@ -43,8 +46,14 @@ class Events:
     thread waiting for ever, and the program with it. Its EventsWriter writes them here and now.
     """
 
-    def __init__(self, directory: Path, first_step: int) -> None:
-        """Write under `directory`; what is there of `first_step` and later ones is not shown any more."""
+    def __init__(self, directory: Path | None, first_step: int) -> None:
+        """Write under `directory`; what is there of `first_step` and later ones is not shown any more.
+
+        With None nothing is written.
+        """
+        self._writer = None
+        if directory is None:
+            return
         _import_tensorboardx()
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -56,6 +65,8 @@ class Events:
 
     def add(self, group: str, values: Mapping[str, float], step: int) -> None:
         """Record scalars under `group/name`."""
+        if self._writer is None:
+            return
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
@@ -66,7 +77,8 @@ class Events:
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _import_tensorboardx() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment import rundir
-from experiment.backend import choose_device, load_backend
+from experiment.backend import by_first, choose_device, load_backend
 from experiment.checkpoints import Checkpoints
 from experiment.config import TrainOptions, UsageError
 from experiment.download import data_file
@@ -39,25 +40,31 @@ from tasks.core.task import Task
 def train(options: TrainOptions) -> list[Record]:
     """Run all seeds that are not finished yet, and print the leaderboard row.
 
+    Several processes (torchrun) do all of it together, and the first one alone writes and prints.
+
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used, before anything is trained
             or any file of an older run is touched.
     """
     job, lines, reports = _prepare(options)
-    options = job.options
-    directory = options.output_dir
-    rundir.check(options, job.record_fields["hashes"])
-    rundir.prepare(options)
-    log = RunLog(directory / "run.log")
-    write_json(directory / "data_report.json", reports)
+    directory = job.options.output_dir
+
+    def begin() -> None:
+        rundir.check(job.options, job.record_fields["hashes"], job.group.size)
+        rundir.prepare(job.options)
+        write_json(directory / "data_report.json", reports)
+
+    by_first(job.group, begin)
+    log = RunLog(directory / "run.log" if job.group.rank == 0 else None)
     for line in lines:
         log.line(line)
-    records = [_one_seed(job, seed, log) for seed in options.seeds]
-    log.console.print()
-    # All seeds of the directory: some may have been trained by other commands.
-    table = leaderboard([directory])
-    write_text(directory / "leaderboard.md", table)
-    log.console.print(table, markup=False)
+    records = [_one_seed(job, seed, log) for seed in job.options.seeds]
+    if job.group.rank == 0:
+        log.console.print()
+        # All seeds of the directory: some may have been trained by other commands.
+        table = leaderboard([directory])
+        write_text(directory / "leaderboard.md", table)
+        log.console.print(table, markup=False)
     return records
 
 
@@ -66,8 +73,11 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     task = task_of(options)
     options = resolve_recipe(options, task, options.model_name_or_path)
     backend = load_backend(options.framework)
+    group = backend.Group.current()
+    backend.allow_tf32(options.tf32)
     source = model_source(options)
     check_length(options, source)
+    _check_recomputed(options, source)
     device = choose_device(backend, options.device)
     options = _with_downloaded(options, task)
     lines = []
@@ -87,6 +97,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         task,
         source,
         backend,
+        group,
         device,
         encoded["train"],
         encoded["dev"],
@@ -99,25 +110,41 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
 
 def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
     directory = job.options.output_dir / f"seed_{seed}"
-    directory.mkdir(exist_ok=True)
-    try:
-        with locked(directory):
+    checkpoints = Checkpoints(directory, BEST, job.options.save_total_limit, log.line)
+    with contextlib.ExitStack() as held:
+
+        def take_up() -> tuple[Record | None, dict[str, Any] | None]:
+            """Return the Record of a finished seed, or else the state to go on from, if there is one."""
+            directory.mkdir(exist_ok=True)
+            try:
+                held.enter_context(locked(directory))
+            except BlockingIOError:
+                raise UsageError(
+                    f"{directory}: another process is training this seed; give this one other --seeds"
+                ) from None
             status = rundir.status(job.options.output_dir, seed)
-            checkpoints = Checkpoints(directory, BEST, job.options.save_total_limit, log.line)
             if status in ("finished", "not started"):
                 checkpoints.remove()  # a process was killed before it could
             if status == "finished":
                 log.line(f"seed {seed}: finished before, kept")
-                return read_record(directory / FILE_NAME)
+                return read_record(directory / FILE_NAME), None
             saved = checkpoints.load()
             if saved is not None:
                 rundir.tidy(directory)
             elif status != "not started":
                 log.line(f"seed {seed}: {status} before, started anew")
                 rundir.clear(directory)
-            return run_seed(job, seed, directory, log, checkpoints, saved)
-    except BlockingIOError:
-        raise UsageError(f"{directory}: another process is training this seed; give this one other --seeds") from None
+            return None, saved
+
+        finished, saved = by_first(job.group, take_up)
+        return finished or run_seed(job, seed, directory, log, checkpoints, saved)
+
+
+def _check_recomputed(options: TrainOptions, source: ModelSource) -> None:
+    """Refuse to recompute more layers than the model runs through."""
+    n, n_layers = options.gradient_checkpointing, source.config.num_hidden_layers * source.config.inner_group_num
+    if n > n_layers:
+        raise UsageError(f"--gradient_checkpointing {n} > {n_layers} layers ({source.name}); use at most {n_layers}")
 
 
 def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:

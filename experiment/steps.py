@@ -15,6 +15,12 @@ from preprocess.batch import collate, epoch_batches
 from preprocess.types import Batch, FeatureSet
 
 
+def windows_per_step(options: TrainOptions, n_processes: int) -> int:
+    """Return how many windows all processes together take in one optimizer step."""
+    assert options.per_device_train_batch_size is not None
+    return options.per_device_train_batch_size * options.gradient_accumulation_steps * n_processes
+
+
 @dataclass(frozen=True)
 class Steps:
     """The steps of one seed, numbered from 1; all of it is a function of the arguments.
@@ -23,16 +29,18 @@ class Steps:
         features: W windows to train on.
         options: with every default resolved.
         seed: of the order.
+        n_processes: how many share the windows of each forward pass.
     """
 
     features: FeatureSet
     options: TrainOptions
     seed: int
+    n_processes: int = 1
 
     @property
     def per_epoch(self) -> int:
         """Steps until every window has been taken once more; the last of them may take fewer windows."""
-        return math.ceil(len(self.features) / (self._micro_size * self.options.gradient_accumulation_steps))
+        return math.ceil(len(self.features) / windows_per_step(self.options, self.n_processes))
 
     @property
     def n(self) -> int:
@@ -52,7 +60,7 @@ class Steps:
         for epoch in range(n_done // self.per_epoch, math.ceil(self.n / self.per_epoch)):
             batches = epoch_batches(
                 self.features,
-                self._micro_size * self.options.gradient_accumulation_steps,
+                windows_per_step(self.options, self.n_processes),
                 seed=self.seed,
                 epoch=epoch,
                 group_by_length=self.options.group_by_length,
@@ -61,11 +69,7 @@ class Steps:
             yield from batches[max(0, n_done - before) : self.n - before]
 
     def batches(self, windows: NDArray[np.int32]) -> list[Batch]:
-        """Return the forward passes of one step."""
-        size = self._micro_size
-        return [collate(self.features, windows[i : i + size]) for i in range(0, len(windows), size)]
-
-    @property
-    def _micro_size(self) -> int:
+        """Return the forward passes of one step, each to be shared by all processes."""
         assert self.options.per_device_train_batch_size is not None
-        return self.options.per_device_train_batch_size
+        size = self.options.per_device_train_batch_size * self.n_processes
+        return [collate(self.features, windows[i : i + size]) for i in range(0, len(windows), size)]

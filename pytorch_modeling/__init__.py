@@ -1,14 +1,17 @@
 """The PyTorch implementation of the models, their training step and their predictions."""
 
 from pytorch_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
-from pytorch_modeling.model import build_model, device_facts, devices, set_seed
+from pytorch_modeling.distribute import Group
+from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
 from pytorch_modeling.predictor import hidden_states, predict
 from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
 from pytorch_modeling.trainer import Trainer
 
 __all__ = [
+    "Group",
     "Trainer",
     "activations",
+    "allow_tf32",
     "build_model",
     "check_weights",
     "device_facts",

@@ -42,12 +42,22 @@ class Group:
     @staticmethod
     @cache
     def current() -> Group:
-        """Return the group that this process is in, and join it when first called."""
+        """Return the group that this process is in, and join it when first called.
+
+        Raises:
+            OSError: if more processes than GPUs were started on a host that has some.
+        """
         if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
             return Group()
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+        if n_gpus := torch.cuda.device_count():
+            index = int(os.environ["LOCAL_RANK"])
+            if index >= n_gpus:
+                raise OSError(
+                    f"torchrun --nproc_per_node {os.environ['LOCAL_WORLD_SIZE']}: this host has {n_gpus} GPUs; start "
+                    "one process for each, or hide them all with CUDA_VISIBLE_DEVICES="
+                )
+            torch.cuda.set_device(index)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=_TIMEOUT)
         atexit.register(dist.destroy_process_group)
         return Group(dist.get_rank(), dist.get_world_size())
 
@@ -88,10 +98,9 @@ def summing(model: nn.Module, group: Group) -> nn.Module:
         return model
     device = next(model.parameters()).device
     devices = [device] if device.type == "cuda" else None
-    parallel = DistributedDataParallel(
-        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
-    parallel.register_comm_hook(None, _sum)
+    parallel = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    # Not _sum itself: its annotations are strings here, and would be taken for wrong ones.
+    parallel.register_comm_hook(None, lambda _, bucket: _sum(bucket))
     return parallel
 
 
@@ -102,7 +111,7 @@ def total(value: Tensor, group: Group) -> Tensor:
     return value
 
 
-def _sum(_: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _sum(bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Add up a bucket of gradients; DistributedDataParallel's own hook would average them."""
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
     return future.then(lambda done: done.value()[0])

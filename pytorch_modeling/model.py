@@ -17,6 +17,7 @@ from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.albert import AlbertEncoder
 from pytorch_modeling.bert import BertEncoder
+from pytorch_modeling.distribute import Group
 from pytorch_modeling.heads import Head
 from pytorch_modeling.layers import initialise
 
@@ -104,9 +105,17 @@ def set_seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Say whether GPUs may round the factors of float32 matrix products to 10 bits of mantissa, on all of them."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
 def devices() -> tuple[str, ...]:
-    """Return "cuda:0" … for the GPUs there are, then "cpu"."""
-    return (*(f"cuda:{i}" for i in range(torch.cuda.device_count())), "cpu")
+    """Return "cuda:0" … for the GPUs there are (of several processes: for this one's), then "cpu"."""
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if gpus and Group.current().size > 1:
+        gpus = [gpus[torch.cuda.current_device()]]
+    return (*gpus, "cpu")
 
 
 def device_facts(model: MRCModel) -> dict[str, Any]:

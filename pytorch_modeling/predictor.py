@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -10,17 +11,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from preprocess.types import Batch, Logits
+from pytorch_modeling.distribute import Group
 from pytorch_modeling.model import MRCModel, to_tensors
 from pytorch_modeling.trainer import autocast
 
 
 def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32") -> Iterator[Logits]:
-    """Yield the logits of each batch, float32, in the order of the batches."""
+    """Yield the logits of each batch, float32, in the order of the batches.
+
+    The processes of a group, given the same batches, take turns at them, and each yields the logits of all.
+    """
     model.eval()
-    for batch in batches:
-        with torch.inference_mode(), autocast(model.device, precision):
-            start, end, kind = model(to_tensors(batch, model.device))
-        yield Logits(batch.window, _array(start), _array(end), None if kind is None else _array(kind))
+    group, remaining = Group.current(), iter(batches)
+    while turn := list(islice(remaining, group.size)):
+        own = _logits(model, turn[group.rank], precision) if group.rank < len(turn) else None
+        yield from group.gather(own)[: len(turn)]
+
+
+def _logits(model: MRCModel, batch: Batch, precision: str) -> Logits:
+    with torch.inference_mode(), autocast(model.device, precision):
+        start, end, kind = model(to_tensors(batch, model.device))
+    return Logits(batch.window, _array(start), _array(end), None if kind is None else _array(kind))
 
 
 def hidden_states(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from preprocess.types import SPAN_KIND, Batch
+from pytorch_modeling.distribute import Group, share, summing, total
 from pytorch_modeling.heads import kind_loss, span_loss
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
 from pytorch_modeling.optim import build_optimizer, linear_schedule
@@ -29,7 +32,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 class Trainer:
-    """Takes optimizer steps on a model.
+    """Takes optimizer steps on a model, together with the other processes of the group.
 
     The loop around it (epochs, evaluation, records) is framework-neutral and lives elsewhere: this class is all that
     a framework has to do.
@@ -82,6 +85,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         self.n_done = 0
         self.skipped_in_a_row = 0
+        self._group = Group.current()
+        self._parallel = summing(model, self._group)
+        self._seed = torch.initial_seed()
+        if self._group.size > 1:
+            self._seed_generators()
         self._losses: list[Tensor] = []
         self._grad_norms: list[Tensor] = []
 
@@ -91,26 +99,41 @@ class Trainer:
         The loss is the mean over all their windows, so gradient accumulation over k batches gives the step of one
         batch k times as large, however uneven the batches are. Nothing is read back from the device. If the loss or a
         gradient is not finite, parameters and moments stay as they are, and the schedule goes on.
+
+        Args:
+            batches: the same in every process of the group, which shares out the rows of each.
         """
-        self.model.train()
+        self._parallel.train()
         n_windows = sum(len(batch) for batch in batches)
         n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
-        total = torch.zeros((), device=self.model.device)
-        for batch in batches:
-            loss = self._loss(batch, n_windows, n_kinds)
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
-        self._grad_norms.append(self._update(total))
-        self._losses.append(total)
+        mean = torch.zeros((), device=self.model.device)
+        for i, batch in enumerate(batches, 1):
+            with self._gradients_summed(i == len(batches)):
+                loss = self._loss(batch, n_windows, n_kinds)
+                self.scaler.scale(loss).backward()
+            mean += loss.detach()
+        mean = total(mean, self._group)
+        self._grad_norms.append(self._update(mean))
+        self._losses.append(mean)
         self.n_done += 1
 
+    def _gradients_summed(self, summed: bool) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a forward and a backward pass, whose gradients all processes sum now or later."""
+        if summed or not isinstance(self._parallel, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self._parallel.no_sync()
+
     def _loss(self, batch: Batch, n_windows: int, n_kinds: int) -> Tensor:
+        """Return this process's part of the mean loss of n_windows windows, n_kinds of which have a kind."""
+        batch, weight = share(batch, self._group)
         tensors = to_tensors(batch, self.model.device)
         with autocast(self.model.device, self.precision):
-            start, end, kind = self.model(tensors)
+            start, end, kind = self._parallel(tensors)
         loss = span_loss(start, end, tensors) / n_windows
-        # Without a target the kinds' parameters have a gradient of 0, and not none: their moments decay.
-        return loss if kind is None else loss + kind_loss(kind, tensors["kind"]) / max(1, n_kinds)
+        if kind is not None:
+            # Without a target the kinds' parameters have a gradient of 0, and not none: their moments decay.
+            loss = loss + kind_loss(kind, tensors["kind"]) / max(1, n_kinds)
+        return weight * loss
 
     def _update(self, loss: Tensor) -> Tensor:
         """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
@@ -160,10 +183,13 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that a later step depends on, apart from the data order.
 
+        All processes of the group have to call it, and all get the same.
+
         Returns:
             nested dicts of numpy arrays and numbers; parameters by their framework-neutral names.
         """
         state = self.optimizer.state
+        generators = {name: _array(generator.get_state()) for name, generator in self._generators()}
         return {
             "model": {name: _array(p) for name, p in self._named()},
             "optimizer": {
@@ -174,11 +200,14 @@ class Trainer:
             "skipped_in_a_row": self.skipped_in_a_row,
             "losses": np.array([_array(x) for x in self._losses], np.float32),
             "grad_norms": np.array([_array(x) for x in self._grad_norms], np.float32),
-            "rng": {name: _array(generator.get_state()) for name, generator in self._generators()},
+            "rng": {str(rank): states for rank, states in enumerate(self._group.gather(generators))},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()` of another trainer of the same model and schedule."""
+        """Continue from `state_dict()` of another trainer of the same model and schedule.
+
+        If fewer processes made it, the generators of those that are new are seeded, by their rank and the step.
+        """
         with torch.no_grad():
             for name, p in self._named():
                 p.copy_(torch.from_numpy(state["model"][name]))
@@ -189,11 +218,20 @@ class Trainer:
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self._losses = list(torch.from_numpy(state["losses"]).to(self.model.device))
         self._grad_norms = list(torch.from_numpy(state["grad_norms"]).to(self.model.device))
+        saved = state["rng"].get(str(self._group.rank))
+        if saved is None:
+            self._seed_generators()
+            return
         for name, generator in self._generators():
-            generator.set_state(torch.from_numpy(state["rng"][name]))
+            generator.set_state(torch.from_numpy(saved[name]))
 
     def _named(self) -> list[tuple[str, Tensor]]:
         return [(parameter_name(name), p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def _seed_generators(self) -> None:
+        """Seed the generators that a step draws from, by seed, rank and step: no two processes draw the same."""
+        words = np.random.SeedSequence([self._seed, self._group.rank, self.n_done]).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
 
     def _generators(self) -> list[tuple[str, torch.Generator]]:
         """Return the generators that a step draws from."""

@@ -10,14 +10,17 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors, without a word on the processor's features
 
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
-from tf_modeling.model import build_model, device_facts, devices, set_seed
+from tf_modeling.distribute import Group
+from tf_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
 from tf_modeling.predictor import hidden_states, predict
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
 from tf_modeling.trainer import Trainer
 
 __all__ = [
+    "Group",
     "Trainer",
     "activations",
+    "allow_tf32",
     "build_model",
     "check_weights",
     "device_facts",

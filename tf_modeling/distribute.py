@@ -66,7 +66,16 @@ class Group:
 
     @staticmethod
     def current() -> Group:
-        """Return the group that this process is in."""
+        """Return the group that this process is in.
+
+        Raises:
+            OSError: if torchrun has started several.
+        """
+        if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":
+            raise OSError(
+                "torchrun starts processes for PyTorch; TensorFlow takes all GPUs of a host with --device cuda, and "
+                "several hosts by TF_CONFIG"
+            )
         return Group()
 
     def gather(self, value: Any) -> list[Any]:

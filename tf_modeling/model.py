@@ -158,6 +158,11 @@ def set_seed(seed: int) -> None:
     tf.random.set_seed(seed)
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Say whether GPUs may round the factors of float32 matrix products to 10 bits of mantissa, on all of them."""
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
 def devices() -> tuple[str, ...]:
     """Return "cuda:0" … for the GPUs there are, "cuda" for all of them if they are several, then "cpu"."""
     gpus = [f"cuda:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]

@@ -107,3 +107,14 @@ def test_the_tensorflow_backend_imports_neither_torch_nor_transformers():
 
 def test_the_pytorch_backend_imports_neither_tensorflow_nor_keras():
     assert not _modules_after("pytorch_modeling") & {"tensorflow", "keras", "tf_modeling"}
+
+
+def test_tf32_is_what_was_asked_for_last():
+    import tensorflow as tf
+    import torch
+
+    for allowed in (True, False):
+        pytorch_modeling.allow_tf32(allowed)
+        tf_modeling.allow_tf32(allowed)
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+        assert tf.config.experimental.tensor_float_32_execution_enabled() is allowed
