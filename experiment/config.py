@@ -174,6 +174,8 @@ class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, O
     """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
     tf32: bool = False
     """On GPUs, round the factors of float32 matrix products to TF32; faster, and less exact."""
+    jit_compile: bool | None = None
+    """TensorFlow: let XLA compile the training step, once per shape of batch (default: on GPUs only)."""
     group_by_length: bool = True
     """Batch windows of like length."""
     eval_epochs: float = 0.5

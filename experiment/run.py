@@ -183,6 +183,7 @@ class _Seed:
             adam_epsilon=options.adam_epsilon,
             precision=precision_of(options),
             optim=options.optim,
+            **({} if options.jit_compile is None else {"jit_compile": options.jit_compile}),
         )
         if saved is not None:
             self.trainer.load_state_dict(saved.pop("trainer"))

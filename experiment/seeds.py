@@ -77,7 +77,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     backend.allow_tf32(options.tf32)
     source = model_source(options)
     check_length(options, source)
-    _check_recomputed(options, source)
+    _check_step(options, source)
     device = choose_device(backend, options.device)
     options = _with_downloaded(options, task)
     lines = []
@@ -140,8 +140,10 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
         return finished or run_seed(job, seed, directory, log, checkpoints, saved)
 
 
-def _check_recomputed(options: TrainOptions, source: ModelSource) -> None:
-    """Refuse to recompute more layers than the model runs through."""
+def _check_step(options: TrainOptions, source: ModelSource) -> None:
+    """Refuse to recompute more layers than the model runs through, and XLA where there is none."""
+    if options.jit_compile is not None and options.framework != "tensorflow":
+        raise UsageError("--jit_compile is about TensorFlow's XLA; leave it out, or use --framework tensorflow")
     n, n_layers = options.gradient_checkpointing, source.config.num_hidden_layers * source.config.inner_group_num
     if n > n_layers:
         raise UsageError(f"--gradient_checkpointing {n} > {n_layers} layers ({source.name}); use at most {n_layers}")

@@ -60,7 +60,7 @@ def open_tensorflow(index: Path) -> dict[str, TensorflowTensor]:
         CheckpointError: if TensorFlow is not installed, the index is damaged, or the data files are too short.
     """
     try:
-        with _silence():
+        with silenced():
             import tensorflow as tf
     except ImportError:
         raise CheckpointError(f"{index}: a TensorFlow checkpoint; 'pip install tensorflow' to read it") from None
@@ -99,7 +99,7 @@ def _check_size(prefix: Path, needed: int) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Drop what native code writes: importing TensorFlow logs lines that no setting turns off."""
     stderr = os.dup(2)
     try:

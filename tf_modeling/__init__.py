@@ -9,6 +9,11 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors, without a word on the processor's features
 
+from pretrained_configs.tensorflow_file import silenced
+
+with silenced():
+    import tensorflow  # noqa: F401
+
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from tf_modeling.distribute import Group
 from tf_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed

@@ -362,6 +362,23 @@ def test_export_to_a_full_disk_is_one_line_and_leaves_nothing(trained, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("more", "expected"), [((), {}), (("--jit_compile", "True"), {"jit_compile": True})])
+def test_xla_is_what_the_flag_says_and_else_the_trainers_choice(more, expected, place, tmp_path, monkeypatch):
+    taken = []
+
+    class Stop(Exception):
+        pass
+
+    def trainer(model, **arguments):
+        taken.append({name: value for name, value in arguments.items() if name == "jit_compile"})
+        raise Stop
+
+    monkeypatch.setattr("tf_modeling.Trainer", trainer)
+    with pytest.raises(Stop):
+        main(_flags(place, "cmrc2018", "tensorflow", tmp_path / "run", *more))
+    assert taken == [expected]
+
+
 def test_exhausted_gpu_memory_is_one_line_with_a_remedy(place, tmp_path, capsys, monkeypatch):
     import tensorflow as tf
 
