@@ -21,6 +21,8 @@ from tf_modeling.predictor import hidden_states, predict
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
 from tf_modeling.trainer import Trainer
 
+allow_tf32(False)  # as PyTorch does it: only where it is asked for
+
 __all__ = [
     "Group",
     "Trainer",

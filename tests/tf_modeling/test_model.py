@@ -15,6 +15,7 @@ from preprocess.types import HeadSpec
 from pretrained_configs.config import CheckpointError
 from pretrained_configs.published import read_checkpoint
 from tf_modeling import (
+    allow_tf32,
     build_model,
     check_weights,
     device_facts,
@@ -203,3 +204,12 @@ def test_bias_gradients_of_long_batches_are_exact_in_half_precision(layer):
     expected = tf.reduce_sum(weights, [0, 1])
     # Each term and the result are rounded to 8 bits: 0.4 % of it.
     np.testing.assert_allclose(tape.gradient(loss, layer.bias.value), expected, rtol=4e-3)
+
+
+def test_products_are_not_rounded_to_tf32_unless_asked_for():
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        allow_tf32(True)
+        assert tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        allow_tf32(False)
