@@ -16,8 +16,8 @@ from rich.tree import Tree
 
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.config import InspectOptions, UsageError
-from experiment.files import replacing
 from pretrained_configs import catalog
+from pretrained_configs.atomic import replacing
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate
 from pretrained_configs.namemap import LoadReport

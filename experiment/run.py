@@ -170,7 +170,6 @@ class _Seed:
                 self.log.line(line)
         else:
             self.model = job.backend.build_model(config, head, device=job.device, seed=self.seed)
-        self.model.encoder.n_recomputed = options.gradient_checkpointing
         self.trainer = job.backend.Trainer(
             self.model,
             n_steps=self.steps.n,
@@ -183,6 +182,7 @@ class _Seed:
             adam_epsilon=options.adam_epsilon,
             precision=precision_of(options),
             optim=options.optim,
+            gradient_checkpointing=options.gradient_checkpointing,
             **({} if options.jit_compile is None else {"jit_compile": options.jit_compile}),
         )
         if saved is not None:

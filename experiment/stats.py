@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiment.config import StatsOptions, UsageError
-from experiment.files import replacing
 from experiment.setup import first_targets, read_examples, task_of
 from preprocess.batch import collate, eval_batches
 from preprocess.tokenizers import load_tokenizer
 from preprocess.types import Example, FeatureSet
 from preprocess.windows import encode
+from pretrained_configs.atomic import replacing
 from pretrained_configs.locate import locate
 from tasks.core.task import Task
 

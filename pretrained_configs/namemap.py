@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from pathlib import Path
@@ -32,10 +32,7 @@ import numpy as np
 
 from pretrained_configs.config import CheckpointError, did_you_mean
 from pretrained_configs.report import LoadReport, Shape, fold
-
-#: Placeholder of a rule -> our leaf -> the published leaf; {"theirs": …, "transpose": true} where axes are reversed.
-_LEAVES: Mapping[str, Mapping[str, Any]] = {"leaf": {"weight": "weight", "bias": "bias"}}
-_NUMBERS = ("i", "g", "j")
+from pretrained_configs.rules import LEAVES, OPS, Rule, compiled, placeholders, rules
 
 #: Parameters that a checkpoint need not have: a pre-trained encoder comes without a task's head.
 MAY_BE_FRESH = ("head.*", "pooler.*")
@@ -60,88 +57,6 @@ class LazyTensor(Protocol):
 
 
 Source = Mapping[str, "LazyTensor | np.ndarray"]
-
-
-@dataclass(frozen=True)
-class Op:
-    """An invertible way to make one of our tensors from published ones, each with the axis as last argument.
-
-    Args:
-        shape: the shapes of the parts -> our shape; None where they don't fit together.
-        forward: the parts, one at a time, and our shape -> our tensor.
-        inverse: our tensor and the number of parts -> the parts.
-    """
-
-    shape: Callable[[Sequence[Shape], int], Shape | None]
-    forward: Callable[[Iterable[np.ndarray], Shape, int], np.ndarray]
-    inverse: Callable[[np.ndarray, int, int], list[np.ndarray]]
-
-
-def _concat_shape(shapes: Sequence[Shape], axis: int) -> Shape | None:
-    # Equal parts only: the inverse could not tell unequal ones apart.
-    first = shapes[0]
-    if axis >= len(first) or any(shape != first for shape in shapes):
-        return None
-    return first[:axis] + (first[axis] * len(shapes),) + first[axis + 1 :]
-
-
-def _concat(parts: Iterable[np.ndarray], shape: Shape, axis: int) -> np.ndarray:
-    # Filled part by part, so that never more than one part stands beside the result.
-    out: np.ndarray | None = None
-    filled = 0
-    for part in parts:
-        if out is None:
-            out = np.empty(shape, part.dtype)
-        np.moveaxis(out, axis, 0)[filled : filled + part.shape[axis]] = np.moveaxis(part, axis, 0)
-        filled += part.shape[axis]
-    assert out is not None and filled == shape[axis]
-    return out
-
-
-def _split(tensor: np.ndarray, parts: int, axis: int) -> list[np.ndarray]:
-    return list(np.split(tensor, parts, axis))
-
-
-OPS: Mapping[str, Op] = {
-    "rename": Op(lambda shapes, _: shapes[0], lambda parts, *_: next(iter(parts)), lambda tensor, *_: [tensor]),
-    "concat": Op(_concat_shape, _concat, _split),
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One line of a map: `ours` is made from `theirs` by `op`.
-
-    Args:
-        ours: our name, with placeholders.
-        theirs: published names, in the order of the operation, with the same placeholders.
-        op: a key of `OPS`.
-        axis: the axis of the operation.
-        rows: the config field that says how long the first axis is; "" where none does.
-        transpose: whether the axes of each published tensor are reversed before the operation.
-    """
-
-    ours: str
-    theirs: tuple[str, ...]
-    op: str = "rename"
-    axis: int = 0
-    rows: str = ""
-    transpose: bool = False
-
-    def shape(self, parts: Sequence[Shape]) -> Shape | None:
-        """Return our shape for parts of these shapes; None where they don't fit."""
-        turned = [part[::-1] if self.transpose else part for part in parts]
-        return OPS[self.op].shape(turned, self.axis)
-
-    def forward(self, parts: Iterable[np.ndarray], shape: Shape) -> np.ndarray:
-        """Make our tensor of this shape from its parts."""
-        turned = (part.T if self.transpose else part for part in parts)
-        return OPS[self.op].forward(turned, shape, self.axis)
-
-    def inverse(self, tensor: np.ndarray) -> list[np.ndarray]:
-        """Split our tensor into the parts, views of it."""
-        parts = OPS[self.op].inverse(tensor, len(self.theirs), self.axis)
-        return [part.T if self.transpose else part for part in parts]
 
 
 @dataclass(frozen=True)
@@ -173,10 +88,10 @@ class NameMap:
         self._aliases = tuple((alias["old"], alias["new"]) for alias in values.get("aliases", ()))
         self._ignore = tuple((rule["theirs"], rule["reason"]) for rule in values.get("ignore", ()))
         self.values = values
-        leaves = {**_LEAVES, **values.get("leaves", {})}
-        self._rules = [rule for entry in values["rules"] for rule in _rules(entry, leaves)]
+        leaves = {**LEAVES, **values.get("leaves", {})}
+        self._rules = [rule for entry in values["rules"] for rule in rules(entry, leaves)]
         for rule in self._rules:
-            holders = {frozenset(_placeholders(name)) for name in (rule.ours, *rule.theirs)}
+            holders = {frozenset(placeholders(name)) for name in (rule.ours, *rule.theirs)}
             if rule.op not in OPS:
                 raise CheckpointError(
                     f"namemap {name}: {rule.ours}: no operation {rule.op!r} (known: {', '.join(OPS)})"
@@ -189,11 +104,11 @@ class NameMap:
     # Compiled when first matched: most maps are loaded for their signatures alone.
     @cached_property
     def _ours(self) -> list[tuple[re.Pattern[str], Rule]]:
-        return [(_compile(rule.ours), rule) for rule in self._rules]
+        return [(compiled(rule.ours), rule) for rule in self._rules]
 
     @cached_property
     def _theirs(self) -> list[tuple[re.Pattern[str], Rule]]:
-        return [(_compile(theirs), rule) for rule in self._rules for theirs in rule.theirs]
+        return [(compiled(theirs), rule) for rule in self._rules for theirs in rule.theirs]
 
     @classmethod
     @cache
@@ -456,33 +371,3 @@ def _values(tensor: LazyTensor | np.ndarray) -> np.ndarray:
 
 def _module(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _placeholders(template: str) -> list[str]:
-    return re.findall(r"\{(\w+)\}", template)
-
-
-def _rules(entry: Mapping[str, Any], leaves: Mapping[str, Any]) -> Iterator[Rule]:
-    """Write a rule out for every leaf that its placeholder stands for."""
-    rule = Rule(**{**entry, "theirs": tuple(entry["theirs"])})
-    holder = next((name for name in _placeholders(rule.ours) if name in leaves), None)
-    if holder is None:
-        yield rule
-        return
-    for ours, published in leaves[holder].items():
-        leaf: dict[str, Any] = {"theirs": published} if isinstance(published, str) else published
-        yield replace(
-            rule,
-            ours=rule.ours.replace(f"{{{holder}}}", ours),
-            theirs=tuple(name.replace(f"{{{holder}}}", leaf["theirs"]) for name in rule.theirs),
-            transpose=leaf.get("transpose", rule.transpose),
-        )
-
-
-def _compile(template: str) -> re.Pattern[str]:
-    """Turn a template into a pattern; a placeholder stands for a number, "{path}" for anything."""
-    pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
-    for holder in _placeholders(template):
-        values = "0|[1-9][0-9]*" if holder in _NUMBERS else ".+"
-        pattern = pattern.replace(f"{{{holder}}}", f"(?P<{holder}>{values})")
-    return re.compile(pattern)

@@ -52,6 +52,7 @@ class Trainer:
         adam_epsilon: float,
         precision: str,
         optim: str = "adamw",
+        gradient_checkpointing: int = 0,
     ) -> None:
         """Prepare the optimizer.
 
@@ -67,8 +68,11 @@ class Trainer:
             adam_epsilon: added to the root of the second moment.
             precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
             optim: "adamw" or "bert_adam".
+            gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
+                what they computed.
         """
         self.model = model
+        model.encoder.n_recomputed = gradient_checkpointing
         self.n_steps = n_steps
         self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
         self.learning_rate = learning_rate

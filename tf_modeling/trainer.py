@@ -79,6 +79,7 @@ class Trainer:
         adam_epsilon: float,
         precision: str,
         optim: str = "adamw",
+        gradient_checkpointing: int = 0,
         jit_compile: bool | None = None,
     ) -> None:
         """Prepare the optimizer.
@@ -95,10 +96,13 @@ class Trainer:
             adam_epsilon: added to the root of the second moment.
             precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
             optim: "adamw" or "bert_adam".
+            gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
+                what they computed.
             jit_compile: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs only (on
                 CPUs oneDNN's matrix products are faster).
         """
         self.model = model
+        model.encoder.n_recomputed = gradient_checkpointing
         self.n_steps = n_steps
         self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
         self.learning_rate = learning_rate
