@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 #: A Record's fields that no two runs share.
-TIMES = ("wall_s", "tokens_per_s", "peak_bytes")
+TIMES = ("wall_s", "speed", "peak_bytes")
 CONFIG = {
     "model_type": "bert",
     "hidden_size": 64,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -19,6 +20,8 @@ from pretrained_configs.namemap import LoadReport
 #: --framework -> package. A package is imported only when it is asked for.
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
 _TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
+#: Option of `train` -> the framework whose trainer alone takes it.
+ONLY_IN = {"jit_compile": "tensorflow", "torch_compile": "pytorch"}
 #: What a package needs from outside -> how to get it.
 INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
 
@@ -32,7 +35,11 @@ class Trainer(Protocol):
     skipped_in_a_row: int
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Take one optimizer step on the union of the batches; none if its loss or gradients are not finite."""
+        """Take one optimizer step on the union of the batches; none if its loss or gradients are not finite.
+
+        Raises:
+            MemoryError: with auto_find_batch_size, if memory ran out; nothing has changed.
+        """
 
     def metrics(self) -> dict[str, float]:
         """Return means since the last call: "loss" and "grad_norm" where finite, "learning_rate", "skipped_steps"."""
@@ -146,6 +153,9 @@ class Backend(Protocol):
 
     def allow_tf32(self, allowed: bool) -> None:
         """Say whether float32 matrix products may be rounded to TF32 on GPUs."""
+
+    def profiler(self, directory: Path) -> contextlib.AbstractContextManager[None]:
+        """Return a context that writes a trace of what is computed in it."""
 
     def device_facts(self, model: Any) -> dict[str, Any]:
         """Return "device" (its name) and "peak_bytes" (its peak memory so far, or None on a CPU)."""

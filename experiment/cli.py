@@ -193,8 +193,8 @@ def _users_mistake(error: Exception) -> str | None:
         return str(error)
     if type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError"):  # PyTorch's and TensorFlow's
         return (
-            "out of GPU memory; halve --per_device_train_batch_size and double --gradient_accumulation_steps "
-            "(the steps stay the same), or lower --per_device_eval_batch_size"
+            "out of GPU memory; give --auto_find_batch_size, or halve --per_device_train_batch_size and double "
+            "--gradient_accumulation_steps (the steps stay the same), or lower --per_device_eval_batch_size"
         )
     # gloo's connections break at once; NCCL's errors have a class.
     if type(error).__name__ == "DistBackendError" or (isinstance(error, RuntimeError) and "gloo" in str(error)):

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 HiddenAct = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
-Optim = Literal["adamw", "bert_adam"]
+Optim = Literal["adamw", "bert_adam", "adamw8bit"]
 Framework = Literal["pytorch", "tensorflow"]
 Rule = tuple[str, Callable[[float], bool]]
 #: --optim -> its --adam_epsilon.
-ADAM_EPSILON: dict[Optim, float] = {"adamw": 1e-8, "bert_adam": 1e-6}
+ADAM_EPSILON: dict[Optim, float] = {"adamw": 1e-8, "bert_adam": 1e-6, "adamw8bit": 1e-8}
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
 DEFAULT_DATA_DIR = Path("~/.cache/chinese_mrc/data")
 
@@ -31,7 +31,7 @@ _RANGES: dict[str, Rule] = {
     **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), _AT_LEAST_1),
     **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "logging_steps"), _AT_LEAST_1),
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), _AT_LEAST_1),
-    **dict.fromkeys(("max_train_samples", "max_eval_samples", "steps"), _AT_LEAST_1),
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "steps", "n_devices"), _AT_LEAST_1),
     **dict.fromkeys(("save_total_limit", "max_nonfinite_steps"), _AT_LEAST_1),
     **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap", "save_steps"), _AT_LEAST_0),
@@ -134,7 +134,8 @@ class OptimizerOptions:
     weight_decay: float | None = None
     """Decoupled weight decay, none on biases and LayerNorm (default: the recipe's)."""
     optim: Optim = "adamw"
-    """Optimizer: AdamW, or that of BERT's authors, which is AdamW without bias correction."""
+    """Optimizer: AdamW; that of BERT's authors, which is AdamW without bias correction; or AdamW whose moments take
+    a byte each (PyTorch with bitsandbytes)."""
     adam_beta1: float = 0.9
     """Adam's beta1."""
     adam_beta2: float = 0.999
@@ -146,7 +147,33 @@ class OptimizerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, OptimizerOptions):
+class StepOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, OptimizerOptions):
+    """What is trained on, how often, and how a step is computed."""
+
+    train_file: Path | None = None
+    """Training data (default: what `download` fetched)."""
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Where `download` keeps its files."""
+    seeds: tuple[int, ...] = (123, 456, 789, 556, 977)
+    """One model is trained per seed."""
+    num_train_epochs: float | None = None
+    """Passes over the training data (default: the recipe's)."""
+    max_train_samples: int | None = None
+    """Use only the first so many training questions."""
+    per_device_train_batch_size: int | None = None
+    """Windows per forward pass and process (default: the recipe's)."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per optimizer step."""
+    gradient_checkpointing: int = 0
+    """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
+    group_by_length: bool = True
+    """Batch windows of like length."""
+    tf32: bool = False
+    """On GPUs, round the factors of float32 matrix products to TF32; faster, and less exact."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(StepOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -154,30 +181,18 @@ class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, O
 
     output_dir: Path
     """Run directory; a finished run in it is never overwritten without --overwrite_output_dir."""
-    train_file: Path | None = None
-    """Training data (default: what `download` fetched)."""
     validation_file: Path | None = None
     """Development data: selects the checkpoint (default: what `download` fetched)."""
     test_file: Path | None = None
     """Test data, scored once with the selected checkpoint."""
-    data_dir: Path = DEFAULT_DATA_DIR
-    """Where `download` keeps its files."""
-    seeds: tuple[int, ...] = (123, 456, 789, 556, 977)
-    """One model is trained per seed."""
-    num_train_epochs: float | None = None
-    """Passes over the training data (default: the recipe's)."""
-    per_device_train_batch_size: int | None = None
-    """Windows per forward pass and process (default: the recipe's)."""
-    gradient_accumulation_steps: int = 1
-    """Forward passes per optimizer step."""
-    gradient_checkpointing: int = 0
-    """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
-    tf32: bool = False
-    """On GPUs, round the factors of float32 matrix products to TF32; faster, and less exact."""
+    auto_find_batch_size: bool = False
+    """Where memory runs out, halve the forward passes, double their number, and take the step again."""
+    torch_compile: bool = False
+    """PyTorch: compile the training step, once per shape of batch."""
     jit_compile: bool | None = None
     """TensorFlow: let XLA compile the training step, once per shape of batch (default: on GPUs only)."""
-    group_by_length: bool = True
-    """Batch windows of like length."""
+    profile: bool = False
+    """Write a profiler's trace of a few steps of each seed."""
     eval_epochs: float = 0.5
     """Evaluate every so many epochs, and at the end."""
     logging_steps: int = 50
@@ -189,12 +204,22 @@ class TrainOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, O
     """Training checkpoints that are kept; all are deleted when the seed is finished."""
     max_nonfinite_steps: int = 20
     """Stop after so many steps in a row whose loss or gradients are not finite."""
-    max_train_samples: int | None = None
-    """Use only the first so many training questions."""
     max_eval_samples: int | None = None
     """Use only the first so many development questions."""
     overwrite_output_dir: bool = False
     """Delete what the run directory holds and start anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(StepOptions):
+    """Predict memory, largest batch and time of `train` with the same options, on the GPUs that are known."""
+
+    gpu: str | None = None
+    """Only this GPU, such as a100-40gb or h100 (default: all that are known)."""
+    n_devices: int = 1
+    """Devices that share each batch (torchrun)."""
+    json: Path | None = None
+    """JSON file for the table and all its parts."""
 
 
 @dataclass(frozen=True, kw_only=True)

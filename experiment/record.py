@@ -41,7 +41,8 @@ class Record:
         evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
         device: name of the device.
         wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
-        tokens_per_s: real (unpadded) training tokens per second of training time.
+        pass_size: windows per forward pass and process, at the end.
+        speed: of training: windows and real (unpadded) tokens per second, share of time that batches were waited for.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
     """
@@ -65,7 +66,8 @@ class Record:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     device: str = ""
     wall_s: float = 0.0
-    tokens_per_s: float = 0.0
+    pass_size: int = 0
+    speed: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     error: str = ""
 

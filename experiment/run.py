@@ -6,19 +6,22 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiment import backend as backends
+from experiment.backend import ONLY_IN
 from experiment.checkpoints import Checkpoints
 from experiment.files import new_directory, write_json
 from experiment.guards import REMEDY, Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps
 from experiment.interrupts import held_back
 from experiment.job import Job
+from experiment.meter import Meter
 from experiment.predict import predict_data, write_predictions, write_score
 from experiment.record import Record, versions
 from experiment.runlog import Events, RunLog
@@ -33,7 +36,9 @@ BEST = "checkpoint-best"
 _SAVE_EVERY_S = 600
 #: What a Record has gathered, and a seed counted, by the time of a training checkpoint.
 _GATHERED = ("step", "decode", "n_skipped", "warnings", "evaluations", "wall_s")
-_COUNTED = ("step", "n_logged", "n_tokens", "train_s", "losses")
+_COUNTED = ("step", "n_logged", "losses", "pass_size")
+#: Steps of a process that --profile records: what the first ones compile and allocate is not among them.
+_PROFILED = range(5, 8)
 #: A metric that is not worth a place in the log.
 _NONE_SKIPPED = ("skipped_steps", 0.0)
 
@@ -94,13 +99,12 @@ class _Seed:
     record: Record
     step: int = 0
     n_logged: int = 0  # steps that the lines of the log cover
-    n_tokens: int = 0
-    train_s: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list)  # since the last evaluation: steps, mean of them
     save_due: bool = False
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
-    clock: float = field(init=False)
+    pass_size: int = field(init=False)  # windows per forward pass and process
+    meter: Meter = field(default_factory=Meter)
     interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
     trainer: backends.Trainer = field(init=False)
@@ -112,6 +116,8 @@ class _Seed:
         features, options = self.job.train.features, self.job.options
         self.steps = Steps(features, options, self.seed, self.job.group.size)
         self.record.n_steps = self.steps.n
+        assert options.per_device_train_batch_size is not None
+        self.pass_size = options.per_device_train_batch_size
         self.divergence = Divergence(chance_loss(features, self.job.task.head))
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -120,6 +126,9 @@ class _Seed:
             setattr(self.record, name, saved["record"][name])
         for name in _COUNTED:
             setattr(self, name, saved["counted"][name])
+        assert self.job.options.per_device_train_batch_size is not None
+        self.pass_size = min(self.pass_size, self.job.options.per_device_train_batch_size)
+        self.meter.restore(saved["meter"])
         self.divergence = Divergence(**saved["divergence"])
         self.started -= self.record.wall_s
         self.log.line(f"seed {self.seed}: goes on after step {self.step}/{self.steps.n}")
@@ -183,42 +192,69 @@ class _Seed:
             precision=precision_of(options),
             optim=options.optim,
             gradient_checkpointing=options.gradient_checkpointing,
-            **({} if options.jit_compile is None else {"jit_compile": options.jit_compile}),
+            auto_find_batch_size=options.auto_find_batch_size,
+            **{name: getattr(options, name) for name, only in ONLY_IN.items() if only == options.framework},
         )
         if saved is not None:
             self.trainer.load_state_dict(saved.pop("trainer"))
 
     def _train(self) -> None:
-        lengths = self.job.train.features.lengths
-        group = self.job.group
+        options, group = self.job.options, self.job.group
         with held_back() as signalled, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
             bar.advance(bar.task_ids[0], self.step)
             # A signal to any of the processes stops all of them at the same step.
             self.interrupted = lambda: any(group.gather(signalled()))
-            self.clock = time.perf_counter()
-            self._evaluate_if_due()  # where the seed was interrupted in an evaluation
-            for windows in self.steps.windows(self.step):
-                self.trainer.step(self.steps.batches(windows))
-                self.step += 1
-                self.n_tokens += int(lengths[windows].sum())
-                if self.step in self.steps.evaluated or self.step % self.job.options.logging_steps == 0:
-                    self._log_training()
-                self._evaluate_if_due()
-                self._save_if_due()
-                bar.advance(bar.task_ids[0])
-        self.record.tokens_per_s = self.n_tokens / self.train_s
+            with self.meter.running(), contextlib.ExitStack() as profiled:
+                self._evaluate_if_due()  # where the seed was interrupted in an evaluation
+                for i, windows in enumerate(self.steps.windows(self.step)):
+                    if options.profile and self.writes and i == _PROFILED.start:
+                        profiled.enter_context(self.job.backend.profiler(self.directory / "profile"))
+                    self._take_step(windows)
+                    if i == _PROFILED.stop - 1:
+                        profiled.close()
+                    if self.step in self.steps.evaluated or self.step % options.logging_steps == 0:
+                        self._log_training()
+                    self._evaluate_if_due()
+                    self._save_if_due()
+                    bar.advance(bar.task_ids[0])
+        self.record.speed = self.meter.whole()
+        self.record.pass_size = self.pass_size
         facts = self.job.backend.device_facts(self.model)
         self.record.device, self.record.peak_bytes = facts["device"], facts["peak_bytes"]
 
-    @contextlib.contextmanager
-    def _not_training(self) -> Iterator[None]:
-        """Leave the time that the block takes out of the training time."""
-        self.train_s += time.perf_counter() - self.clock
-        yield
-        self.clock = time.perf_counter()
+    def _take_step(self, windows: NDArray[np.int32]) -> None:
+        """Take a step; where memory runs out and the user wants it so, in forward passes of half the size."""
+        while True:
+            with self.meter.waiting():
+                batches = self.steps.batches(windows, self.pass_size)
+            try:
+                self.trainer.step(batches)
+            except MemoryError as error:
+                self._halve(error)
+                continue
+            self.step += 1
+            self.meter.count(self.job.train.features.lengths[windows])
+            return
+
+    def _halve(self, error: MemoryError) -> None:
+        old = self.pass_size
+        if not self.job.options.auto_find_batch_size:
+            raise error
+        if old == 1:
+            raise TrainingError(
+                f"seed {self.seed} step {self.step + 1}: memory does not suffice for one window per forward pass "
+                f"({str(error).partition(chr(10))[0]}); use --gradient_checkpointing, or a shorter --max_seq_length"
+            )
+        self.pass_size = (old + 1) // 2
+        self.log.line(
+            f"seed {self.seed} step {self.step + 1}: out of memory with {old} windows per forward pass; it is taken "
+            f"again, and all that follow, with {self.pass_size} per pass and more passes"
+        )
 
     def _log_training(self) -> None:
         metrics = self.trainer.metrics()
+        # After the device has caught up.
+        metrics |= self.meter.line() | {"peak_gb": self.job.backend.device_facts(self.model)["peak_bytes"] / 1e9}
         self.events.add("train", metrics, self.step)
         self.record.n_skipped += int(metrics["skipped_steps"])
         n, self.n_logged = self.step - self.n_logged, self.step
@@ -245,7 +281,7 @@ class _Seed:
         """Evaluate after the steps that are to be evaluated, if it has not been done before an interruption."""
         done = self.record.evaluations[-1]["step"] if self.record.evaluations else 0
         if self.step in self.steps.evaluated and self.step > done:
-            with self._not_training():
+            with self.meter.stopped():
                 self._evaluate()
         if self.interrupted():
             self._save()
@@ -311,12 +347,13 @@ class _Seed:
             self._save()
 
     def _save(self) -> None:
-        with self._not_training():
+        with self.meter.stopped():
             self.record.wall_s = self.wall_s
             state = {
                 "trainer": self.trainer.state_dict(),
                 "record": {name: getattr(self.record, name) for name in _GATHERED},
                 "counted": {name: getattr(self, name) for name in _COUNTED},
+                "meter": self.meter.counts,
                 "divergence": asdict(self.divergence),
                 "versions": self.record.versions,
                 "n_processes": self.record.n_processes,

@@ -20,7 +20,14 @@ from experiment.steps import windows_per_step
 CONFIG_FILE = "config.yaml"
 #: Options that may differ when a run is taken up again: they change no number.
 _FREE = {"seeds", "overwrite_output_dir", "feature_cache_dir", "data_dir", "logging_steps", "output_dir"}
-_FREE |= {"save_steps", "save_total_limit", "max_nonfinite_steps", "gradient_checkpointing"}
+_FREE |= {
+    "save_steps",
+    "save_total_limit",
+    "max_nonfinite_steps",
+    "gradient_checkpointing",
+    "auto_find_batch_size",
+    "profile",
+}
 #: Options whose product with the number of processes must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 #: What a run writes beside its seed_* directories; nothing else is ever deleted.

@@ -7,11 +7,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from experiment import rundir
-from experiment.backend import by_first, choose_device, load_backend
+from experiment.backend import ONLY_IN, by_first, choose_device, load_backend
 from experiment.checkpoints import Checkpoints
 from experiment.config import TrainOptions, UsageError
 from experiment.download import data_file
@@ -141,9 +142,14 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
 
 
 def _check_step(options: TrainOptions, source: ModelSource) -> None:
-    """Refuse to recompute more layers than the model runs through, and XLA where there is none."""
-    if options.jit_compile is not None and options.framework != "tensorflow":
-        raise UsageError("--jit_compile is about TensorFlow's XLA; leave it out, or use --framework tensorflow")
+    """Refuse to recompute more layers than the model runs through, and what the other framework alone can do."""
+    for name, framework in ONLY_IN.items():
+        if getattr(options, name) and options.framework != framework:
+            raise UsageError(f"--{name} is for --framework {framework}; leave it out")
+    if options.optim == "adamw8bit" and options.framework != "pytorch":
+        raise UsageError("--optim adamw8bit is for --framework pytorch; use adamw")
+    if options.optim == "adamw8bit" and find_spec("bitsandbytes") is None:
+        raise UsageError("--optim adamw8bit: no bitsandbytes here; pip install -e '.[8bit]' installs it")
     n, n_layers = options.gradient_checkpointing, source.config.num_hidden_layers * source.config.inner_group_num
     if n > n_layers:
         raise UsageError(f"--gradient_checkpointing {n} > {n_layers} layers ({source.name}); use at most {n_layers}")

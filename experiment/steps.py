@@ -68,8 +68,7 @@ class Steps:
             before = epoch * self.per_epoch
             yield from batches[max(0, n_done - before) : self.n - before]
 
-    def batches(self, windows: NDArray[np.int32]) -> list[Batch]:
-        """Return the forward passes of one step, each to be shared by all processes."""
-        assert self.options.per_device_train_batch_size is not None
-        size = self.options.per_device_train_batch_size * self.n_processes
+    def batches(self, windows: NDArray[np.int32], pass_size: int) -> list[Batch]:
+        """Return the forward passes of one step, `pass_size` windows per process in each, to be shared by all."""
+        size = pass_size * self.n_processes
         return [collate(self.features, windows[i : i + size]) for i in range(0, len(windows), size)]

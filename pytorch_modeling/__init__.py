@@ -5,6 +5,7 @@ from pytorch_modeling.distribute import Group
 from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
 from pytorch_modeling.predictor import hidden_states, predict
 from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
+from pytorch_modeling.profiling import profiler
 from pytorch_modeling.trainer import Trainer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "parameter_shapes",
     "parameter_values",
     "predict",
+    "profiler",
     "save_weights",
     "set_parameters",
     "set_seed",

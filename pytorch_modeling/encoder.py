@@ -78,6 +78,14 @@ class Encoder(nn.Module, ABC):
         return torch.tanh(self.pooler(sequence_output[rows, first]))
 
 
+def compile_layers(encoder: Encoder) -> None:
+    """Compile the layers, each once per shape of its input; layers of one class share what is compiled."""
+    # Lengths are multiples of 32: at most 16 shapes, in training and in evaluation, and an epoch's last batch.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    for layer in set(encoder.layer_sequence()):
+        layer.compile(dynamic=False)
+
+
 class _Forgetful(list[Tensor]):
     """A list that keeps nothing, so that no layer's output outlives its use."""
 

@@ -1,11 +1,12 @@
-"""AdamW and BERT's Adam with the published exclusions from weight decay, and the linear schedule."""
+"""AdamW, BERT's Adam and 8-bit AdamW with the published exclusions from weight decay, and the linear schedule."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def linear_schedule(step: int, n_steps: int, n_warmup_steps: int) -> float:
@@ -35,7 +36,7 @@ def build_optimizer(
     adam_beta2: float,
     adam_epsilon: float,
     optim: str = "adamw",
-) -> torch.optim.AdamW:
+) -> torch.optim.Optimizer:
     """Build the optimizer over the trainable parameters, with its moments at 0.
 
     Args:
@@ -44,19 +45,47 @@ def build_optimizer(
         adam_beta1: decay of the first moment.
         adam_beta2: decay of the second moment.
         adam_epsilon: added to the root of the second moment.
-        optim: "adamw" (Loshchilov & Hutter 2019), or "bert_adam": AdamWeightDecayOptimizer of google-research/bert,
-            optimization.py, which is AdamW without bias correction.
+        optim: "adamw" (Loshchilov & Hutter 2019); "bert_adam": AdamWeightDecayOptimizer of google-research/bert,
+            optimization.py, which is AdamW without bias correction; or "adamw8bit": bitsandbytes' AdamW8bit (Dettmers
+            et al. 2022), whose moments take a byte each, except those of embeddings and small tensors.
 
     Returns:
-        the optimizer, its learning rate to be set before each step.
+        the optimizer, its learning rate to be set before each step, and its `found_inf`, a scalar tensor: not 0 if
+        the step is to have no effect.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(adam_beta1, adam_beta2), eps=adam_epsilon, fused=True)
+    arguments: dict[str, Any] = {"lr": 0.0, "betas": (adam_beta1, adam_beta2), "eps": adam_epsilon}
+    if optim == "adamw8bit":
+        tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+        return _adamw8bit(groups, tables, arguments)
+    optimizer = torch.optim.AdamW(groups, **arguments, fused=True)
     for p in parameters:
         moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[p] = {"step": torch.tensor(_STEPS_BEFORE[optim], device=p.device), **moments}
+    return optimizer
+
+
+def _adamw8bit(groups: list[dict[str, Any]], tables: set[Tensor], arguments: dict[str, Any]) -> Any:
+    from bitsandbytes.optim import AdamW8bit
+
+    class Optimizer(AdamW8bit):
+        """Reads `found_inf`, for which the host has to wait, and keeps four bytes per moment of embeddings."""
+
+        found_inf: Tensor
+
+        def step(self, closure: Any = None) -> Any:
+            return None if self.found_inf.item() else super().step(closure)
+
+        def get_config(self, group_index: int, index: int, group: dict[str, Any]) -> dict[str, Any]:
+            config = super().get_config(group_index, index, group)
+            return config | ({"optim_bits": 32} if group["params"][index] in tables else {})
+
+    optimizer = Optimizer(groups, **arguments)
+    for group_index, group in enumerate(optimizer.param_groups):
+        for index, p in enumerate(group["params"]):
+            optimizer.init_state(group, p, group_index, index)
     return optimizer

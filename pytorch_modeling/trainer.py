@@ -15,14 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from preprocess.types import SPAN_KIND, Batch
 from pytorch_modeling.distribute import Group, share, summing, total
+from pytorch_modeling.encoder import compile_layers
 from pytorch_modeling.heads import kind_loss, span_loss
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-_OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -53,6 +52,8 @@ class Trainer:
         precision: str,
         optim: str = "adamw",
         gradient_checkpointing: int = 0,
+        auto_find_batch_size: bool = False,
+        torch_compile: bool = False,
     ) -> None:
         """Prepare the optimizer.
 
@@ -67,12 +68,17 @@ class Trainer:
             adam_beta2: decay of Adam's second moment.
             adam_epsilon: added to the root of the second moment.
             precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
-            optim: "adamw" or "bert_adam".
+            optim: "adamw", "bert_adam" or "adamw8bit".
             gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
                 what they computed.
+            auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can
+                be taken again with smaller batches; several processes then sum gradients after backward.
+            torch_compile: whether the layers are compiled, once per shape of batch.
         """
         self.model = model
         model.encoder.n_recomputed = gradient_checkpointing
+        if torch_compile:
+            compile_layers(model.encoder)
         self.n_steps = n_steps
         self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
         self.learning_rate = learning_rate
@@ -91,6 +97,7 @@ class Trainer:
         self.skipped_in_a_row = 0
         self._group = Group.current()
         self._parallel = summing(model, self._group)
+        self._can_repeat = auto_find_batch_size
         self._seed = torch.initial_seed()
         if self._group.size > 1:
             self._seed_generators()
@@ -106,20 +113,55 @@ class Trainer:
 
         Args:
             batches: the same in every process of the group, which shares out the rows of each.
+
+        Raises:
+            MemoryError: with auto_find_batch_size, if memory ran out in any process; nothing has changed.
         """
         self._parallel.train()
+        mean = total(self._attempt(batches) if self._can_repeat else self._passes(batches), self._group)
+        self._grad_norms.append(self._update(mean))
+        self._losses.append(mean)
+        self.n_done += 1
+
+    def _passes(self, batches: Sequence[Batch], overlapped: bool = True) -> Tensor:
+        """Add up the gradients of all batches; the last backward pass sums them over all processes if overlapped.
+
+        Returns:
+            this process's part of the mean loss.
+        """
         n_windows = sum(len(batch) for batch in batches)
         n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
         mean = torch.zeros((), device=self.model.device)
         for i, batch in enumerate(batches, 1):
-            with self._gradients_summed(i == len(batches)):
+            with self._gradients_summed(overlapped and i == len(batches)):
                 loss = self._loss(batch, n_windows, n_kinds)
                 self.scaler.scale(loss).backward()
             mean += loss.detach()
-        mean = total(mean, self._group)
-        self._grad_norms.append(self._update(mean))
-        self._losses.append(mean)
-        self.n_done += 1
+        return mean
+
+    def _attempt(self, batches: Sequence[Batch]) -> Tensor:
+        """Do as `_passes`, or restore what it has changed in all processes if memory runs out in one of them."""
+        states = [(generator, generator.get_state()) for _, generator in self._generators()]
+        mean, problem = None, None
+        try:
+            mean = self._passes(batches, overlapped=False)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            problem = str(error)
+        # Past the handler: its traceback held what the passes had computed.
+        problems = [each for each in self._group.gather(problem) if each is not None]
+        if mean is None or problems:
+            self.optimizer.zero_grad(set_to_none=True)
+            for generator, state in states:
+                generator.set_state(state)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise MemoryError(problems[0])
+        for p in self.model.parameters():
+            if p.grad is not None:
+                total(p.grad, self._group)
+        return mean
 
     def _gradients_summed(self, summed: bool) -> contextlib.AbstractContextManager[None]:
         """Return the context of a forward and a backward pass, whose gradients all processes sum now or later."""
@@ -146,7 +188,7 @@ class Trainer:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        # The fused kernel reads this flag on the device, as it does for GradScaler.
+        # The fused kernels read this flag on the device, as they do for GradScaler.
         self.optimizer.found_inf = (~(norm.isfinite() & loss.isfinite())).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.scaler.update()
@@ -197,7 +239,8 @@ class Trainer:
         return {
             "model": {name: _array(p) for name, p in self._named()},
             "optimizer": {
-                key: {name: _array(state[p][key]) for name, p in self._named()} for key in _OPTIMIZER_STATE
+                name: {key: _array(x) if isinstance(x, Tensor) else x for key, x in state[p].items()}
+                for name, p in self._named()
             },
             "scaler": self.scaler.state_dict(),
             "n_done": self.n_done,
@@ -215,8 +258,12 @@ class Trainer:
         with torch.no_grad():
             for name, p in self._named():
                 p.copy_(torch.from_numpy(state["model"][name]))
-                for key in _OPTIMIZER_STATE:
-                    self.optimizer.state[p][key].copy_(torch.from_numpy(state["optimizer"][key][name]))
+                moments = self.optimizer.state[p]
+                for key, value in state["optimizer"][name].items():
+                    if isinstance(moments[key], Tensor):
+                        moments[key].copy_(torch.from_numpy(value))
+                    else:
+                        moments[key] = value
         self.scaler.load_state_dict(state["scaler"])
         self.n_done = state["n_done"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
@@ -243,6 +290,10 @@ class Trainer:
         if self.model.device.type == "cuda":
             generators.append(("cuda", torch.cuda.default_generators[self.model.device.index]))
         return generators
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

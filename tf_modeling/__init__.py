@@ -19,6 +19,7 @@ from tf_modeling.distribute import Group
 from tf_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
 from tf_modeling.predictor import hidden_states, predict
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
+from tf_modeling.profiling import profiler
 from tf_modeling.trainer import Trainer
 
 allow_tf32(False)  # as PyTorch does it: only where it is asked for
@@ -39,6 +40,7 @@ __all__ = [
     "parameter_shapes",
     "parameter_values",
     "predict",
+    "profiler",
     "save_weights",
     "set_parameters",
     "set_seed",

@@ -80,6 +80,7 @@ class Trainer:
         precision: str,
         optim: str = "adamw",
         gradient_checkpointing: int = 0,
+        auto_find_batch_size: bool = False,
         jit_compile: bool | None = None,
     ) -> None:
         """Prepare the optimizer.
@@ -98,6 +99,8 @@ class Trainer:
             optim: "adamw" or "bert_adam".
             gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
                 what they computed.
+            auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can
+                be taken again with smaller batches; for replicas of one process.
             jit_compile: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs only (on
                 CPUs oneDNN's matrix products are faster).
         """
@@ -120,6 +123,7 @@ class Trainer:
             self.scaler = LossScaler(precision == "fp16")
         self.n_done = 0
         self.skipped_in_a_row = 0
+        self._can_repeat = auto_find_batch_size
         # Follows `set_seed`; all later randomness is a function of it and the step.
         self._seed = int(tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32))
         self._sums: list[tf.Variable] = []
@@ -144,21 +148,35 @@ class Trainer:
         The loss is the mean over all their windows, so gradient accumulation over k batches gives the step of one
         batch k times as large, however uneven the batches are. Nothing is read back from the device. If the loss or a
         gradient is not finite, parameters and moments stay as they are, and the schedule goes on.
+
+        Raises:
+            MemoryError: with auto_find_batch_size, if memory ran out; nothing has changed.
         """
         n_windows = sum(len(batch) for batch in batches)
         n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
         with self.model.placed():
             rate = tf.constant(self._rate(self.n_done), tf.float32)
             inputs = [self._inputs(batch, i, n_windows, n_kinds) for i, batch in enumerate(batches)]
-            if len(inputs) == 1:
+            if len(inputs) == 1 and not self._can_repeat:
                 loss, norm = self._whole(inputs[0], rate)
             else:
                 self._make_sums()
-                loss = tf.add_n([self._part(each) for each in inputs])
+                loss = tf.add_n(self._parts(inputs))
                 norm = self._finish(rate, loss)
         self.n_done += 1
         self._losses.append(loss)
         self._grad_norms.append(norm)
+
+    def _parts(self, inputs: list[list[tuple[Any, ...]]]) -> list[tf.Tensor]:
+        """Add up the gradients of all batches; returns their parts of the mean loss."""
+        try:
+            return [self._part(each) for each in inputs]
+        except tf.errors.ResourceExhaustedError as error:
+            if not self._can_repeat:
+                raise
+            for total in self._sums:
+                total.assign(tf.zeros_like(total))
+            raise MemoryError(error.message) from None
 
     def _rate(self, step: int) -> float:
         return self.learning_rate * linear_schedule(step, self.n_steps, self.n_warmup_steps)

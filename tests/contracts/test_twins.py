@@ -25,13 +25,19 @@ EXTRA = {
     "distribute": {"choose_strategy", "Replicas", "assign"},  # tf.distribute splits within a process too
     "model": {"Parameter", "parameters", "on_gpu", "zero_model"},  # the neutral layout, which is PyTorch's own
 }
-#: What only the PyTorch package has: a `Pass` takes autocast's place, and variables have values from the start.
-MISSING = {"trainer": {"autocast"}, "model": {"outline"}, "distribute": {"share", "summing", "total"}}
+#: What only the PyTorch package has: a `Pass` takes autocast's place, XLA the compiler's, and variables have values
+#: from the start.
+MISSING = {
+    "trainer": {"autocast"},
+    "model": {"outline"},
+    "encoder": {"compile_layers"},
+    "distribute": {"share", "summing", "total"},
+}
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}
-#: Parameters that a seed takes the place of.
-MISSING_PARAMETERS = {"training", "generator"}
+#: Parameters that a seed takes the place of, and the switch of PyTorch's compiler.
+MISSING_PARAMETERS = {"training", "generator", "torch_compile"}
 
 
 def _pair(name: str) -> tuple[ModuleType, ModuleType]:

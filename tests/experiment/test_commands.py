@@ -82,7 +82,7 @@ def test_length_over_the_models_limit(capsys, corpus, flags, tmp_path):
         (["--adam_beta1", "1"], "--adam_beta1"),
         (["--max_seq_length", "8"], "leaves no room"),
         (["--max_answer_length", "0"], "--max_answer_length"),
-        (["--jit_compile", "True"], "--jit_compile is about TensorFlow's XLA"),
+        (["--jit_compile", "True"], "--jit_compile is for --framework tensorflow"),
     ],
 )
 def test_options_that_make_no_sense(capsys, corpus, flags, tmp_path, more, expected):

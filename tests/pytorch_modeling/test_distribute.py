@@ -8,9 +8,11 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from preprocess.types import HeadSpec
 from pytorch_modeling import Trainer, build_model, predict, set_seed
@@ -37,10 +39,12 @@ Path(sys.argv[1]).with_name(f"found{group.rank}").write_bytes(pickle.dumps(work(
 def work(models, steps, dropout, states):
     """Train each model; then one with dropout, in one go, in two halves, and on from other processes' states."""
     found = {}
-    for name, (config, kinds, n_recomputed) in models.items():
-        trainer = _trainer(config, kinds)
+    for name, (config, kinds, n_recomputed, repeatable) in models.items():
+        trainer = _trainer(config, kinds, repeatable=repeatable)
         trainer.model.encoder.n_recomputed = n_recomputed
-        for batches in steps:
+        for i, batches in enumerate(steps):
+            if repeatable and i == 3:
+                _assert_out_of_memory_in_all(trainer, batches)
             trainer.step(batches)
         logits = list(predict(trainer.model, [make_batch(n=n, seed=n, kinds=3) for n in (3, 1, 2)]))
         found[name] = {"metrics": trainer.metrics(), "state": trainer.state_dict(), "logits": logits}
@@ -52,9 +56,19 @@ def work(models, steps, dropout, states):
     return found
 
 
-def _trainer(config, kinds, state=None):
+def _assert_out_of_memory_in_all(trainer, batches):
+    """Let the last process run out of memory, and see that all of them say so."""
+    if Group.current().rank == Group.current().size - 1:
+        trainer._loss = Mock(side_effect=torch.OutOfMemoryError("this process has no memory left"))
+    with pytest.raises(MemoryError, match="this process has no memory left"):
+        trainer.step(batches)
+    vars(trainer).pop("_loss", None)
+
+
+def _trainer(config, kinds, state=None, repeatable=False):
     set_seed(0)
-    trainer = Trainer(build_model(config, HeadSpec(kinds), device="cpu", seed=1), n_steps=N_STEPS, **ARGUMENTS)
+    model = build_model(config, HeadSpec(kinds), device="cpu", seed=1)
+    trainer = Trainer(model, n_steps=N_STEPS, auto_find_batch_size=repeatable, **ARGUMENTS)
     if state is not None:
         trainer.load_state_dict(state)
     return trainer
@@ -77,7 +91,12 @@ def job():
     albert = dataclasses.replace(CONFIG, model_type="albert", embedding_size=16, embedding_projection="output")
     dropout = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     return {
-        "models": {"span": (CONFIG, (), 0), "kinds": (CONFIG, KINDS, 0), "albert": (albert, KINDS, 1)},
+        "models": {
+            "span": (CONFIG, (), 0, False),
+            "kinds": (CONFIG, KINDS, 0, False),
+            "albert": (albert, KINDS, 1, False),
+            "repeated": (CONFIG, KINDS, 0, True),
+        },
         "steps": _steps(),
         "dropout": dropout,
         "states": [_after(_trainer(dropout, ()), _steps()[:2])],
@@ -131,7 +150,7 @@ def _determined(state, kinds):
     return values
 
 
-@pytest.mark.parametrize("model", ["span", "kinds", "albert"])
+@pytest.mark.parametrize("model", ["span", "kinds", "albert", "repeated"])
 def test_two_processes_take_the_steps_of_one(found, alone, job, model):
     for name, expected in _determined(alone[model]["state"], job["models"][model][1]).items():
         value = _determined(found[0][model]["state"], job["models"][model][1])[name]

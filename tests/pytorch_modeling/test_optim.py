@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -10,8 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from preprocess.types import HeadSpec
+from pytorch_modeling import Trainer, build_model
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 from tests.bert_adam import Rule, apply_rule
+from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
 
 SETTINGS = {"weight_decay": 0.01, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-6, "optim": "bert_adam"}
 
@@ -123,3 +127,47 @@ def test_first_step_shows_the_missing_bias_correction():
     # eps / sqrt(v) is 1e-6 and 3e-5 here.
     assert moved["adamw"] == pytest.approx(1e-3, rel=1e-4)
     assert moved["bert_adam"] == pytest.approx(1e-3 * 0.1 / math.sqrt(0.001), rel=1e-4)
+
+
+def test_adamw8bit_follows_adamw_in_a_quarter_of_the_memory():
+    config = dataclasses.replace(CONFIG, hidden_size=64, embedding_size=64, intermediate_size=256)
+    trainers = {}
+    for optim in ("adamw", "adamw8bit"):
+        model = build_model(config, HeadSpec(), device="cpu", seed=1)
+        trainers[optim] = Trainer(model, n_steps=20, **{**ARGUMENTS, "optim": optim})
+        for step in range(20):
+            trainers[optim].step([make_batch(seed=step)])
+    exact, small = (trainer.state_dict() for trainer in trainers.values())
+    for name, value in exact["model"].items():
+        if not name.endswith(("qkv.bias", "span.bias", "layers.1.ffn_norm.bias")):  # partly without influence
+            # Moments of 8 bits have 2 digits; all 20 steps together move a parameter by up to 1e-2.
+            np.testing.assert_allclose(small["model"][name], value, atol=3e-3, rtol=0, err_msg=name)
+    moments = small["optimizer"]["layers.0.ffn.up.weight"]
+    assert moments["state1"].dtype == moments["state2"].dtype == np.uint8
+    assert small["optimizer"]["embeddings.word.weight"]["state1"].dtype == np.float32
+
+
+def test_adamw8bit_skips_what_is_not_finite_and_continues_bit_exactly():
+    config = dataclasses.replace(CONFIG, hidden_size=64, embedding_size=64, intermediate_size=256)
+
+    def trainer(seed):
+        model = build_model(config, HeadSpec(), device="cpu", seed=seed)
+        return Trainer(model, n_steps=9, **{**ARGUMENTS, "optim": "adamw8bit"})
+
+    one, other = trainer(1), trainer(2)
+    one.step([make_batch(seed=0)])
+    one.step([make_batch(seed=1)])
+    other.load_state_dict(one.state_dict())
+    states = []
+    for each in (one, other):
+        before = each.model.head.span.weight.detach().clone()
+        each.optimizer.found_inf = torch.ones(())
+        for p in each.model.parameters():
+            p.grad = torch.ones_like(p)
+        each.optimizer.step()
+        assert torch.equal(each.model.head.span.weight, before)
+        each.optimizer.zero_grad()
+        each.step([make_batch(seed=2)])
+        states.append(each.state_dict())
+    for name, value in states[0]["model"].items():
+        np.testing.assert_array_equal(states[1]["model"][name], value, err_msg=name)

@@ -265,3 +265,18 @@ def test_state_dict_continues_bit_exactly():
         other.step([make_batch(seed=step)])
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    config = dataclasses.replace(CONFIG, num_hidden_layers=1)
+    losses = []
+    for compiled in (False, True):
+        model = build_model(config, HeadSpec(), device="cpu", seed=1)
+        trainer = Trainer(model, n_steps=4, torch_compile=compiled, **ARGUMENTS)
+        assert (model.encoder.layers[0]._compiled_call_impl is not None) == compiled
+        for seed in range(4):
+            trainer.step([make_batch(seed=seed, padded=True)])
+        losses.append(trainer.metrics())
+    for name, value in losses[0].items():
+        assert losses[1][name] == pytest.approx(value, rel=1e-5, abs=1e-6), name

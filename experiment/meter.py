@@ -1,0 +1,77 @@
+"""How fast a seed trains."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+_COUNTS = ("n_windows", "n_tokens", "train_s", "wait_s")
+
+
+class Meter:
+    """Counts what is trained on and the seconds it takes; its clock stands still while a seed evaluates or saves."""
+
+    def __init__(self) -> None:
+        """Start from nothing; the clock stands still."""
+        #: Windows, their real (unpadded) tokens, seconds of training, and those of them that batches were waited for.
+        self.counts = dict.fromkeys(_COUNTS, 0.0)
+        self._at_last_line = dict(self.counts)
+        self._clock = 0.0
+
+    def restore(self, counts: dict[str, float]) -> None:
+        """Go on from the counts of another meter."""
+        self.counts = dict(counts)
+        self._at_last_line = dict(counts)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the clock run."""
+        self._clock = time.perf_counter()
+        yield
+        self._tick()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the running clock."""
+        self._tick()
+        yield
+        self._clock = time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as time that training waits for batches."""
+        began = time.perf_counter()
+        yield
+        self.counts["wait_s"] += time.perf_counter() - began
+
+    def count(self, lengths: NDArray[np.integer]) -> None:
+        """Count windows that have been trained on, by their lengths in tokens."""
+        self.counts["n_windows"] += len(lengths)
+        self.counts["n_tokens"] += float(lengths.sum())
+
+    def line(self) -> dict[str, float]:
+        """Return the speed since this was last asked for."""
+        self._tick()
+        before, self._at_last_line = self._at_last_line, dict(self.counts)
+        return self._speed({name: self.counts[name] - before[name] for name in _COUNTS})
+
+    def whole(self) -> dict[str, float]:
+        """Return the speed of the seed so far: "samples_per_s" and "tokens_per_s", and "data_wait", a share."""
+        return self._speed(self.counts)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.counts["train_s"] += now - self._clock
+        self._clock = now
+
+    def _speed(self, counts: dict[str, float]) -> dict[str, float]:
+        seconds = counts["train_s"]
+        return {
+            "samples_per_s": counts["n_windows"] / seconds,
+            "tokens_per_s": counts["n_tokens"] / seconds,
+            "data_wait": counts["wait_s"] / seconds,
+        }

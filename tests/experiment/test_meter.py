@@ -1,0 +1,71 @@
+"""The speed that a run reports, by a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+
+import numpy as np
+import pytest
+
+from experiment.cli import main
+from experiment.meter import Meter
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def turn(seconds):
+        now[0] += seconds
+
+    return turn
+
+
+def test_speed_leaves_out_what_is_no_training(clock):
+    meter = Meter()
+    with meter.running():
+        with meter.waiting():
+            clock(1)
+        clock(3)
+        meter.count(np.array([10, 30]))
+        with meter.stopped():
+            clock(1000)
+        assert meter.line() == {"samples_per_s": 2 / 4, "tokens_per_s": 40 / 4, "data_wait": 1 / 4}
+        clock(2)
+        meter.count(np.array([20]))
+        assert meter.line() == {"samples_per_s": 1 / 2, "tokens_per_s": 20 / 2, "data_wait": 0.0}
+    assert meter.whole() == {"samples_per_s": 3 / 6, "tokens_per_s": 60 / 6, "data_wait": 1 / 6}
+
+
+def test_meter_goes_on_from_the_counts_of_another(clock):
+    first, second = Meter(), Meter()
+    with first.running():
+        clock(2)
+        first.count(np.array([4]))
+    second.restore(json.loads(json.dumps(first.counts)))
+    with second.running():
+        clock(2)
+        second.count(np.array([8]))
+        assert second.line()["tokens_per_s"] == 8 / 2
+    assert second.whole()["tokens_per_s"] == 12 / 4
+
+
+@pytest.mark.parametrize("framework", ["pytorch", "tensorflow"])
+def test_run_logs_its_speed_and_writes_a_profile(framework, corpus, flags, tmp_path, capsys):
+    run = tmp_path / "run"
+    more = ("--framework", framework, "--profile", "--num_train_epochs", "3", "--seeds", "1")
+    assert main(flags(corpus, run, *more)) == 0
+    out = capsys.readouterr().out
+    assert all(f" {name} " in out for name in ("samples_per_s", "tokens_per_s", "data_wait", "peak_gb"))
+    record = json.loads((run / "seed_1/record.json").read_text(encoding="utf-8"))
+    assert record["speed"]["tokens_per_s"] > record["speed"]["samples_per_s"] > 0
+    assert 0 < record["speed"]["data_wait"] < 1 and record["pass_size"] == 2
+    if framework == "tensorflow":
+        assert list(run.glob("seed_1/profile/plugins/profile/*/*.xplane.pb"))
+        return
+    trace = json.loads(gzip.decompress((run / "seed_1/profile/trace.json.gz").read_bytes()))
+    steps = [each for each in trace["traceEvents"] if "aten::_fused_adamw" in each.get("name", "")]
+    assert len(steps) >= 3  # one at least for each of the three steps
