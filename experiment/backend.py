@@ -21,7 +21,7 @@ from pretrained_configs.namemap import LoadReport
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
 _TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
 #: Option of `train` -> the framework whose trainer alone takes it.
-ONLY_IN = {"jit_compile": "tensorflow", "torch_compile": "pytorch"}
+ONLY_IN = {"jit_compile": "tensorflow", "torch_compile": "pytorch", "fsdp": "pytorch"}
 #: What a package needs from outside -> how to get it.
 INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
 
@@ -113,8 +113,8 @@ class Backend(Protocol):
     ) -> LoadReport:
         """Refuse what `load_weights` would refuse, without reading the tensors."""
 
-    def save_weights(self, model: Any, directory: Path) -> None:
-        """Write config.json and weights in the layout of transformers."""
+    def save_weights(self, model: Any, directory: Path | None) -> None:
+        """Write config.json and weights in the layout of transformers; all processes call it, most with None."""
 
     def predict(self, model: Any, batches: Iterable[Batch], *, precision: str) -> Iterator[Logits]:
         """Yield logits per batch."""

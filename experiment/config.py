@@ -189,6 +189,8 @@ class TrainOptions(StepOptions):
     """Where memory runs out, halve the forward passes, double their number, and take the step again."""
     torch_compile: bool = False
     """PyTorch: compile the training step, once per shape of batch."""
+    fsdp: bool = False
+    """PyTorch under torchrun: each process keeps a part of the parameters, gradients and moments."""
     jit_compile: bool | None = None
     """TensorFlow: let XLA compile the training step, once per shape of batch (default: on GPUs only)."""
     profile: bool = False
@@ -218,6 +220,10 @@ class PlanOptions(StepOptions):
     """Only this GPU, such as a100-40gb or h100 (default: all that are known)."""
     n_devices: int = 1
     """Devices that share each batch (torchrun)."""
+    validation_file: Path | None = None
+    """Development data, for the time that evaluations take (default: what `download` fetched)."""
+    eval_epochs: float = 0.5
+    """Evaluate every so many epochs, and at the end."""
     json: Path | None = None
     """JSON file for the table and all its parts."""
 

@@ -328,12 +328,12 @@ class _Seed:
         return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
 
     def _save_best(self) -> None:
-        if not self.writes:
-            return
-        with new_directory(self.directory / BEST) as directory:
+        place = new_directory(self.directory / BEST) if self.writes else contextlib.nullcontext()
+        with place as directory:
             self.job.backend.save_weights(self.model, directory)
-            self.job.source.tokenizer.save(directory)
-            write_settings(directory, self.job.task, self.job.options, self.record.decode)
+            if directory is not None:
+                self.job.source.tokenizer.save(directory)
+                write_settings(directory, self.job.task, self.job.options, self.record.decode)
 
     def _save_if_due(self) -> None:
         """Save a training checkpoint; later, if the one before is still being written."""

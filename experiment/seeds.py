@@ -78,7 +78,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     backend.allow_tf32(options.tf32)
     source = model_source(options)
     check_length(options, source)
-    _check_step(options, source)
+    _check_step(options, source, group.size)
     device = choose_device(backend, options.device)
     options = _with_downloaded(options, task)
     lines = []
@@ -141,8 +141,8 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
         return finished or run_seed(job, seed, directory, log, checkpoints, saved)
 
 
-def _check_step(options: TrainOptions, source: ModelSource) -> None:
-    """Refuse to recompute more layers than the model runs through, and what the other framework alone can do."""
+def _check_step(options: TrainOptions, source: ModelSource, n_processes: int) -> None:
+    """Refuse what the framework, the model or so many processes can't do."""
     for name, framework in ONLY_IN.items():
         if getattr(options, name) and options.framework != framework:
             raise UsageError(f"--{name} is for --framework {framework}; leave it out")
@@ -150,6 +150,10 @@ def _check_step(options: TrainOptions, source: ModelSource) -> None:
         raise UsageError("--optim adamw8bit is for --framework pytorch; use adamw")
     if options.optim == "adamw8bit" and find_spec("bitsandbytes") is None:
         raise UsageError("--optim adamw8bit: no bitsandbytes here; pip install -e '.[8bit]' installs it")
+    if options.fsdp and n_processes == 1:
+        raise UsageError("--fsdp divides the model among several processes; start them with torchrun")
+    if options.fsdp and (options.auto_find_batch_size or options.optim == "adamw8bit"):
+        raise UsageError("--fsdp goes neither with --auto_find_batch_size nor with --optim adamw8bit; leave one out")
     n, n_layers = options.gradient_checkpointing, source.config.num_hidden_layers * source.config.inner_group_num
     if n > n_layers:
         raise UsageError(f"--gradient_checkpointing {n} > {n_layers} layers ({source.name}); use at most {n_layers}")

@@ -16,6 +16,7 @@ from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
 from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
 from pretrained_configs.reader import open_tensors, write_safetensors
+from pytorch_modeling.distribute import fill, whole
 from pytorch_modeling.model import MRCModel, draw_fresh, outline, parameter_name
 
 
@@ -37,7 +38,7 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
     parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
     with _opened(model, name_or_path, fresh_head) as (report, tensors), torch.no_grad():
         for name, array in tensors:
-            parameters[name].copy_(torch.from_numpy(array))
+            fill(parameters[name], torch.from_numpy(array))
     return report
 
 
@@ -105,14 +106,16 @@ def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:
     return {parameter_name(name): tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def save_weights(model: MRCModel, directory: Path) -> None:
+def save_weights(model: MRCModel, directory: Path | None) -> None:
     """Write config.json and model.safetensors, as transformers' from_pretrained reads them where it has such a model.
 
     Args:
-        model: its weights are written in float32.
-        directory: must exist; the weights file is replaced atomically.
+        model: its weights are written in float32. All processes that have parts of them have to call this.
+        directory: must exist; the weights file is replaced atomically. None in processes that write nothing.
     """
-    ours = {parameter_name(name): p.detach().float().cpu().numpy() for name, p in model.named_parameters()}
+    ours = {parameter_name(name): whole(p.detach()).float().cpu().numpy() for name, p in model.named_parameters()}
+    if directory is None:
+        return
     namemap = saved_format(model.config)
     write_safetensors(directory / "model.safetensors", namemap.to_theirs(ours))
     values = write_values(model.config, namemap, None if model.head_spec is None else "span")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from preprocess.types import Batch
@@ -102,6 +104,49 @@ def summing(model: nn.Module, group: Group) -> nn.Module:
     # Not _sum itself: its annotations are strings here, and would be taken for wrong ones.
     parallel.register_comm_hook(None, lambda _, bucket: _sum(bucket))
     return parallel
+
+
+def sharded(model: nn.Module, layers: Iterable[nn.Module], group: Group) -> nn.Module:
+    """Leave each process a part of every parameter, gradient and moment; it borrows a layer's others to compute it.
+
+    Args:
+        model: changed in place; its parameters are DTensors from now on, and all processes have to run it together.
+        layers: what is borrowed at once; the rest of the model is one more such part.
+        group: of at least two processes.
+
+    Returns:
+        the model, whose backward pass sums the gradients of all processes.
+    """
+    from torch.distributed.fsdp import FSDPModule, fully_shard  # half a second
+
+    mesh = init_device_mesh(next(model.parameters()).device.type, (group.size,))
+    for module in [*dict.fromkeys(layers), model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)  # also the whole, which may be saved next
+        assert isinstance(module, FSDPModule)
+        module.set_gradient_divide_factor(1.0)  # a sum, not a mean
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+    return model
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor with the parts of all processes, if it is a sharded one; then all of them have to call this."""
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def fill(tensor: Tensor, values: Tensor) -> None:
+    """Copy whole values into a tensor; into this process's part of it, if it is a sharded one."""
+    if _is_sharded(tensor):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(tensor, DTensor)
+        values = values.to(tensor.device, tensor.dtype)
+        values = distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None)
+    tensor.copy_(values)
+
+
+def _is_sharded(tensor: Tensor) -> bool:
+    # Not by the class: its module takes half a second to import.
+    return hasattr(tensor, "full_tensor")
 
 
 def total(value: Tensor, group: Group) -> Tensor:

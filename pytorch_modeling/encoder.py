@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -80,6 +81,8 @@ class Encoder(nn.Module, ABC):
 
 def compile_layers(encoder: Encoder) -> None:
     """Compile the layers, each once per shape of its input; layers of one class share what is compiled."""
+    # Dropout on a CPU is left out of what is compiled: no need to say so.
+    torch._logging.set_logs(dynamo=logging.ERROR)
     # Lengths are multiples of 32: at most 16 shapes, in training and in evaluation, and an epoch's last batch.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for layer in set(encoder.layer_sequence()):

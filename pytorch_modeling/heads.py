@@ -24,7 +24,8 @@ class Head(nn.Module):
         Returns:
             start [B, S], end [B, S], and kind [B, K] or None.
         """
-        start, end = self.span(sequence_output).unbind(-1)
+        # No views: the hooks of a sharded model would get lost with them.
+        start, end = (logits.contiguous() for logits in self.span(sequence_output).unbind(-1))
         if self.kind is None:
             return start, end, None
         assert pooled_output is not None, "answer kinds are read from the pooled output"

@@ -24,12 +24,14 @@ def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32
     model.eval()
     group, remaining = Group.current(), iter(batches)
     while turn := list(islice(remaining, group.size)):
-        own = _logits(model, turn[group.rank], precision) if group.rank < len(turn) else None
+        # All run the model, as the processes of a sharded one have to.
+        own = _logits(model, turn[min(group.rank, len(turn) - 1)], precision)
         yield from group.gather(own)[: len(turn)]
 
 
 def _logits(model: MRCModel, batch: Batch, precision: str) -> Logits:
-    with torch.inference_mode(), autocast(model.device, precision):
+    # Not inference_mode: what a sharded model borrows in it can't take part in training afterwards.
+    with torch.no_grad(), autocast(model.device, precision):
         start, end, kind = model(to_tensors(batch, model.device))
     return Logits(batch.window, _array(start), _array(end), None if kind is None else _array(kind))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from preprocess.types import SPAN_KIND, Batch
-from pytorch_modeling.distribute import Group, share, summing, total
+from pytorch_modeling.distribute import Group, fill, share, sharded, summing, total, whole
 from pytorch_modeling.encoder import compile_layers
 from pytorch_modeling.heads import kind_loss, span_loss
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
@@ -54,6 +54,7 @@ class Trainer:
         gradient_checkpointing: int = 0,
         auto_find_batch_size: bool = False,
         torch_compile: bool = False,
+        fsdp: bool = False,
     ) -> None:
         """Prepare the optimizer.
 
@@ -74,6 +75,8 @@ class Trainer:
             auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can
                 be taken again with smaller batches; several processes then sum gradients after backward.
             torch_compile: whether the layers are compiled, once per shape of batch.
+            fsdp: whether each of several processes keeps a part of the parameters, gradients and moments; not with
+                auto_find_batch_size (processes that wait for each other's parts can't give up a step) or "adamw8bit".
         """
         self.model = model
         model.encoder.n_recomputed = gradient_checkpointing
@@ -84,6 +87,10 @@ class Trainer:
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
         self.precision = precision
+        self._group = Group.current()
+        self._parallel = (
+            sharded(model, model.encoder.layer_sequence(), self._group) if fsdp else summing(model, self._group)
+        )
         self.optimizer = build_optimizer(
             model,
             weight_decay=weight_decay,
@@ -95,8 +102,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
         self.n_done = 0
         self.skipped_in_a_row = 0
-        self._group = Group.current()
-        self._parallel = summing(model, self._group)
         self._can_repeat = auto_find_batch_size
         self._seed = torch.initial_seed()
         if self._group.size > 1:
@@ -187,7 +192,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
         # The fused kernels read this flag on the device, as they do for GradScaler.
         self.optimizer.found_inf = (~(norm.isfinite() & loss.isfinite())).float()  # type: ignore[attr-defined]
         self.optimizer.step()
@@ -257,11 +262,11 @@ class Trainer:
         """
         with torch.no_grad():
             for name, p in self._named():
-                p.copy_(torch.from_numpy(state["model"][name]))
+                fill(p, torch.from_numpy(state["model"][name]))
                 moments = self.optimizer.state[p]
                 for key, value in state["optimizer"][name].items():
                     if isinstance(moments[key], Tensor):
-                        moments[key].copy_(torch.from_numpy(value))
+                        fill(moments[key], torch.from_numpy(value))
                     else:
                         moments[key] = value
         self.scaler.load_state_dict(state["scaler"])
@@ -297,4 +302,4 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    return tensor.detach().to("cpu", copy=True).numpy()
+    return whole(tensor.detach()).to("cpu", copy=True).numpy()

@@ -92,13 +92,15 @@ def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:
     return {name: parameter.shape for name, parameter in parameters(model).items()}
 
 
-def save_weights(model: MRCModel, directory: Path) -> None:
+def save_weights(model: MRCModel, directory: Path | None) -> None:
     """Write config.json and model.safetensors, as transformers' from_pretrained reads them where it has such a model.
 
     Args:
         model: its weights are written in float32.
-        directory: must exist; the weights file is replaced atomically.
+        directory: must exist; the weights file is replaced atomically. None in processes that write nothing.
     """
+    if directory is None:
+        return
     ours = {name: parameter.neutral(parameter.variable.value) for name, parameter in parameters(model).items()}
     namemap = saved_format(model.config)
     write_safetensors(directory / "model.safetensors", namemap.to_theirs(ours))

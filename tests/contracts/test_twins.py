@@ -31,13 +31,13 @@ MISSING = {
     "trainer": {"autocast"},
     "model": {"outline"},
     "encoder": {"compile_layers"},
-    "distribute": {"share", "summing", "total"},
+    "distribute": {"share", "sharded", "summing", "total", "whole", "fill"},
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}
-#: Parameters that a seed takes the place of, and the switch of PyTorch's compiler.
-MISSING_PARAMETERS = {"training", "generator", "torch_compile"}
+#: Parameters that a seed takes the place of, and the switches of PyTorch's compiler and of FSDP.
+MISSING_PARAMETERS = {"training", "generator", "torch_compile", "fsdp"}
 
 
 def _pair(name: str) -> tuple[ModuleType, ModuleType]:

@@ -83,6 +83,9 @@ def test_length_over_the_models_limit(capsys, corpus, flags, tmp_path):
         (["--max_seq_length", "8"], "leaves no room"),
         (["--max_answer_length", "0"], "--max_answer_length"),
         (["--jit_compile", "True"], "--jit_compile is for --framework tensorflow"),
+        (["--torch_compile", "--framework", "tensorflow"], "--torch_compile is for --framework pytorch"),
+        (["--optim", "adamw8bit", "--framework", "tensorflow"], "--optim adamw8bit is for --framework pytorch"),
+        (["--fsdp"], "--fsdp divides the model among several processes; start them with torchrun"),
     ],
 )
 def test_options_that_make_no_sense(capsys, corpus, flags, tmp_path, more, expected):

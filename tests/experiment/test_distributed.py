@@ -74,9 +74,10 @@ def _still(place):
     return ["--config_name", str(path), "--tokenizer_name", str(place[1].model)]
 
 
-def test_two_processes_leave_what_one_leaves(place, torchrun, train, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [(), ("--fsdp",)])
+def test_two_processes_leave_what_one_leaves(how, place, torchrun, train, tmp_path, monkeypatch):
     still = _still(place)
-    done = torchrun(*train(tmp_path / "two", 2, *still))
+    done = torchrun(*train(tmp_path / "two", 2, *still, *how))
     assert done.returncode == 0, done.stderr[-3000:]
     recomputed = Mock(wraps=encoder.checkpoint)
     monkeypatch.setattr(encoder, "checkpoint", recomputed)

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,13 +16,14 @@ import pytest
 import torch
 
 from preprocess.types import HeadSpec
-from pytorch_modeling import Trainer, build_model, predict, set_seed
+from pytorch_modeling import Trainer, build_model, load_weights, predict, save_weights, set_seed
 from pytorch_modeling.distribute import Group, share
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("a", "b", "c")
 N_STEPS = 20
+MODELS = ("span", "kinds", "albert", "repeated", "sharded span", "sharded kinds", "sharded albert")
 #: Does a pickled job in each process, and writes what each has found.
 PROGRAM = """
 import pickle, sys
@@ -39,8 +41,9 @@ Path(sys.argv[1]).with_name(f"found{group.rank}").write_bytes(pickle.dumps(work(
 def work(models, steps, dropout, states):
     """Train each model; then one with dropout, in one go, in two halves, and on from other processes' states."""
     found = {}
-    for name, (config, kinds, n_recomputed, repeatable) in models.items():
-        trainer = _trainer(config, kinds, repeatable=repeatable)
+    for name, (config, kinds, n_recomputed, how) in models.items():
+        repeatable = how == "repeated"
+        trainer = _trainer(config, kinds, how=how)
         trainer.model.encoder.n_recomputed = n_recomputed
         for i, batches in enumerate(steps):
             if repeatable and i == 3:
@@ -52,6 +55,20 @@ def work(models, steps, dropout, states):
     found["fresh"] = whole.state_dict()
     found["saved"] = _after(whole, steps[:2])
     found["whole"] = _after(whole, steps[2:4])
+    how = "sharded"  # alone: whole
+    shards = _trainer(dropout, (), how=how)
+    saved = _after(shards, steps[:2])
+    if Group.current().size > 1:
+        found["held"] = [(p.to_local().numel(), p.numel()) for p in shards.model.parameters()]
+    found["shards"] = [_after(shards, steps[2:4]), _after(_trainer(dropout, (), saved, how), steps[2:4])]
+    with tempfile.TemporaryDirectory() as name:
+        place = Group.current().first(name)
+        save_weights(shards.model, Path(place) if Group.current().rank == 0 else None)
+        Group.current().first(None)
+        other = _trainer(dropout, (), how=how)
+        load_weights(other.model, place, fresh_head=False)
+        found["loaded"] = other.state_dict()["model"]
+        Group.current().gather(None)  # all have read it
     found["continued"] = [_after(_trainer(dropout, (), state), steps[2:4]) for state in (found["saved"], *states)]
     return found
 
@@ -65,10 +82,11 @@ def _assert_out_of_memory_in_all(trainer, batches):
     vars(trainer).pop("_loss", None)
 
 
-def _trainer(config, kinds, state=None, repeatable=False):
+def _trainer(config, kinds, state=None, how="replicated"):
     set_seed(0)
     model = build_model(config, HeadSpec(kinds), device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=N_STEPS, auto_find_batch_size=repeatable, **ARGUMENTS)
+    options = {"auto_find_batch_size": how == "repeated", "fsdp": how == "sharded" and Group.current().size > 1}
+    trainer = Trainer(model, n_steps=N_STEPS, **options, **ARGUMENTS)
     if state is not None:
         trainer.load_state_dict(state)
     return trainer
@@ -92,10 +110,13 @@ def job():
     dropout = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     return {
         "models": {
-            "span": (CONFIG, (), 0, False),
-            "kinds": (CONFIG, KINDS, 0, False),
-            "albert": (albert, KINDS, 1, False),
-            "repeated": (CONFIG, KINDS, 0, True),
+            "span": (CONFIG, (), 0, "replicated"),
+            "kinds": (CONFIG, KINDS, 0, "replicated"),
+            "albert": (albert, KINDS, 1, "replicated"),
+            "repeated": (CONFIG, KINDS, 0, "repeated"),
+            "sharded span": (CONFIG, (), 1, "sharded"),
+            "sharded kinds": (CONFIG, KINDS, 0, "sharded"),
+            "sharded albert": (albert, KINDS, 0, "sharded"),
         },
         "steps": _steps(),
         "dropout": dropout,
@@ -150,7 +171,7 @@ def _determined(state, kinds):
     return values
 
 
-@pytest.mark.parametrize("model", ["span", "kinds", "albert", "repeated"])
+@pytest.mark.parametrize("model", MODELS)
 def test_two_processes_take_the_steps_of_one(found, alone, job, model):
     for name, expected in _determined(alone[model]["state"], job["models"][model][1]).items():
         value = _determined(found[0][model]["state"], job["models"][model][1])[name]
@@ -161,7 +182,7 @@ def test_two_processes_take_the_steps_of_one(found, alone, job, model):
     assert _equal(found[0][model]["state"], found[1][model]["state"])
 
 
-@pytest.mark.parametrize("model", ["span", "kinds", "albert"])
+@pytest.mark.parametrize("model", MODELS)
 def test_two_processes_predict_what_one_predicts_all_of_it_in_each(found, alone, model):
     for each in found:
         assert len(each[model]["logits"]) == 3
@@ -170,7 +191,7 @@ def test_two_processes_predict_what_one_predicts_all_of_it_in_each(found, alone,
             # The parameters differ by 1e-7, and by their span bias, which shifts all logits of a head alike.
             for a, b in ((logits.start, expected.start), (logits.end, expected.end)):
                 np.testing.assert_allclose(a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True), atol=1e-5)
-            assert (logits.kind is None) == (model == "span")
+            assert (logits.kind is None) == model.endswith("span")
 
 
 def test_dropout_differs_between_processes_and_continues_bit_exactly(found):
@@ -179,6 +200,15 @@ def test_dropout_differs_between_processes_and_continues_bit_exactly(found):
         assert not np.array_equal(state["rng"]["0"]["cpu"], state["rng"]["1"]["cpu"])
     for each in found:
         assert _equal(each["continued"][0], each["whole"])
+
+
+def test_sharded_model_continues_bit_exactly_and_is_saved_whole(found):
+    for each in found:
+        assert _equal(*each["shards"])
+        assert _equal(each["loaded"], each["shards"][0]["model"])
+    assert _equal(found[0]["shards"][0], found[1]["shards"][0])
+    for first, second in zip(found[0]["held"], found[1]["held"], strict=True):
+        assert first[0] + second[0] == first[1] and (second[0] > 0 or first[1] == 1)
 
 
 def test_training_goes_on_with_another_number_of_processes(found, alone, job):
