@@ -148,6 +148,9 @@ class Backend(Protocol):
     def devices(self) -> tuple[str, ...]:
         """Return the names of the devices there are, the fastest first, "cpu" last."""
 
+    def n_devices(self, device: str) -> int:
+        """Return how many devices share each batch where this one is asked for."""
+
     def set_seed(self, seed: int) -> None:
         """Seed all generators."""
 

@@ -161,7 +161,7 @@ class StepOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, Op
     max_train_samples: int | None = None
     """Use only the first so many training questions."""
     per_device_train_batch_size: int | None = None
-    """Windows per forward pass and process (default: the recipe's)."""
+    """Windows per forward pass and device (default: the recipe's)."""
     gradient_accumulation_steps: int = 1
     """Forward passes per optimizer step."""
     gradient_checkpointing: int = 0

@@ -22,6 +22,7 @@ class Job:
         backend: the framework.
         group: the processes that share the work.
         device: name of the device that computes.
+        n_devices: how many devices share each batch.
         train: training windows; every example has a target.
         dev: development windows.
         test: test windows, if there is a test file.
@@ -35,6 +36,7 @@ class Job:
     backend: Backend
     group: Group
     device: str
+    n_devices: int
     train: Data
     dev: Data
     test: Data | None

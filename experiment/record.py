@@ -31,7 +31,7 @@ class Record:
         selection: metrics whose sum selects the checkpoint.
         hashes: SHA-256 of data files, checkpoint and architecture; the fingerprint of the tokenizer.
         versions: of Python and the packages that can move a number.
-        n_processes: how many shared each batch (torchrun); the seed may have begun with another number.
+        n_devices: how many shared each batch; the seed may have begun with another number.
         n_steps: optimizer steps of the whole run.
         step: optimizer step of the selected checkpoint.
         decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
@@ -41,7 +41,7 @@ class Record:
         evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
         device: name of the device.
         wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
-        pass_size: windows per forward pass and process, at the end.
+        pass_size: windows per forward pass and device, at the end.
         speed: of training: windows and real (unpadded) tokens per second, share of time that batches were waited for.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
@@ -56,7 +56,7 @@ class Record:
     selection: list[str]
     hashes: dict[str, str]
     versions: dict[str, str]
-    n_processes: int = 1
+    n_devices: int = 1
     n_steps: int = 0
     step: int = 0
     decode: dict[str, Any] = field(default_factory=dict)

@@ -64,7 +64,7 @@ def run_seed(
         status="running",
         selection=list(job.task.selection),
         versions=versions(),
-        n_processes=job.group.size,
+        n_devices=job.n_devices,
         **job.record_fields,
     )
     run = _Seed(job, seed, directory, log, checkpoints, record)
@@ -103,7 +103,7 @@ class _Seed:
     save_due: bool = False
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
-    pass_size: int = field(init=False)  # windows per forward pass and process
+    pass_size: int = field(init=False)  # windows per forward pass and device
     meter: Meter = field(default_factory=Meter)
     interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
@@ -114,7 +114,7 @@ class _Seed:
 
     def __post_init__(self) -> None:
         features, options = self.job.train.features, self.job.options
-        self.steps = Steps(features, options, self.seed, self.job.group.size)
+        self.steps = Steps(features, options, self.seed, self.job.n_devices)
         self.record.n_steps = self.steps.n
         assert options.per_device_train_batch_size is not None
         self.pass_size = options.per_device_train_batch_size
@@ -132,10 +132,10 @@ class _Seed:
         self.divergence = Divergence(**saved["divergence"])
         self.started -= self.record.wall_s
         self.log.line(f"seed {self.seed}: goes on after step {self.step}/{self.steps.n}")
-        n, n_now = saved["n_processes"], self.record.n_processes
+        n, n_now = saved["n_devices"], self.record.n_devices
         if n != n_now:
             self.log.line(
-                f"seed {self.seed}: begun with {n} processes, now {n_now}; dropout differs, and with it numbers"
+                f"seed {self.seed}: begun with {n} devices, now {n_now}; dropout differs, and with it numbers"
             )
         old, new = saved["versions"], self.record.versions
         if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
@@ -356,7 +356,7 @@ class _Seed:
                 "meter": self.meter.counts,
                 "divergence": asdict(self.divergence),
                 "versions": self.record.versions,
-                "n_processes": self.record.n_processes,
+                "n_devices": self.record.n_devices,
             }
             if self.writes:
                 self.checkpoints.save(self.step, state)

@@ -28,7 +28,7 @@ _FREE |= {
     "auto_find_batch_size",
     "profile",
 }
-#: Options whose product with the number of processes must stay.
+#: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 #: What a run writes beside its seed_* directories; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
@@ -47,13 +47,13 @@ def to_plain(options: Any) -> dict[str, Any]:
     return plain
 
 
-def check(options: TrainOptions, hashes: Mapping[str, str], n_processes: int) -> None:
+def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> None:
     """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
 
     Args:
         options: as resolved.
         hashes: of the data, tokenizer and model of this run.
-        n_processes: how many share each batch.
+        n_devices: how many share each batch.
 
     Raises:
         UsageError: saying what stands there and what to do.
@@ -79,7 +79,7 @@ def check(options: TrainOptions, hashes: Mapping[str, str], n_processes: int) ->
     if different:
         found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
         raise UsageError(f"{where}: holds an unfinished run with other options ({found})")
-    _check_batch(options, n_processes)
+    _check_batch(options, n_devices)
     for seed in options.seeds:
         state = status(directory, seed)
         if state == "finished" or (state != "not started" and (directory / f"seed_{seed}" / CHECKPOINTS).is_dir()):
@@ -101,17 +101,17 @@ def _options_of(directory: Path) -> dict[str, Any] | None:
     return values if ours else None
 
 
-def _check_batch(options: TrainOptions, n_processes: int) -> None:
-    """Refuse steps of another size; how one is divided among processes and forward passes does not matter."""
-    size = windows_per_step(options, n_processes)
+def _check_batch(options: TrainOptions, n_devices: int) -> None:
+    """Refuse steps of another size; how one is divided among devices and forward passes does not matter."""
+    size = windows_per_step(options, n_devices)
     for path in options.output_dir.glob(f"seed_*/{FILE_NAME}"):
         record = read_record(path)
-        then = math.prod([*(record.config[name] for name in _BATCH), record.n_processes])
+        then = math.prod([*(record.config[name] for name in _BATCH), record.n_devices])
         if then != size:
             raise UsageError(
                 f"--output_dir {options.output_dir}: holds an unfinished run with other options (steps of {then} "
                 f"windows there, {size} here: --per_device_train_batch_size × --gradient_accumulation_steps × number "
-                "of processes)"
+                "of devices)"
             )
 
 

@@ -51,7 +51,7 @@ def train(options: TrainOptions) -> list[Record]:
     directory = job.options.output_dir
 
     def begin() -> None:
-        rundir.check(job.options, job.record_fields["hashes"], job.group.size)
+        rundir.check(job.options, job.record_fields["hashes"], job.n_devices)
         rundir.prepare(job.options)
         write_json(directory / "data_report.json", reports)
 
@@ -100,6 +100,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         backend,
         group,
         device,
+        backend.n_devices(device),
         encoded["train"],
         encoded["dev"],
         encoded.get("test"),

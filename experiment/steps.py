@@ -15,10 +15,10 @@ from preprocess.batch import collate, epoch_batches
 from preprocess.types import Batch, FeatureSet
 
 
-def windows_per_step(options: TrainOptions, n_processes: int) -> int:
-    """Return how many windows all processes together take in one optimizer step."""
+def windows_per_step(options: TrainOptions, n_devices: int) -> int:
+    """Return how many windows all devices together take in one optimizer step."""
     assert options.per_device_train_batch_size is not None
-    return options.per_device_train_batch_size * options.gradient_accumulation_steps * n_processes
+    return options.per_device_train_batch_size * options.gradient_accumulation_steps * n_devices
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Steps:
         features: W windows to train on.
         options: with every default resolved.
         seed: of the order.
-        n_processes: how many share the windows of each forward pass.
+        n_devices: how many share the windows of each forward pass.
     """
 
     features: FeatureSet
     options: TrainOptions
     seed: int
-    n_processes: int = 1
+    n_devices: int = 1
 
     @property
     def per_epoch(self) -> int:
         """Steps until every window has been taken once more; the last of them may take fewer windows."""
-        return math.ceil(len(self.features) / windows_per_step(self.options, self.n_processes))
+        return math.ceil(len(self.features) / windows_per_step(self.options, self.n_devices))
 
     @property
     def n(self) -> int:
@@ -60,7 +60,7 @@ class Steps:
         for epoch in range(n_done // self.per_epoch, math.ceil(self.n / self.per_epoch)):
             batches = epoch_batches(
                 self.features,
-                windows_per_step(self.options, self.n_processes),
+                windows_per_step(self.options, self.n_devices),
                 seed=self.seed,
                 epoch=epoch,
                 group_by_length=self.options.group_by_length,
@@ -69,6 +69,6 @@ class Steps:
             yield from batches[max(0, n_done - before) : self.n - before]
 
     def batches(self, windows: NDArray[np.int32], pass_size: int) -> list[Batch]:
-        """Return the forward passes of one step, `pass_size` windows per process in each, to be shared by all."""
-        size = pass_size * self.n_processes
+        """Return the forward passes of one step, `pass_size` windows per device in each, to be shared by all."""
+        size = pass_size * self.n_devices
         return [collate(self.features, windows[i : i + size]) for i in range(0, len(windows), size)]

@@ -2,7 +2,7 @@
 
 from pytorch_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.distribute import Group
-from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
+from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, set_seed
 from pytorch_modeling.predictor import hidden_states, predict
 from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
 from pytorch_modeling.profiling import profiler
@@ -21,6 +21,7 @@ __all__ = [
     "hidden_states",
     "load_model",
     "load_weights",
+    "n_devices",
     "parameter_shapes",
     "parameter_values",
     "predict",

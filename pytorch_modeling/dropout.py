@@ -13,8 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _LEVELS = 1 << 16
+
+_ALL_BUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def _threshold(p: float) -> int:
@@ -103,6 +106,16 @@ def _probabilities(q: Tensor, k: Tensor, mask: Tensor, p: float, generator: torc
     return keep_mask(tuple(scores.shape), p, generator), torch.softmax(scores, -1)
 
 
+def _cudnn_is_right(length: int, p: float) -> bool:
+    """Whether cuDNN's attention with a mask may be used for this many positions and this rate of dropout.
+
+    At length % 128 == 64 its backward overflows to NaN if all scores of a row are very negative (pytorch#196678). The
+    kernel is avoided and not the lengths: padding them to multiples of 128 would cost every layer for the sake of one
+    kernel. Some of its kernels round the rate to a multiple of 1/16, which 0.1 is not (pytorch#174245).
+    """
+    return length % 128 != 64 and 16 * p % 1 == 0
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float, training: bool) -> Tensor:
     """Scaled dot-product attention with dropout on the probabilities.
 
@@ -117,7 +130,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float, training:
     Returns:
         [B, heads, S, d]; no S x S tensor is kept for the backward pass.
     """
-    if training and p > 0.0 and q.device.type == "cpu":
+    p = p if training else 0.0
+    if p > 0.0 and q.device.type == "cpu":
         with torch.autocast("cpu", enabled=False):  # the operands' own dtype, in forward as in backward
             return _DropoutAttention.apply(q, k, v, mask, p)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p if training else 0.0)
+    if q.device.type == "cuda" and not _cudnn_is_right(q.shape[-2], p):
+        with sdpa_kernel(_ALL_BUT_CUDNN):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)

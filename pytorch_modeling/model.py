@@ -118,6 +118,11 @@ def devices() -> tuple[str, ...]:
     return (*gpus, "cpu")
 
 
+def n_devices(device: str) -> int:
+    """Return how many devices share each batch: one for each process."""
+    return Group.current().size
+
+
 def device_facts(model: MRCModel) -> dict[str, Any]:
     """Return "device", its name, and "peak_bytes", the most memory held so far (of the process, on a CPU)."""
     if model.device.type == "cuda":

@@ -16,7 +16,7 @@ with silenced():
 
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from tf_modeling.distribute import Group
-from tf_modeling.model import allow_tf32, build_model, device_facts, devices, set_seed
+from tf_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, set_seed
 from tf_modeling.predictor import hidden_states, predict
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
 from tf_modeling.profiling import profiler
@@ -37,6 +37,7 @@ __all__ = [
     "hidden_states",
     "load_model",
     "load_weights",
+    "n_devices",
     "parameter_shapes",
     "parameter_values",
     "predict",

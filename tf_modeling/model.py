@@ -178,6 +178,11 @@ def on_gpu(model: MRCModel) -> bool:
     return "GPU" in model.device
 
 
+def n_devices(device: str) -> int:
+    """Return how many devices share each batch: the replicas of the strategy that `build_model` will take."""
+    return choose_strategy(device).num_replicas_in_sync
+
+
 def device_facts(model: MRCModel) -> dict[str, Any]:
     """Return "device", its name, and "peak_bytes", the most memory held so far (of the process, on a CPU)."""
     if on_gpu(model):

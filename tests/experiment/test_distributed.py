@@ -93,7 +93,7 @@ def test_two_processes_leave_what_one_leaves(how, place, torchrun, train, tmp_pa
         encoding="utf-8"
     )
     records = [json.loads((path / "seed_1/record.json").read_text(encoding="utf-8")) for path in (one, two)]
-    assert [record["n_processes"] for record in records] == [1, 2]
+    assert [record["n_devices"] for record in records] == [1, 2]
     for a, b in zip(*(record["evaluations"] for record in records), strict=True):
         assert (a["step"], a["dev"]) == (b["step"], b["dev"]) and b["loss"] == pytest.approx(a["loss"], rel=1e-6)
     weights = [load_file(path / "seed_1/checkpoint-best/model.safetensors") for path in (one, two)]
