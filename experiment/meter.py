@@ -9,15 +9,26 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-_COUNTS = ("n_windows", "n_tokens", "train_s", "wait_s")
+from experiment.hardware import training_flops
+from pretrained_configs.config import ModelConfig
+
+_COUNTS = ("n_windows", "n_tokens", "flops", "train_s", "wait_s")
 
 
 class Meter:
     """Counts what is trained on and the seconds it takes; its clock stands still while a seed evaluates or saves."""
 
-    def __init__(self) -> None:
-        """Start from nothing; the clock stands still."""
-        #: Windows, their real (unpadded) tokens, seconds of training, and those of them that batches were waited for.
+    def __init__(self, config: ModelConfig) -> None:
+        """Start from nothing; the clock stands still.
+
+        Args:
+            config: of the model that is trained.
+        """
+        #: What all devices together compute in a second at most; None where it is not known.
+        self.peak_flops: float | None = None
+        self._config = config
+        #: Windows, their real (unpadded) tokens and the FLOPs of these, seconds of training, and those of them
+        #: that batches were waited for.
         self.counts = dict.fromkeys(_COUNTS, 0.0)
         self._at_last_line = dict(self.counts)
         self._clock = 0.0
@@ -52,6 +63,7 @@ class Meter:
         """Count windows that have been trained on, by their lengths in tokens."""
         self.counts["n_windows"] += len(lengths)
         self.counts["n_tokens"] += float(lengths.sum())
+        self.counts["flops"] += float(training_flops(self._config, lengths.astype(np.int64)).sum())
 
     def line(self) -> dict[str, float]:
         """Return the speed since this was last asked for."""
@@ -60,7 +72,12 @@ class Meter:
         return self._speed({name: self.counts[name] - before[name] for name in _COUNTS})
 
     def whole(self) -> dict[str, float]:
-        """Return the speed of the seed so far: "samples_per_s" and "tokens_per_s", and "data_wait", a share."""
+        """Return the speed of the seed so far.
+
+        Returns:
+            "samples_per_s" (windows) and "tokens_per_s"; "data_wait", the share of time that batches were waited for;
+            and "mfu", the share of the devices' peak that real tokens made use of, where that peak is known.
+        """
         return self._speed(self.counts)
 
     def _tick(self) -> None:
@@ -70,8 +87,11 @@ class Meter:
 
     def _speed(self, counts: dict[str, float]) -> dict[str, float]:
         seconds = counts["train_s"]
-        return {
+        speed = {
             "samples_per_s": counts["n_windows"] / seconds,
             "tokens_per_s": counts["n_tokens"] / seconds,
             "data_wait": counts["wait_s"] / seconds,
         }
+        if self.peak_flops is not None:
+            speed["mfu"] = counts["flops"] / seconds / self.peak_flops
+        return speed

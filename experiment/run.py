@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from experiment import backend as backends
 from experiment.backend import ONLY_IN
 from experiment.checkpoints import Checkpoints
-from experiment.files import new_directory, write_json
-from experiment.guards import REMEDY, Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps
+from experiment.evaluation import brief, evaluate, predict_split, selection
+from experiment.files import new_directory
+from experiment.guards import Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps
+from experiment.hardware import peak_flops
 from experiment.interrupts import held_back
 from experiment.job import Job
 from experiment.meter import Meter
-from experiment.predict import predict_data, write_predictions, write_score
 from experiment.record import Record, versions
 from experiment.runlog import Events, RunLog
 from experiment.settings import write_settings
-from experiment.setup import decode_options, logits_of, precision_of
+from experiment.setup import Data, precision_of
 from experiment.steps import Steps
-from preprocess.types import Logits
 from tasks.core.task import DecodeOptions
 
 BEST = "checkpoint-best"
@@ -104,7 +104,7 @@ class _Seed:
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
     pass_size: int = field(init=False)  # windows per forward pass and device
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
     trainer: backends.Trainer = field(init=False)
@@ -116,6 +116,7 @@ class _Seed:
         features, options = self.job.train.features, self.job.options
         self.steps = Steps(features, options, self.seed, self.job.n_devices)
         self.record.n_steps = self.steps.n
+        self.meter = Meter(self.job.source.config)
         assert options.per_device_train_batch_size is not None
         self.pass_size = options.per_device_train_batch_size
         self.divergence = Divergence(chance_loss(features, self.job.task.head))
@@ -195,6 +196,10 @@ class _Seed:
             auto_find_batch_size=options.auto_find_batch_size,
             **{name: getattr(options, name) for name, only in ONLY_IN.items() if only == options.framework},
         )
+        self.record.device = job.backend.device_facts(self.model)["device"]
+        precision = "tf32" if options.tf32 and precision_of(options) == "fp32" else precision_of(options)
+        peak = peak_flops(self.record.device, precision)
+        self.meter.peak_flops = None if peak is None else peak * job.n_devices
         if saved is not None:
             self.trainer.load_state_dict(saved.pop("trainer"))
 
@@ -219,8 +224,7 @@ class _Seed:
                     bar.advance(bar.task_ids[0])
         self.record.speed = self.meter.whole()
         self.record.pass_size = self.pass_size
-        facts = self.job.backend.device_facts(self.model)
-        self.record.device, self.record.peak_bytes = facts["device"], facts["peak_bytes"]
+        self.record.peak_bytes = self._peak_bytes()
 
     def _take_step(self, windows: NDArray[np.int32]) -> None:
         """Take a step; where memory runs out and the user wants it so, in forward passes of half the size."""
@@ -254,7 +258,7 @@ class _Seed:
     def _log_training(self) -> None:
         metrics = self.trainer.metrics()
         # After the device has caught up.
-        metrics |= self.meter.line() | {"peak_gb": self.job.backend.device_facts(self.model)["peak_bytes"] / 1e9}
+        metrics |= self.meter.line() | {"peak_gb": self._peak_bytes() / 1e9}
         self.events.add("train", metrics, self.step)
         self.record.n_skipped += int(metrics["skipped_steps"])
         n, self.n_logged = self.step - self.n_logged, self.step
@@ -272,6 +276,9 @@ class _Seed:
             raise backends.by_first(
                 self.job.group, lambda: nonfinite_steps(self.directory, first, windows, self.job.train)
             )
+
+    def _peak_bytes(self) -> int:
+        return int(self.job.backend.device_facts(self.model)["peak_bytes"])
 
     def _warn(self, text: str) -> None:
         self.record.warnings.append(text)
@@ -292,19 +299,13 @@ class _Seed:
     def _evaluate(self) -> None:
         """Evaluate and keep the best checkpoint, or return as if nothing had been done if a signal comes."""
         job, record = self.job, self.record
-        logits = []
-        for part in logits_of(job.backend, self.model, job.dev, job.options):
-            if self.interrupted():
-                return
-            if not np.isfinite(part.start[:, 0]).all():  # of [CLS], which is never padding
-                raise TrainingError(f"seed {self.seed}: logits after step {self.step} are not finite; {REMEDY}")
-            logits.append(part)
-        options = self._tuned(logits)
-        answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
-        values = dict(job.scorers["dev"](answers).values)
+        found = evaluate(job, self.model, self.interrupted)
+        if found is None:
+            return
+        values, options = found
         self.events.add("dev", values, self.step)
-        best = max((self._selection(each["dev"]) for each in record.evaluations), default=-math.inf)
-        chosen = self._selection(values) > best
+        best = max((selection(job.task, each["dev"]) for each in record.evaluations), default=-math.inf)
+        chosen = selection(job.task, values) > best
         n = sum(n for n, _ in self.losses)
         loss = sum(n * loss for n, loss in self.losses) / n
         self.losses.clear()
@@ -315,17 +316,7 @@ class _Seed:
             self._save_best()
         self.write_record()
         note = " (best so far)" if chosen else ""
-        self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {self._brief(values)}{note}")
-
-    def _selection(self, values: Mapping[str, float]) -> float:
-        return sum(values[name] for name in self.job.task.selection)
-
-    def _tuned(self, logits: Sequence[Logits]) -> DecodeOptions:
-        """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
-        job, options = self.job, decode_options(self.job.options)
-        if job.task.tune is None or job.options.null_score_diff_threshold is not None:
-            return options
-        return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
+        self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {brief(job.task, values)}{note}")
 
     def _save_best(self) -> None:
         place = new_directory(self.directory / BEST) if self.writes else contextlib.nullcontext()
@@ -366,32 +357,21 @@ class _Seed:
         job = self.job
         job.group.first(None)  # the first process has written it
         job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
+        options = DecodeOptions(**self.record.decode)
         for split, data in {"dev": job.dev, "test": job.test}.items():
-            if data is None:
-                continue
-            options = DecodeOptions(**self.record.decode)
-            predictions = predict_data(job.task, job.backend, self.model, data, job.options, options)
-            if self.writes:
-                write_predictions(job.task, self.directory, predictions, suffix=f"_{split}")
-            answers = {id: prediction.text for id, prediction in predictions.items()}
-            if all_empty(answers):
-                self._warn(f"the model answers no question of {split}: all {len(answers)} answers are empty")
-            if split not in job.scorers:
-                self.log.line(f"seed {self.seed} {split}: no answers to score against, predictions written")
-                continue
-            score = job.scorers[split](answers)
-            if self.writes:
-                write_score(self.directory / f"scores_{split}.json", job.task, score)
-            if job.task.report is not None:
-                report = job.task.report(data.examples, answers)
-                if self.writes:
-                    write_json(self.directory / f"report_{split}.json", report)
-                for line in report["lines"]:
-                    self.log.line(line)
-            self.record.scores[split] = dict(score.values)
-            values = self._brief(score.values)
-            self.log.line(f"seed {self.seed} {split} with the checkpoint of step {self.record.step}: {values}")
+            if data is not None:
+                self._predict(split, data, options)
 
-    def _brief(self, values: Mapping[str, float]) -> str:
-        """Format the metrics that select the checkpoint; the Record and the scores file hold all of them."""
-        return " ".join(f"{name} {values[name]:.3f}" for name in self.job.task.selection)
+    def _predict(self, split: str, data: Data, options: DecodeOptions) -> None:
+        found = predict_split(self.job, self.model, split, data, options, self.directory if self.writes else None)
+        if all_empty(found.answers):
+            self._warn(f"the model answers no question of {split}: all {len(found.answers)} answers are empty")
+        for line in found.lines:
+            self.log.line(line)
+        where = f"seed {self.seed} {split}"
+        if found.values is None:
+            self.log.line(f"{where}: no answers to score against, predictions written")
+            return
+        self.record.scores[split] = found.values
+        values = brief(self.job.task, found.values)
+        self.log.line(f"{where} with the checkpoint of step {self.record.step}: {values}")

@@ -156,6 +156,14 @@ def total(value: Tensor, group: Group) -> Tensor:
     return value
 
 
+def sum_gradients(model: nn.Module, group: Group) -> None:
+    """Sum the gradients of all processes, after backward."""
+    if group.size > 1:
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            work.wait()
+
+
 def _sum(bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Add up a bucket of gradients; DistributedDataParallel's own hook would average them."""
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()

@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H]."""
         b, s, h = x.shape
-        # Taken apart before they are transposed: backward then writes their gradients where the projection reads them.
+        # Taken apart before they are transposed: backward writes their gradients where the projection reads them.
         q, k, v = (part.transpose(1, 2) for part in self.qkv(x).view(b, s, 3, self.n_heads, -1).unbind(2))
         context = attention(q, k, v, mask, self.p, self.training)
         return self.output(context.transpose(1, 2).reshape(b, s, h))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from preprocess.types import SPAN_KIND, Batch
-from pytorch_modeling.distribute import Group, fill, share, sharded, summing, total, whole
+from pytorch_modeling.distribute import Group, fill, sharded, share, sum_gradients, summing, total, whole
 from pytorch_modeling.encoder import compile_layers
 from pytorch_modeling.heads import kind_loss, span_loss
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
@@ -163,9 +163,7 @@ class Trainer:
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise MemoryError(problems[0])
-        for p in self.model.parameters():
-            if p.grad is not None:
-                total(p.grad, self._group)
+        sum_gradients(self.model, self._group)
         return mean
 
     def _gradients_summed(self, summed: bool) -> contextlib.AbstractContextManager[None]:

@@ -31,7 +31,7 @@ MISSING = {
     "trainer": {"autocast"},
     "model": {"outline"},
     "encoder": {"compile_layers"},
-    "distribute": {"share", "sharded", "summing", "total", "whole", "fill"},
+    "distribute": {"share", "sharded", "summing", "total", "whole", "fill", "sum_gradients"},
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch.

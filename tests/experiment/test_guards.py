@@ -171,7 +171,7 @@ def test_model_that_answers_nothing_is_reported(corpus, flags, tmp_path, monkeyp
         found = predict_data(*arguments)
         return {id: dataclasses.replace(prediction, text="") for id, prediction in found.items()}
 
-    monkeypatch.setattr("experiment.run.predict_data", empty)
+    monkeypatch.setattr("experiment.evaluation.predict_data", empty)
     assert _train(flags, corpus, tmp_path) == 0
     expected = "the model answers no question of dev: all 6 answers are empty"
     assert _record(tmp_path)["warnings"] == [expected]

@@ -11,6 +11,7 @@ import pytest
 
 from experiment.cli import main
 from experiment.meter import Meter
+from tests.experiment.test_guards import CONFIG
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def clock(monkeypatch):
 
 
 def test_speed_leaves_out_what_is_no_training(clock):
-    meter = Meter()
+    meter = Meter(CONFIG)
     with meter.running():
         with meter.waiting():
             clock(1)
@@ -40,8 +41,20 @@ def test_speed_leaves_out_what_is_no_training(clock):
     assert meter.whole() == {"samples_per_s": 3 / 6, "tokens_per_s": 60 / 6, "data_wait": 1 / 6}
 
 
+def test_utilisation_is_of_the_known_peak_by_hand(clock):
+    # One layer of width 8, with 4 x 8 x 8 and 2 x 8 x 16 weights, and the head's 8 x 2: 528, used twice by each of
+    # three passes per token; 4 x 8 x 10 for each of 10 tokens' attention, three times.
+    flops = 10 * 6 * 528 + 3 * 10 * 320
+    meter = Meter(CONFIG)
+    meter.peak_flops = 4.0 * flops
+    with meter.running():
+        clock(2)
+        meter.count(np.array([10, 10]))
+        assert meter.line()["mfu"] == pytest.approx(1 / 4)
+
+
 def test_meter_goes_on_from_the_counts_of_another(clock):
-    first, second = Meter(), Meter()
+    first, second = Meter(CONFIG), Meter(CONFIG)
     with first.running():
         clock(2)
         first.count(np.array([4]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import FeatureSet
@@ -98,6 +99,21 @@ def test_grouping_puts_like_lengths_together_without_sorting_the_epoch() -> None
     batches = epoch_batches(features, 8, seed=0, epoch=0, mega_batch=50)
     means = np.array([features.lengths[batch].mean() for batch in batches[:50]])
     assert abs(np.corrcoef(means, np.arange(50))[0, 1]) < 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lengths_do_not_follow_the_position_in_the_epoch(seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(20, 513, 20_000)
+    features = features_of(lengths.tolist())
+    batches = epoch_batches(features, 8, seed=seed, epoch=0)
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(len(lengths)))
+    means = np.array([features.lengths[batch].mean() for batch in batches])
+    # 2500 batches in random order: 1 / sqrt(2500) is one standard deviation.
+    assert abs(np.corrcoef(means, np.arange(2500))[0, 1]) < 3 / 50
+    # Within batches lengths are alike, but 50 batches together are a sample of all: 142 / sqrt(400) is one deviation.
+    groups = means.reshape(50, 50).mean(1)
+    assert np.abs(groups - lengths.mean()).max() < 4 * 142 / 20
+    assert np.mean([np.ptp(features.lengths[batch]) for batch in batches]) < 20
 
 
 def test_evaluation_goes_from_short_to_long() -> None:

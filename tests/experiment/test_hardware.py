@@ -1,0 +1,122 @@
+"""FLOPs against PyTorch's own counter, and the table of GPUs."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from experiment.hardware import DEVICES, forward_flops, peak_flops, training_flops
+from pretrained_configs.config import ModelConfig
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 16,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+ALBERT = {"model_type": "albert", "embedding_size": 8}
+
+
+def test_forward_flops_counted_by_hand():
+    config = ModelConfig(**{**SMALL, "num_hidden_layers": 1})
+    # Per token: query, key, value, output 4 x 32 x 32, feed-forward 2 x 32 x 48, head 32 x 2; two per multiply-add.
+    # Attention: 16 x 16 scores and as many weights, 32 wide.
+    assert forward_flops(config, 16) == 2 * (16 * (4096 + 3072 + 64) + 2 * 16 * 16 * 32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model_type": "electra", "embedding_size": 8, "embedding_projection": "output"},
+        {**ALBERT, "embedding_projection": "output"},
+        {**ALBERT, "embedding_projection": "word", "inner_group_num": 2},
+        {"ffn_num_groups": 4},
+    ],
+    ids=["bert", "electra", "albert", "albert_inner_groups", "blocks"],
+)
+def test_training_flops_are_what_pytorch_counts(changes):
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from benchmarks.memory import random_batch
+    from preprocess.types import HeadSpec
+    from pytorch_modeling import build_model
+    from pytorch_modeling.heads import span_loss
+    from pytorch_modeling.model import to_tensors
+
+    config = ModelConfig(**{**SMALL, **changes})
+    model = build_model(config, HeadSpec(), device="cpu")
+    tensors = to_tensors(random_batch(2, 16, config.vocab_size), torch.device("cpu"))
+    # The counter knows no CPU kernel of attention; as plain products it sees all of it.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        start, end, _ = model(tensors)
+        span_loss(start, end, tensors).backward()
+    assert counter.get_total_flops() == 2 * training_flops(config, 16)
+
+
+def test_flops_of_several_lengths_at_once():
+    config, lengths = ModelConfig(**SMALL), np.array([7, 512])
+    assert training_flops(config, lengths).tolist() == [training_flops(config, 7), training_flops(config, 512)]
+
+
+@pytest.mark.parametrize(
+    "name, precision, flops",
+    [
+        ("NVIDIA H200", "bf16", 989.4e12),
+        ("NVIDIA H100 80GB HBM3", "bf16", 989.4e12),
+        ("NVIDIA H100 80GB HBM3", "tf32", 494.7e12),
+        ("NVIDIA H100 PCIe", "fp16", 756e12),
+        ("NVIDIA H100 NVL", "bf16", 835.5e12),
+        ("NVIDIA A100-SXM4-40GB", "bf16", 312e12),
+        ("NVIDIA A100-SXM4-80GB", "fp32", 19.5e12),
+        ("NVIDIA A100 80GB PCIe", "bf16", 312e12),
+        ("A100-PCIE-40GB", "fp16", 312e12),
+        ("NVIDIA A10", "bf16", 125e12),
+        ("NVIDIA L4", "bf16", 121e12),
+        ("NVIDIA L40S", "bf16", 362e12),
+        ("Tesla V100-SXM2-16GB", "fp16", 125e12),
+        ("Tesla T4", "fp16", 65e12),
+        ("NVIDIA GeForce RTX 3090", "bf16", 71e12),
+        ("NVIDIA GeForce RTX 4090", "bf16", 165.2e12),
+    ],
+)
+def test_peaks_are_found_by_the_names_that_torch_gives(name, precision, flops):
+    assert peak_flops(name, precision) == flops
+
+
+@pytest.mark.parametrize(
+    "name, precision",
+    [
+        ("Tesla T4", "bf16"),  # no such unit
+        ("Tesla V100-SXM2-16GB", "tf32"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "bf16"),  # a part of the GPU
+        ("NVIDIA A10G", "bf16"),  # another GPU than the A10
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bf16"),
+        ("CPU, 2 threads", "fp32"),
+    ],
+)
+def test_no_peak_is_made_up(name, precision):
+    assert peak_flops(name, precision) is None
+
+
+def test_peaks_are_of_dense_products():
+    for device in DEVICES:
+        half, tf32 = device.tflops["fp16"], device.tflops.get("tf32")
+        assert half == device.tflops.get("bf16", half), device.name
+        # Every generation that has TF32 computes it half as fast; a figure "with sparsity" among them would be twice.
+        assert tf32 is None or 1.95 < half / tf32 < 2.05, device.name
+        assert device.tflops["fp32"] <= (tf32 or half) and device.source, device.name
+
+
+def test_short_names_and_patterns_are_told_apart():
+    assert len({device.name for device in DEVICES}) == len(DEVICES)
+    for name in ("NVIDIA H100 80GB HBM3", "NVIDIA A100 80GB PCIe", "NVIDIA L4", "Tesla V100-SXM2-32GB"):
+        assert sum(bool(re.fullmatch(device.pattern, name)) for device in DEVICES) == 1, name
