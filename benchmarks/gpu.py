@@ -13,9 +13,9 @@ Each tries every batch size once and keeps its fastest. Then they take turns, ea
 device; medians count, and the allocator's peaks. Last, ours and trainer look for the largest batch that trains with
 16 GB for the allocator; the CUDA context comes on top.
 
-MFU is the rate of `model_flops`, padding included, over the device's peak for dense bfloat16 products; null where
-that is not known here. The bar on the ratio is for the two defaults, grouped / trainer; ours / trainer is printed
-too.
+MFU is the rate of `training_flops`, padding included, over the device's peak for dense bfloat16 products; null where
+`experiment.hardware` does not know that. The bar on the ratio is for the two defaults, grouped / trainer; ours /
+trainer is printed too.
 
 `gpu.py base-384 large-512 …` measures those parts alone; all four are meant to take less than nine minutes on an
 H100. --torch_compile compiles our layers and leaves out the 16 GB, where every batch size would be compiled. --tiny
@@ -46,6 +46,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from experiment.hardware import peak_flops, training_flops  # noqa: E402
 from preprocess.batch import collate  # noqa: E402
 from preprocess.types import SPAN_KIND, Batch, FeatureSet, HeadSpec  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
@@ -68,39 +69,14 @@ DECILES = {
 N_BATCHES, ROUNDS = 8, 3
 LEARNING_RATE = 3e-5
 MEMORY_LIMIT, LARGEST_BATCH = 16_000_000_000, 128
-#: Part of a device's name -> dense bfloat16 FLOP/s, from NVIDIA's data sheets. The first that occurs counts.
-PEAKS = {
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989.4e12,
-    "H200": 989.4e12,
-    "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-}
 #: Part -> windows/s of ours; the reference run's 16 IPUs, and a third of that for large.
 SPEED_BARS = {"base-384": 1317.0, "large-384": 440.0}
 MFU_BAR, TRAINER_BAR = 0.40, 2.0
 
 
-def model_flops(config: ModelConfig, length: int) -> float:
-    """Count the floating-point operations of matrix products that training on one window of `length` positions takes.
-
-    A product of [m, k] and [k, n] takes 2 m k n operations; backward takes two such products for each of forward's,
-    so training takes 6 per position and weight. The weights of a layer are those of the four H x H projections and of
-    the two H x I ones; the head has 2 H more. Embeddings are looked up, not multiplied. Attention multiplies no
-    weights: for every position, the scores and the mean of the values take 2 S H operations each, 12 S H in training.
-    What is computed twice, such as scores in attention's backward, counts once.
-    """
-    hidden, n_layers = config.hidden_size, config.num_hidden_layers
-    weights = n_layers * (4 * hidden * hidden + 2 * hidden * config.intermediate_size) + 2 * hidden
-    return float(length * (6 * weights + 12 * n_layers * length * hidden))
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """Return the device's dense bfloat16 FLOP/s, or None."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+def hardware(device: torch.device) -> str:
+    """Return the device's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def windows(n: int, length: int) -> FeatureSet:
@@ -199,7 +175,7 @@ def our_passes(part: Part, batch_size: int, grouped: bool = False, n_batches: in
         for chosen in rows.reshape(n_batches, batch_size):
             batch = collate(features, chosen, pad_to_multiple_of=32 if grouped else part.length)
             trainer.step([batch])
-            flops += batch.input_ids.shape[0] * model_flops(CONFIGS[part.size], batch.input_ids.shape[1])
+            flops += batch.input_ids.shape[0] * training_flops(CONFIGS[part.size], batch.input_ids.shape[1])
         part.synchronize()
         seconds = time.perf_counter() - started
     metrics = trainer.metrics()
@@ -256,7 +232,7 @@ def their_passes(part: Part, batch_size: int, n_batches: int = N_BATCHES) -> Pas
         theirs.train()
         theirs.accelerator.free_memory()
     first, last = times
-    return Pass(last - first, len(features), len(features) * model_flops(CONFIGS[part.size], part.length))
+    return Pass(last - first, len(features), len(features) * training_flops(CONFIGS[part.size], part.length))
 
 
 SIDES: dict[str, Callable[[Part, int], Pass]] = {
@@ -321,7 +297,7 @@ def run(part: Part, n_rounds: int) -> dict[str, dict[str, Any]]:
             done = measure(part, side, batch_size[name])
             assert done is not None, f"{part}, {name}: a batch that fitted before does not fit any more"
             passes[name].append(done)
-    peak, result = peak_flops(part.device), {}
+    peak, result = peak_flops(hardware(part.device), "bf16"), {}
     for name, taken in passes.items():
         seconds = statistics.median(each.seconds for each in taken)
         values: dict[str, Any] = {
@@ -378,8 +354,7 @@ def main() -> int:
     for name, each in bars.items():
         print(f"{name:<28}{each['value']:9.2f}   (bar {each['bar']:g})")
     ok = all(each["value"] >= each["bar"] for each in bars.values())
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    facts = {"device": hardware, "torch": torch.__version__, "torch_compile": arguments.torch_compile}
+    facts = {"device": hardware(device), "torch": torch.__version__, "torch_compile": arguments.torch_compile}
     print(json.dumps({"name": "gpu", **facts, "parts": results, "bars": bars, "ok": ok}))
     return 0 if ok else 1
 

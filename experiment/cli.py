@@ -24,6 +24,7 @@ from experiment.config import (
     LeaderboardOptions,
     ModelsOptions,
     ParityOptions,
+    PlanOptions,
     PredictOptions,
     SplitOptions,
     StatsOptions,
@@ -38,6 +39,7 @@ from pretrained_configs.config import CheckpointError, did_you_mean
 #: subcommand -> (its options, "module:function" that carries it out)
 COMMANDS: dict[str, tuple[type, str]] = {
     "train": (TrainOptions, "experiment.seeds:train"),
+    "plan": (PlanOptions, "experiment.plan:plan"),
     "evaluate": (EvaluateOptions, "experiment.predict:evaluate"),
     "predict": (PredictOptions, "experiment.predict:predict"),
     "stats": (StatsOptions, "experiment.stats:stats"),

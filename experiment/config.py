@@ -152,12 +152,16 @@ class StepOptions(TaskChoice, ModelOptions, TokenizerOptions, FeatureOptions, Op
 
     train_file: Path | None = None
     """Training data (default: what `download` fetched)."""
+    validation_file: Path | None = None
+    """Development data: selects the checkpoint (default: what `download` fetched)."""
     data_dir: Path = DEFAULT_DATA_DIR
     """Where `download` keeps its files."""
     seeds: tuple[int, ...] = (123, 456, 789, 556, 977)
     """One model is trained per seed."""
     num_train_epochs: float | None = None
     """Passes over the training data (default: the recipe's)."""
+    eval_epochs: float = 0.5
+    """Evaluate every so many epochs, and at the end."""
     max_train_samples: int | None = None
     """Use only the first so many training questions."""
     per_device_train_batch_size: int | None = None
@@ -181,8 +185,6 @@ class TrainOptions(StepOptions):
 
     output_dir: Path
     """Run directory; a finished run in it is never overwritten without --overwrite_output_dir."""
-    validation_file: Path | None = None
-    """Development data: selects the checkpoint (default: what `download` fetched)."""
     test_file: Path | None = None
     """Test data, scored once with the selected checkpoint."""
     auto_find_batch_size: bool = False
@@ -195,8 +197,6 @@ class TrainOptions(StepOptions):
     """TensorFlow: let XLA compile the training step, once per shape of batch (default: on GPUs only)."""
     profile: bool = False
     """Write a profiler's trace of a few steps of each seed."""
-    eval_epochs: float = 0.5
-    """Evaluate every so many epochs, and at the end."""
     logging_steps: int = 50
     """Steps per line of the log."""
     save_steps: int | None = None
@@ -220,10 +220,6 @@ class PlanOptions(StepOptions):
     """Only this GPU, such as a100-40gb or h100 (default: all that are known)."""
     n_devices: int = 1
     """Devices that share each batch (torchrun)."""
-    validation_file: Path | None = None
-    """Development data, for the time that evaluations take (default: what `download` fetched)."""
-    eval_epochs: float = 0.5
-    """Evaluate every so many epochs, and at the end."""
     json: Path | None = None
     """JSON file for the table and all its parts."""
 

@@ -21,7 +21,7 @@ from experiment.record import versions
 from experiment.settings import read_settings
 from experiment.setup import (
     Data,
-    check_length,
+    check_limits,
     decode_options,
     encode,
     first_targets,
@@ -133,7 +133,7 @@ def _prepare(options: ParityOptions, task: Task) -> tuple[Job, Answers]:
     """Take windows and questions from the data file."""
     assert options.data_file is not None
     source = model_source(options)
-    check_length(options, source)
+    check_limits(options, source.name, source.config, source.published)
     examples, _ = read_examples(task, options.data_file, options.max_eval_samples)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     size, seed = options.per_device_train_batch_size, options.seed

@@ -15,7 +15,7 @@ from experiment.files import write_json, write_text
 from experiment.settings import read_settings
 from experiment.setup import (
     Data,
-    check_length,
+    check_limits,
     decode_options,
     encode,
     first_targets,
@@ -80,7 +80,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     options = resolve_recipe(options, task, checkpoint, read_settings(checkpoint, task))
     backend = load_backend(options.framework)
     source = model_source(options)
-    check_length(options, source)
+    check_limits(options, source.name, source.config, source.published)
     console = Console(highlight=False, soft_wrap=True)
     if options.test_file is not None:
         examples, report = read_examples(task, options.test_file)

@@ -24,7 +24,7 @@ from experiment.rundir import to_plain
 from experiment.runlog import RunLog
 from experiment.setup import (
     ModelSource,
-    check_length,
+    check_limits,
     encode,
     first_targets,
     model_source,
@@ -77,8 +77,8 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     group = backend.Group.current()
     backend.allow_tf32(options.tf32)
     source = model_source(options)
-    check_length(options, source)
-    _check_step(options, source, group.size)
+    check_limits(options, source.name, source.config, source.published)
+    _check_step(options, group.size)
     device = choose_device(backend, options.device)
     options = _with_downloaded(options, task)
     lines = []
@@ -142,8 +142,8 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
         return finished or run_seed(job, seed, directory, log, checkpoints, saved)
 
 
-def _check_step(options: TrainOptions, source: ModelSource, n_processes: int) -> None:
-    """Refuse what the framework, the model or so many processes can't do."""
+def _check_step(options: TrainOptions, n_processes: int) -> None:
+    """Refuse what the framework or so many processes can't do."""
     for name, framework in ONLY_IN.items():
         if getattr(options, name) and options.framework != framework:
             raise UsageError(f"--{name} is for --framework {framework}; leave it out")
@@ -155,9 +155,6 @@ def _check_step(options: TrainOptions, source: ModelSource, n_processes: int) ->
         raise UsageError("--fsdp divides the model among several processes; start them with torchrun")
     if options.fsdp and (options.auto_find_batch_size or options.optim == "adamw8bit"):
         raise UsageError("--fsdp goes neither with --auto_find_batch_size nor with --optim adamw8bit; leave one out")
-    n, n_layers = options.gradient_checkpointing, source.config.num_hidden_layers * source.config.inner_group_num
-    if n > n_layers:
-        raise UsageError(f"--gradient_checkpointing {n} > {n_layers} layers ({source.name}); use at most {n_layers}")
 
 
 def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:

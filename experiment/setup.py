@@ -14,10 +14,12 @@ from experiment.config import (
     OptimizerOptions,
     ParityOptions,
     PredictOptions,
+    StepOptions,
     TaskChoice,
     TrainOptions,
     UsageError,
 )
+from experiment.hardware import n_layers
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport
@@ -149,16 +151,35 @@ def _display_name(name_or_path: str) -> str:
     return path.resolve().name if path.exists() else name_or_path
 
 
-def check_length(options: FeatureOptions, source: ModelSource) -> None:
-    """Refuse windows that are longer than the model's position table or its published limit."""
+def check_limits(
+    options: StepOptions | PredictOptions | ParityOptions,
+    name: str,
+    config: ModelConfig,
+    published: catalog.PublishedModel | None,
+) -> None:
+    """Refuse windows longer than the model's position table or published limit, and more layers than it has.
+
+    Args:
+        options: with every default resolved.
+        name: of the model.
+        config: its architecture.
+        published: what the catalogue knows of it, if it is in there.
+
+    Raises:
+        UsageError: naming the limit.
+    """
     length = options.max_seq_length
     assert length is not None
-    limits = {"max_position_embeddings": source.config.max_position_embeddings}
-    if source.published is not None:
-        limits["published limit"] = source.published.max_seq_length
-    for name, limit in limits.items():
+    limits = {"max_position_embeddings": config.max_position_embeddings}
+    if published is not None:
+        limits["published limit"] = published.max_seq_length
+    for what, limit in limits.items():
         if length > limit:
-            raise UsageError(f"--max_seq_length {length} > {name} {limit} ({source.name}); use at most {limit}")
+            raise UsageError(f"--max_seq_length {length} > {what} {limit} ({name}); use at most {limit}")
+    n_recomputed = options.gradient_checkpointing if isinstance(options, StepOptions) else 0
+    if n_recomputed > n_layers(config):
+        most = n_layers(config)
+        raise UsageError(f"--gradient_checkpointing {n_recomputed} > {most} layers ({name}); use at most {most}")
 
 
 def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:

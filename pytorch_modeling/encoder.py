@@ -62,7 +62,8 @@ class Encoder(nn.Module, ABC):
         x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask))
         states.append(x)
         if self.projection is not None:
-            x = self.projection(x)
+            # What layers are added to stays in float32; a CPU's autocast would leave it in bfloat16 from here on.
+            x = self.projection(x).float()
         states.append(x)
         mask = attention_mask.bool()[:, None, None, :]
         for i, layer in enumerate(self.layer_sequence()):

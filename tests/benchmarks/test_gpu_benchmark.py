@@ -12,10 +12,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
-
-from pytorch_modeling.model import to_tensors
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 #: What a machine with a GPU need not have.
@@ -64,24 +60,6 @@ def test_bad_arguments_are_one_line_and_status_2(gpu, arguments, problem, monkey
         gpu.main()
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_model_flops_by_hand(gpu):
-    # One layer, H 2, I 3: 4 * 4 + 2 * 6 = 28 weights, and 4 in the head. A position of 5: 6 * 32 and 12 * 5 * 2.
-    config = gpu.ModelConfig(9, 2, 1, 1, 3)
-    assert gpu.model_flops(config, 5) == 5 * (192 + 120)
-
-
-def test_model_flops_are_three_times_what_pytorch_multiplies_in_forward(gpu):
-    config = gpu.CONFIGS["tiny"]
-    model = gpu.build_model(config, gpu.HeadSpec(), device="cpu").eval()
-    batch = gpu.collate(gpu.windows(3, 64), [0, 1, 2], pad_to_multiple_of=64)
-    tensors = to_tensors(batch, torch.device("cpu"))
-    # The counter does not know the CPU's fused attention.
-    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model(tensors)
-    # One third of three windows' training is a window's whole.
-    assert counted.get_total_flops() == gpu.model_flops(config, 64)
 
 
 @pytest.mark.parametrize(("n_fitting", "found"), [(64, 64), (65, 64), (2, 2), (1, 0), (127, 126), (500, 128)])

@@ -1,0 +1,186 @@
+"""Compares the memory that `plan` predicts for a training step with what the step takes.
+
+    python benchmarks/memory.py [--device cpu]
+
+Each case is a process of its own that takes two steps. On a GPU the measure is torch.cuda.max_memory_allocated. On a
+CPU it is the growth of the process's largest resident size over what it was after a step of a tiny model, which has
+loaded the kernels; blocks are returned to the system as soon as they are free (MALLOC_MMAP_THRESHOLD_), so that the C
+library's reuse of them is no part of it. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from experiment.memory import training_memory  # noqa: E402
+from preprocess.types import SPAN_KIND, Batch, HeadSpec  # noqa: E402
+from pretrained_configs.config import ModelConfig  # noqa: E402
+
+BASE = {
+    "vocab_size": 21128,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+LARGE = {**BASE, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+ALBERT = {**BASE, "model_type": "albert", "embedding_size": 128, "embedding_projection": "output"}
+TINY = {
+    "vocab_size": 100,
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 256,
+}
+Case = dict[str, Any]
+
+
+def _case(name: str, config: dict[str, Any], batch: int, length: int, precision: str, n_recomputed: int = 0) -> Case:
+    return {
+        "name": name,
+        "config": config,
+        "batch": batch,
+        "length": length,
+        "precision": precision,
+        "gradient_checkpointing": n_recomputed,
+    }
+
+
+CASES = {
+    "cpu": [
+        _case("base", BASE, 8, 512, "bf16"),
+        _case("base", BASE, 8, 512, "bf16", 12),
+        _case("base", BASE, 4, 512, "fp32"),
+        _case("ALBERT base", ALBERT, 8, 512, "bf16"),
+    ],
+    "cuda": [
+        _case("base", BASE, 32, 512, "bf16"),
+        _case("base", BASE, 32, 512, "fp16"),
+        _case("base", BASE, 32, 512, "bf16", 12),
+        _case("base", BASE, 16, 384, "fp32"),
+        _case("large", LARGE, 16, 512, "bf16"),
+        _case("large", LARGE, 32, 512, "bf16", 12),
+        _case("ALBERT base", ALBERT, 32, 512, "bf16"),
+    ],
+}
+#: How far a prediction may be off.
+BAR = 0.10
+#: Below this the C library takes memory from its heap, which does not shrink.
+_MMAP_THRESHOLD = 1 << 16
+
+
+def random_batch(batch: int, length: int, vocab_size: int, n_kinds: int = 0) -> Batch:
+    """Return windows of random ids, without padding."""
+    random = np.random.RandomState(0)
+    ones = np.ones((batch, length), np.int32)
+    start = random.randint(0, length - 1, batch).astype(np.int32)
+    kind = random.randint(-1, n_kinds, batch) if n_kinds else np.full(batch, SPAN_KIND)
+    return Batch(
+        window=np.arange(batch, dtype=np.int32),
+        input_ids=random.randint(1, vocab_size, (batch, length)).astype(np.int32),
+        attention_mask=ones,
+        token_type_ids=ones,
+        start_position=start,
+        end_position=start + 1,
+        kind=kind.astype(np.int32),
+    )
+
+
+def take_steps(case: Case, device: str, n: int = 2) -> None:
+    """Build the model of a case and take optimizer steps."""
+    from pytorch_modeling import Trainer, build_model
+
+    config = ModelConfig(**case["config"])
+    trainer = Trainer(
+        build_model(config, HeadSpec(), device=device),
+        n_steps=n,
+        learning_rate=1e-5,
+        warmup_ratio=0.0,
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        precision=case["precision"],
+        gradient_checkpointing=case["gradient_checkpointing"],
+    )
+    for _ in range(n):
+        trainer.step([random_batch(case["batch"], case["length"], config.vocab_size)])
+
+
+def peak_bytes(case: Case, device: str) -> int:
+    """Return the most memory that the steps of a case take; for a CPU to be called once in a process."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        take_steps(case, "cuda:0")
+        return torch.cuda.max_memory_allocated()
+    take_steps({**case, "config": TINY, "batch": 1, "length": 32, "gradient_checkpointing": 0}, "cpu")
+    before = _resident()
+    take_steps(case, "cpu")
+    return _resident() - before
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def predicted_bytes(case: Case) -> int:
+    shape = {name: case[name] for name in ("batch", "length", "precision", "gradient_checkpointing")}
+    return training_memory(ModelConfig(**case["config"]), HeadSpec(), **shape).total
+
+
+def _measured(case: Case, device: str) -> int:
+    """Measure a case in a process of its own."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(_MMAP_THRESHOLD), "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [sys.executable, __file__, "--device", device, "--case", json.dumps(case)]
+    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> int:
+    import torch
+
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case is not None:
+        print(peak_bytes(arguments.case, arguments.device))
+        return 0
+    parts = []
+    for case in CASES[arguments.device]:
+        measured, predicted = _measured(case, arguments.device), predicted_bytes(case)
+        facts = {name: value for name, value in case.items() if name != "config"}
+        ratio = round(predicted / measured, 3)
+        parts.append({**facts, "predicted": predicted, "measured": measured, "ratio": ratio})
+        recomputed = f", {case['gradient_checkpointing']} layers recomputed" if case["gradient_checkpointing"] else ""
+        print(
+            f"{case['name']} {case['batch']} x {case['length']} {case['precision']}{recomputed}: "
+            f"predicted {predicted / 1e9:.3f} GB, measured {measured / 1e9:.3f} GB, ratio {ratio:.3f}",
+            flush=True,
+        )
+    worst = max((part["ratio"] for part in parts), key=lambda ratio: abs(ratio - 1))
+    ok = abs(worst - 1) <= BAR
+    print(
+        json.dumps(
+            {"name": "memory", "device": arguments.device, "ratio": worst, "bar": BAR, "ok": ok, "parts": parts}
+        )
+    )
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
