@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from experiment.files import write_json
 from experiment.guards import REMEDY, TrainingError
 from experiment.job import Job
-from experiment.predict import predict_data, write_predictions, write_score
+from experiment.predict import write_predictions, write_score
 from experiment.setup import Data, decode_options, logits_of
 from preprocess.types import Logits
 from tasks.core.task import DecodeOptions, Task
@@ -28,7 +28,22 @@ def brief(task: Task, values: Mapping[str, float]) -> str:
     return " ".join(f"{name} {values[name]:.3f}" for name in task.selection)
 
 
-def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> tuple[dict[str, float], DecodeOptions] | None:
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        values: metric -> value.
+        options: of decoding, by which they were reached.
+        logits: of all windows.
+    """
+
+    values: dict[str, float]
+    options: DecodeOptions
+    logits: list[Logits]
+
+
+def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> Evaluation | None:
     """Score the model on dev by its best answers alone.
 
     Args:
@@ -37,7 +52,7 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> tuple[dic
         interrupted: asked after every batch.
 
     Returns:
-        metric -> value, and the decoding options by which it was reached; None if interrupted.
+        None if interrupted.
 
     Raises:
         TrainingError: if logits are not finite.
@@ -51,7 +66,7 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> tuple[dic
         logits.append(part)
     options = _tuned(job, logits)
     answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
-    return dict(job.scorers["dev"](answers).values), options
+    return Evaluation(dict(job.scorers["dev"](answers).values), options, logits)
 
 
 def _tuned(job: Job, logits: Sequence[Logits]) -> DecodeOptions:
@@ -78,19 +93,19 @@ class SplitResult:
 
 
 def predict_split(
-    job: Job, model: Any, split: str, data: Data, options: DecodeOptions, directory: Path | None
+    job: Job, split: str, data: Data, logits: Iterable[Logits], options: DecodeOptions, directory: Path | None
 ) -> SplitResult:
     """Answer a split's questions and score the answers.
 
     Args:
         job: what all seeds share.
-        model: of the job's backend.
         split: its name, part of the files' names.
         data: its questions.
+        logits: of all its windows.
         options: of decoding.
         directory: gets predictions, scores and report; with None nothing is written.
     """
-    predictions = predict_data(job.task, job.backend, model, data, job.options, options)
+    predictions = job.task.decode(data.examples, data.features, logits, options)
     answers = {id: prediction.text for id, prediction in predictions.items()}
     if directory is not None:
         write_predictions(job.task, directory, predictions, suffix=f"_{split}")

@@ -9,12 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from experiment.backend import Backend, choose_device, load_backend
-from experiment.config import EvaluateOptions, FeatureOptions, PredictOptions, UsageError
+from experiment.backend import choose_device, load_backend
+from experiment.config import EvaluateOptions, PredictOptions, UsageError
 from experiment.files import write_json, write_text
 from experiment.settings import read_settings
 from experiment.setup import (
-    Data,
     check_limits,
     decode_options,
     encode,
@@ -28,14 +27,7 @@ from experiment.setup import (
 from preprocess.text import is_unicode
 from preprocess.types import DataError, Example
 from tasks.core.nbest import nbest_json
-from tasks.core.task import DecodeOptions, Prediction, Score, Task
-
-
-def predict_data(
-    task: Task, backend: Backend, model: Any, data: Data, options: FeatureOptions, decode: DecodeOptions
-) -> dict[str, Prediction]:
-    """Answer all questions, with n-best lists."""
-    return task.decode(data.examples, data.features, logits_of(backend, model, data, options), decode)
+from tasks.core.task import Prediction, Score, Task
 
 
 def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
@@ -91,7 +83,8 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     device = choose_device(backend, options.device)
     model, _ = backend.load_model(source.config, task.head, checkpoint, device=device, fresh_head=False)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
-    predictions = predict_data(task, backend, model, data, options, decode_options(options))
+    logits = logits_of(backend, model, data, options)
+    predictions = task.decode(data.examples, data.features, logits, decode_options(options))
     if options.output_dir is not None:
         write_predictions(task, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}", markup=False)

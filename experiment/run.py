@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from experiment.meter import Meter
 from experiment.record import Record, versions
 from experiment.runlog import Events, RunLog
 from experiment.settings import write_settings
-from experiment.setup import Data, precision_of
+from experiment.setup import Data, logits_of, precision_of
 from experiment.steps import Steps
+from preprocess.types import Logits
 from tasks.core.task import DecodeOptions
 
 BEST = "checkpoint-best"
@@ -104,6 +105,7 @@ class _Seed:
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
     pass_size: int = field(init=False)  # windows per forward pass and device
+    best_logits: list[Logits] | None = None  # on dev, of the best checkpoint, if it was evaluated in this process
     meter: Meter = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
@@ -302,7 +304,7 @@ class _Seed:
         found = evaluate(job, self.model, self.interrupted)
         if found is None:
             return
-        values, options = found
+        values = found.values
         self.events.add("dev", values, self.step)
         best = max((selection(job.task, each["dev"]) for each in record.evaluations), default=-math.inf)
         chosen = selection(job.task, values) > best
@@ -312,7 +314,7 @@ class _Seed:
         epoch = self.step / self.steps.per_epoch
         record.evaluations.append({"step": self.step, "epoch": epoch, "loss": loss, "dev": values})
         if chosen:
-            record.step, record.decode = self.step, asdict(options)
+            record.step, record.decode, self.best_logits = self.step, asdict(found.options), found.logits
             self._save_best()
         self.write_record()
         note = " (best so far)" if chosen else ""
@@ -355,15 +357,18 @@ class _Seed:
 
     def _predict_with_best(self) -> None:
         job = self.job
-        job.group.first(None)  # the first process has written it
-        job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
-        options = DecodeOptions(**self.record.decode)
-        for split, data in {"dev": job.dev, "test": job.test}.items():
-            if data is not None:
-                self._predict(split, data, options)
+        if self.best_logits is None or job.test is not None:
+            job.group.first(None)  # the first process has written it
+            job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
+        self._predict("dev", job.dev, self.best_logits)
+        if job.test is not None:
+            self._predict("test", job.test, None)
 
-    def _predict(self, split: str, data: Data, options: DecodeOptions) -> None:
-        found = predict_split(self.job, self.model, split, data, options, self.directory if self.writes else None)
+    def _predict(self, split: str, data: Data, logits: Iterable[Logits] | None) -> None:
+        if logits is None:
+            logits = logits_of(self.job.backend, self.model, data, self.job.options)
+        options = DecodeOptions(**self.record.decode)
+        found = predict_split(self.job, split, data, logits, options, self.directory if self.writes else None)
         if all_empty(found.answers):
             self._warn(f"the model answers no question of {split}: all {len(found.answers)} answers are empty")
         for line in found.lines:

@@ -1,8 +1,9 @@
 """Dropout that is cheap on a CPU, and attention with it that keeps no S x S tensor.
 
 PyTorch draws one Bernoulli number per element on a CPU, and its attention with dropout falls back to a path that
-stores the S x S probabilities. Here a 64-bit draw serves four elements (16 bits each), and attention recomputes the
-probabilities in backward from a saved seed. On other devices both use PyTorch's own fused kernels.
+stores the S x S probabilities. Here a 64-bit draw serves four elements (16 bits each), a mask is all or no bits of an
+element, so that an AND applies it, and attention recomputes the probabilities in backward from a saved seed. On other
+devices both use PyTorch's own fused kernels.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _LEVELS = 1 << 16
+#: Bytes of an element -> integers as wide.
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _ALL_BUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -25,20 +29,31 @@ def _threshold(p: float) -> int:
     return round(p * _LEVELS)
 
 
-def keep_mask(shape: tuple[int, ...], p: float, generator: torch.Generator | None = None) -> Tensor:
+def keep_mask(shape: tuple[int, ...], p: float, seed: int) -> Tensor:
     """Draw a keep mask on the CPU.
 
     Args:
         shape: shape of the mask.
         p: probability of an element to be dropped, in [0, 1), rounded to a multiple of 2^-16.
-        generator: source of the bits; None for PyTorch's default generator.
+        seed: 0 or more; the mask is a function of it.
 
     Returns:
-        bool tensor of that shape, True where the element is kept.
+        int16 tensor of that shape: -1, which is all bits, where the element is kept, else 0.
     """
     n = math.prod(shape)
-    words = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return (words.view(torch.int16)[:n] >= _threshold(p) - _LEVELS // 2).view(shape)
+    words = np.random.SFC64(seed).random_raw((n + 3) // 4).view(np.int16)[:n]
+    # In place: PyTorch's comparisons into a tensor of bools take ten times as long.
+    return torch.from_numpy(words).ge_(_threshold(p) - _LEVELS // 2).neg_().view(shape)
+
+
+def _keep(x: Tensor, mask: Tensor) -> Tensor:
+    """Set to 0, in place, what a mask drops."""
+    x.view(_BITS[x.element_size()]).bitwise_and_(mask)
+    return x
+
+
+def _draw_seed() -> int:
+    return int(torch.randint(2**62, ()))
 
 
 def _scale(p: float) -> float:
@@ -48,15 +63,15 @@ def _scale(p: float) -> float:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        mask = keep_mask(tuple(x.shape), p)
-        ctx.save_for_backward(mask)
+        mask = keep_mask(tuple(x.shape), p, _draw_seed())
+        ctx.save_for_backward(mask.to(torch.int8))
         ctx.scale = _scale(p)
-        return x.mul(mask).mul_(ctx.scale)
+        return _keep(x.mul(ctx.scale), mask)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        return grad[0].mul(mask).mul_(ctx.scale), None
+        return _keep(grad[0].mul(ctx.scale), mask), None
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -71,12 +86,11 @@ class _DropoutAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float) -> Tensor:
-        seed = int(torch.randint(2**62, ()))
+        seed, bias, scaled = _draw_seed(), _bias(mask, q.dtype), q * q.shape[-1] ** -0.5
         out = torch.empty_like(q)
-        generator = torch.Generator().manual_seed(seed)
         for b in range(q.shape[0]):
-            kept, probs = _probabilities(q[b], k[b], mask[b], p, generator)
-            torch.matmul(probs.mul_(kept), v[b], out=out[b])
+            probs = _probabilities(scaled[b], k[b], bias[b])
+            torch.matmul(_keep(probs, keep_mask(tuple(probs.shape), p, seed + b)), v[b], out=out[b])
         out.mul_(_scale(p))
         ctx.save_for_backward(q, k, v, mask, out)
         ctx.p, ctx.seed = p, seed
@@ -85,25 +99,31 @@ class _DropoutAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, mask, out = ctx.saved_tensors
-        grad = grads[0].to(q.dtype).contiguous()
+        root = q.shape[-1] ** -0.5
+        grad, bias, scaled = grads[0].to(q.dtype), _bias(mask, q.dtype), q * root
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         # With O = (P * M) V, the row sum of P * dP that softmax's gradient needs equals the row sum of O * dO.
         row = (out.float() * grad.float()).sum(-1, keepdim=True).to(q.dtype)
-        scale, root = _scale(ctx.p), q.shape[-1] ** -0.5
-        generator = torch.Generator().manual_seed(ctx.seed)
+        grad = grad.mul(_scale(ctx.p)).contiguous()
         for b in range(q.shape[0]):
-            kept, probs = _probabilities(q[b], k[b], mask[b], ctx.p, generator)
-            dprobs = torch.matmul(grad[b], v[b].transpose(-1, -2)).mul_(kept).mul_(scale)
+            probs = _probabilities(scaled[b], k[b], bias[b])
+            kept = keep_mask(tuple(probs.shape), ctx.p, ctx.seed + b)
+            dprobs = _keep(torch.matmul(grad[b], v[b].transpose(-1, -2)), kept)
             dscores = dprobs.sub_(row[b]).mul_(probs)
             torch.matmul(dscores, k[b], out=dq[b])
-            torch.matmul(dscores.transpose(-1, -2), q[b], out=dk[b])
-            torch.matmul(probs.mul_(kept).transpose(-1, -2), grad[b], out=dv[b])
-        return dq.mul_(root), dk.mul_(root), dv.mul_(scale), None, None
+            torch.matmul(dscores.transpose(-1, -2), scaled[b], out=dk[b])
+            torch.matmul(_keep(probs, kept).transpose(-1, -2), grad[b], out=dv[b])
+        return dq.mul_(root), dk, dv, None, None
 
 
-def _probabilities(q: Tensor, k: Tensor, mask: Tensor, p: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    scores = torch.matmul(q, k.transpose(-1, -2)).mul_(q.shape[-1] ** -0.5).masked_fill_(~mask, -torch.inf)
-    return keep_mask(tuple(scores.shape), p, generator), torch.softmax(scores, -1)
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to the scores: 0 where a position may be attended to, else -inf."""
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
+
+
+def _probabilities(scaled: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+    """Return the softmax over the scores of one example: scaled q and k [heads, S, d], bias [1, 1, S]."""
+    return torch.softmax(torch.matmul(scaled, k.transpose(-1, -2)).add_(bias), -1)
 
 
 def _cudnn_is_right(length: int, p: float) -> bool:

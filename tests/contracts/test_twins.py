@@ -37,7 +37,7 @@ MISSING = {
 #: seed that of the generator, and XLA has a switch.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}
 #: Parameters that a seed takes the place of, and the switches of PyTorch's compiler and of FSDP.
-MISSING_PARAMETERS = {"training", "generator", "torch_compile", "fsdp"}
+MISSING_PARAMETERS = {"training", "torch_compile", "fsdp"}
 
 
 def _pair(name: str) -> tuple[ModuleType, ModuleType]:

@@ -165,13 +165,13 @@ def test_divergence_is_warned_of_once(corpus, flags, tmp_path, monkeypatch, caps
 
 
 def test_model_that_answers_nothing_is_reported(corpus, flags, tmp_path, monkeypatch, capsys):
-    from experiment.predict import predict_data
+    from experiment.evaluation import predict_split
 
     def empty(*arguments):
-        found = predict_data(*arguments)
-        return {id: dataclasses.replace(prediction, text="") for id, prediction in found.items()}
+        found = predict_split(*arguments)
+        return dataclasses.replace(found, answers=dict.fromkeys(found.answers, ""))
 
-    monkeypatch.setattr("experiment.evaluation.predict_data", empty)
+    monkeypatch.setattr("experiment.run.predict_split", empty)
     assert _train(flags, corpus, tmp_path) == 0
     expected = "the model answers no question of dev: all 6 answers are empty"
     assert _record(tmp_path)["warnings"] == [expected]

@@ -61,7 +61,7 @@ def test_readme_has_the_two_commands_and_a_session():
     assert {"make demo", "make test"} <= set(COMMANDS)
     assert {shlex.split(c)[2] for c in COMMANDS if c.startswith(RUN)} == {
         "train", "leaderboard", "predict", "evaluate", "stats", "inspect", "tasks", "download", "split", "validate",
-        "export", "parity", "convert", "models",
+        "export", "parity", "convert", "models", "plan",
     }  # fmt: skip
 
 

@@ -81,13 +81,13 @@ EARLY = [
     ("experiment.checkpoints:write_safetensors", 1, "tear"),
 ]
 LATE = [
-    ("experiment.run:logits_of", 1, "kill"),  # in an evaluation
-    ("experiment.run:logits_of", 1, "terminate"),
+    ("experiment.evaluation:logits_of", 1, "kill"),  # in an evaluation
+    ("experiment.evaluation:logits_of", 1, "terminate"),
     ("experiment.run:write_settings", 1, "kill"),  # in the middle of the best checkpoint
     ("experiment.files:os.rename", 2, "kill"),  # between two renames, or after the rename of a checkpoint
     ("experiment.checkpoints:shutil.rmtree", 2, "kill"),  # deleting an old one
-    ("experiment.run:predict_data", 1, "kill"),
-    ("experiment.run:write_score", 1, "kill"),
+    ("experiment.run:predict_split", 1, "kill"),
+    ("experiment.evaluation:write_score", 1, "kill"),
     ("experiment.checkpoints:Checkpoints.remove", 1, "kill"),  # finished, and its checkpoints still there
     ("Trainer.step", 4, "terminate"),  # of the second seed
     ("experiment.seeds:leaderboard", 1, "kill"),
