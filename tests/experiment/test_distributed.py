@@ -128,7 +128,7 @@ def test_a_signal_to_one_process_stops_all_at_a_step_that_one_process_goes_on_fr
     assert "steps of 2 windows there, 3 here" in capsys.readouterr().err
     assert main(train(output, 1)) == 0 and not torch.backends.cuda.matmul.allow_tf32
     printed = capsys.readouterr().out
-    assert "goes on after step 3/6" in printed and "begun with 2 processes, now 1" in printed
+    assert "goes on after step 3/6" in printed and "begun with 2 devices, now 1" in printed
 
 
 @pytest.mark.parametrize(
