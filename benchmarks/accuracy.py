@@ -10,7 +10,7 @@ Four ways to train the same small BERT on the same questions, with dropout 0.1 a
 The corpus is the demo's grammar with other names: no answer of dev occurs in training. The last three are compared
 with the default by paired t-tests over the seeds (F1 and EM), and by a test over the contexts of dev that flips the
 signs of their F1 differences (each context's questions and all seeds averaged first). That test takes the ten models
-as given, so it also sees the luck of their seeds. Each test's three p-values are corrected by Holm's method; none may
+as given, so it also sees the luck of their seeds. All nine p-values are corrected together by Holm's method; none may
 be below 0.05. Not significant means little if the test is blind, so the 95 % confidence interval of each mean
 difference over the seeds is printed: what lies outside it would have been noticed.
 
@@ -167,10 +167,10 @@ def main() -> int:
                 print(f"{variant:<14}{metric:>3}  mean {values.mean():6.2f}  sd {values.std(ddof=1):5.2f}  {scores}")
             sys.stdout.flush()
     found = {variant: compare(outcomes[variant], outcomes[DEFAULT]) for variant in VARIANTS if variant != DEFAULT}
-    for test in found["float32"]["p"]:
-        adjusted = holm([comparison["p"][test] for comparison in found.values()])
-        for comparison, p in zip(found.values(), adjusted, strict=True):
-            comparison.setdefault("holm", {})[test] = p
+    tests = [(variant, test) for variant in found for test in found[variant]["p"]]
+    adjusted = holm([found[variant]["p"][test] for variant, test in tests])
+    for (variant, test), p in zip(tests, adjusted, strict=True):
+        found[variant].setdefault("holm", {})[test] = p
     print(f"\n{'minus default':<14}{'':>3}{'mean':>8}{'95 % interval':>18}{'p over seeds (Holm)':>22}", end="")
     print(f"{'p over contexts (Holm)':>25}")
     for variant, comparison in found.items():
@@ -180,8 +180,8 @@ def main() -> int:
             line = (
                 f"{variant:<14}{metric:>3}{comparison[metric]['difference']:+8.2f}{f'{low:+.2f} .. {high:+.2f}':>18}"
             )
-            tests = [f"{metric} over seeds"] + ["f1 over contexts"] * (metric == "f1")
-            print(line + "".join(f"{f'{p[test]:.3f} ({corrected[test]:.3f})':>22}" for test in tests))
+            shown = [f"{metric} over seeds"] + ["f1 over contexts"] * (metric == "f1")
+            print(line + "".join(f"{f'{p[test]:.3f} ({corrected[test]:.3f})':>22}" for test in shown))
     ok = all(p >= LEVEL for comparison in found.values() for p in comparison["holm"].values())
     means = {variant: round(float(outcome.seeds["f1"].mean()), 2) for variant, outcome in outcomes.items()}
     print(json.dumps({"name": "accuracy", "seeds": len(SEEDS), "f1": means, "against_default": found, "ok": ok}))

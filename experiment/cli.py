@@ -132,7 +132,8 @@ def _parse_flags(options: type, flags: list[str], program: str) -> Any:
         text = re.split("For full helptext|Argument helptext", re.sub("[\u2500-\u257f]+", " ", complaint.getvalue()))[
             0
         ]
-        raise UsageError(f"{' '.join(text.split())} (see {program} --help)") from None
+        said = re.sub(r"^(Unrecognized options) \1", r"\1", " ".join(text.split()))  # a title and a sentence
+        raise UsageError(f"{said} (see {program} --help)") from None
 
 
 def _with_home(options: Any) -> Any:
@@ -195,8 +196,8 @@ def _users_mistake(error: Exception) -> str | None:
         return str(error)
     if type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError"):  # PyTorch's and TensorFlow's
         return (
-            "out of GPU memory; give --auto_find_batch_size, or halve --per_device_train_batch_size and double "
-            "--gradient_accumulation_steps (the steps stay the same), or lower --per_device_eval_batch_size"
+            "out of GPU memory; in training give --auto_find_batch_size, or halve --per_device_train_batch_size and "
+            "double --gradient_accumulation_steps (the steps stay the same); else lower --per_device_eval_batch_size"
         )
     # gloo's connections break at once; NCCL's errors have a class.
     if type(error).__name__ == "DistBackendError" or (isinstance(error, RuntimeError) and "gloo" in str(error)):

@@ -188,9 +188,9 @@ class TrainOptions(StepOptions):
     test_file: Path | None = None
     """Test data, scored once with the selected checkpoint."""
     auto_find_batch_size: bool = False
-    """Where memory runs out, halve the forward passes, double their number, and take the step again."""
+    """Where memory runs out in training, halve the forward passes, double their number, and take the step again."""
     torch_compile: bool = False
-    """PyTorch: compile the training step, once per shape of batch."""
+    """PyTorch: compile the model's layers, once per shape of batch."""
     fsdp: bool = False
     """PyTorch under torchrun: each process keeps a part of the parameters, gradients and moments."""
     jit_compile: bool | None = None

@@ -14,7 +14,10 @@ from experiment.config import UsageError
 from experiment.files import write_json
 
 FILE_NAME = "record.json"
-_PACKAGES = ("chinese-mrc", "numpy", "tokenizers", "nltk", "torch", "tensorflow", "tensorflow-cpu", "opencc")
+_PACKAGES = (
+    *("chinese-mrc", "numpy", "tokenizers", "nltk", "opencc"),
+    *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
+)
 
 
 @dataclass
@@ -42,8 +45,8 @@ class Record:
         device: name of the device.
         wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
         pass_size: windows per forward pass and device, at the end.
-        speed: of training: windows and real (unpadded) tokens per second, the share of time that batches were waited
-            for, and the share of the GPUs' peak FLOP/s that the tokens made use of.
+        speed: of training: windows and real (unpadded) tokens per second, the share of time that making batches took,
+            and the share of the GPUs' peak FLOP/s that the tokens made use of.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import math
 import time
@@ -37,7 +38,7 @@ BEST = "checkpoint-best"
 _SAVE_EVERY_S = 600
 #: What a Record has gathered, and a seed counted, by the time of a training checkpoint.
 _GATHERED = ("step", "decode", "n_skipped", "warnings", "evaluations", "wall_s")
-_COUNTED = ("step", "n_logged", "losses", "pass_size")
+_COUNTED = ("step", "n_logged", "losses", "halved_to")
 #: Steps of a process that --profile records: what the first ones compile and allocate is not among them.
 _PROFILED = range(5, 8)
 #: A metric that is not worth a place in the log.
@@ -104,7 +105,7 @@ class _Seed:
     save_due: bool = False
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
-    pass_size: int = field(init=False)  # windows per forward pass and device
+    halved_to: int | None = None  # windows per forward pass and device, if memory did not suffice for more
     best_logits: list[Logits] | None = None  # on dev, of the best checkpoint, if it was evaluated in this process
     meter: Meter = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
@@ -119,8 +120,6 @@ class _Seed:
         self.steps = Steps(features, options, self.seed, self.job.n_devices)
         self.record.n_steps = self.steps.n
         self.meter = Meter(self.job.source.config)
-        assert options.per_device_train_batch_size is not None
-        self.pass_size = options.per_device_train_batch_size
         self.divergence = Divergence(chance_loss(features, self.job.task.head))
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -129,8 +128,6 @@ class _Seed:
             setattr(self.record, name, saved["record"][name])
         for name in _COUNTED:
             setattr(self, name, saved["counted"][name])
-        assert self.job.options.per_device_train_batch_size is not None
-        self.pass_size = min(self.pass_size, self.job.options.per_device_train_batch_size)
         self.meter.restore(saved["meter"])
         self.divergence = Divergence(**saved["divergence"])
         self.started -= self.record.wall_s
@@ -148,6 +145,13 @@ class _Seed:
     def wall_s(self) -> float:
         """Seconds so far."""
         return time.perf_counter() - self.started
+
+    @property
+    def pass_size(self) -> int:
+        """Windows per forward pass and device."""
+        size = self.job.options.per_device_train_batch_size
+        assert size is not None
+        return size if self.halved_to is None else min(size, self.halved_to)
 
     @property
     def writes(self) -> bool:
@@ -172,6 +176,7 @@ class _Seed:
 
     def _build(self, saved: dict[str, Any] | None) -> None:
         job, options = self.job, self.job.options
+        gc.collect()  # the seed before may have left cycles, and in them its model
         job.backend.set_seed(self.seed)
         config, head, checkpoint = job.source.config, job.task.head, job.source.checkpoint
         if saved is None and checkpoint is not None:
@@ -207,6 +212,8 @@ class _Seed:
 
     def _train(self) -> None:
         options, group = self.job.options, self.job.group
+        if options.profile and self.steps.n - self.step <= _PROFILED.start:
+            self.log.line(f"seed {self.seed}: no profile, which begins after {_PROFILED.start} steps")
         with held_back() as signalled, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
             bar.advance(bar.task_ids[0], self.step)
             # A signal to any of the processes stops all of them at the same step.
@@ -215,10 +222,12 @@ class _Seed:
                 self._evaluate_if_due()  # where the seed was interrupted in an evaluation
                 for i, windows in enumerate(self.steps.windows(self.step)):
                     if options.profile and self.writes and i == _PROFILED.start:
-                        profiled.enter_context(self.job.backend.profiler(self.directory / "profile"))
+                        with self.meter.stopped():
+                            profiled.enter_context(self.job.backend.profiler(self.directory / "profile"))
                     self._take_step(windows)
                     if i == _PROFILED.stop - 1:
-                        profiled.close()
+                        with self.meter.stopped():
+                            profiled.close()
                     if self.step in self.steps.evaluated or self.step % options.logging_steps == 0:
                         self._log_training()
                     self._evaluate_if_due()
@@ -251,7 +260,7 @@ class _Seed:
                 f"seed {self.seed} step {self.step + 1}: memory does not suffice for one window per forward pass "
                 f"({str(error).partition(chr(10))[0]}); use --gradient_checkpointing, or a shorter --max_seq_length"
             )
-        self.pass_size = (old + 1) // 2
+        self.halved_to = (old + 1) // 2
         self.log.line(
             f"seed {self.seed} step {self.step + 1}: out of memory with {old} windows per forward pass; it is taken "
             f"again, and all that follow, with {self.pass_size} per pass and more passes"

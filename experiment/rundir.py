@@ -26,6 +26,7 @@ _FREE |= {
     "max_nonfinite_steps",
     "gradient_checkpointing",
     "auto_find_batch_size",
+    "fsdp",
     "profile",
 }
 #: Options whose product with the number of devices must stay.

@@ -78,8 +78,8 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     backend.allow_tf32(options.tf32)
     source = model_source(options)
     check_limits(options, source.name, source.config, source.published)
-    _check_step(options, group.size)
     device = choose_device(backend, options.device)
+    _check_step(options, group.size, backend.n_devices(device))
     options = _with_downloaded(options, task)
     lines = []
     if source.checkpoint is not None:
@@ -142,8 +142,8 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
         return finished or run_seed(job, seed, directory, log, checkpoints, saved)
 
 
-def _check_step(options: TrainOptions, n_processes: int) -> None:
-    """Refuse what the framework or so many processes can't do."""
+def _check_step(options: TrainOptions, n_processes: int, n_devices: int) -> None:
+    """Refuse what the framework, or so many processes or devices, can't do."""
     for name, framework in ONLY_IN.items():
         if getattr(options, name) and options.framework != framework:
             raise UsageError(f"--{name} is for --framework {framework}; leave it out")
@@ -151,6 +151,11 @@ def _check_step(options: TrainOptions, n_processes: int) -> None:
         raise UsageError("--optim adamw8bit is for --framework pytorch; use adamw")
     if options.optim == "adamw8bit" and find_spec("bitsandbytes") is None:
         raise UsageError("--optim adamw8bit: no bitsandbytes here; pip install -e '.[8bit]' installs it")
+    if options.framework == "tensorflow" and n_devices > 1:
+        # A replica that gives up leaves the others waiting for its gradients; XLA has no sum over replicas.
+        for name in ("auto_find_batch_size", "jit_compile"):
+            if getattr(options, name):
+                raise UsageError(f"--{name} is for a single device in TensorFlow, here are {n_devices}; leave it out")
     if options.fsdp and n_processes == 1:
         raise UsageError("--fsdp divides the model among several processes; start them with torchrun")
     if options.fsdp and (options.auto_find_batch_size or options.optim == "adamw8bit"):

@@ -296,7 +296,9 @@ class Trainer:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # A CPU's allocator, and libraries that take their memory from CUDA themselves, raise a plain RuntimeError.
+    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in said)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -131,6 +131,13 @@ def test_a_signal_to_one_process_stops_all_at_a_step_that_one_process_goes_on_fr
     assert "goes on after step 3/6" in printed and "begun with 2 devices, now 1" in printed
 
 
+def test_a_sharded_run_goes_on_in_one_process(torchrun, train, tmp_path, capsys):
+    fault = ("1", "pytorch_modeling:Trainer.step", "3", "terminate")
+    assert torchrun(*train(tmp_path / "run", 2, "--fsdp"), fault=fault).returncode != 0
+    assert main(train(tmp_path / "run", 1)) == 0
+    assert "goes on after step 3/6" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -82,3 +82,9 @@ def test_run_logs_its_speed_and_writes_a_profile(framework, corpus, flags, tmp_p
     trace = json.loads(gzip.decompress((run / "seed_1/profile/trace.json.gz").read_bytes()))
     steps = [each for each in trace["traceEvents"] if "aten::_fused_adamw" in each.get("name", "")]
     assert len(steps) >= 3  # one at least for each of the three steps
+
+
+def test_run_too_short_for_a_profile_says_so(corpus, flags, tmp_path, capsys):
+    assert main(flags(corpus, tmp_path / "run", "--profile", "--num_train_epochs", "1", "--seeds", "1")) == 0
+    assert "seed 1: no profile, which begins after 5 steps" in capsys.readouterr().out
+    assert not (tmp_path / "run/seed_1/profile").exists()

@@ -184,6 +184,24 @@ def test_interrupted_run_goes_on_with_the_passes_it_had_found(still, flags, tmp_
     assert out.count("out of memory with 2 windows") == 1 and "goes on after step 2/6" in out
 
 
+def test_run_that_never_ran_out_of_memory_may_go_on_with_larger_passes(still, flags, tmp_path, monkeypatch):
+    import pytorch_modeling
+
+    step, passes = pytorch_modeling.Trainer.step, []
+
+    def dying(self, batches):
+        step(self, batches)
+        passes.append([len(batch) for batch in batches])
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pytorch_modeling.Trainer, "step", dying)
+    for size, n_passes, status in (("1", "2", 130), ("2", "1", 0)):
+        batch = ("--per_device_train_batch_size", size, "--gradient_accumulation_steps", n_passes)
+        assert main(flags(still, tmp_path / "run", "--seeds", "1", "--save_steps", "1", *batch)) == status
+    assert passes == [[1, 1]] * 3 + [[2]] * 4
+
+
 def test_one_window_that_does_not_fit_is_one_line_with_a_remedy(still, flags, tmp_path, monkeypatch, capsys):
     _limit(monkeypatch, "pytorch_modeling", most=0)
     assert main(flags(still, tmp_path / "run", "--auto_find_batch_size")) == 2

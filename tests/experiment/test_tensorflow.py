@@ -383,6 +383,14 @@ def test_xla_is_what_the_flag_says_and_else_the_trainers_choice(more, expected, 
     assert taken == [expected]
 
 
+@pytest.mark.parametrize("more", [("--jit_compile", "True"), ("--auto_find_batch_size",)])
+def test_what_several_devices_cannot_do_is_refused(more, place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tf_modeling.n_devices", lambda device: 2)
+    flags = _flags(place, "cmrc2018", "tensorflow", tmp_path / "run", *more)
+    _fails(capsys, flags, f"{more[0]} is for a single device in TensorFlow, here are 2")
+    assert not (tmp_path / "run").exists()
+
+
 def test_exhausted_gpu_memory_is_one_line_with_a_remedy(place, tmp_path, capsys, monkeypatch):
     import tensorflow as tf
 
@@ -393,4 +401,4 @@ def test_exhausted_gpu_memory_is_one_line_with_a_remedy(place, tmp_path, capsys,
 
     monkeypatch.setattr(tf_modeling.Trainer, "step", exhausted)
     flags = _flags(place, "cmrc2018", "tensorflow", tmp_path / "run")
-    _fails(capsys, flags, "out of GPU memory; give --auto_find_batch_size")
+    _fails(capsys, flags, "out of GPU memory; in training give --auto_find_batch_size")
