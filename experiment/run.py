@@ -273,7 +273,11 @@ class _Seed:
         self.events.add("train", metrics, self.step)
         self.record.n_skipped += int(metrics["skipped_steps"])
         n, self.n_logged = self.step - self.n_logged, self.step
-        values = " ".join(f"{name} {value:.4g}" for name, value in metrics.items() if (name, value) != _NONE_SKIPPED)
+        values = " ".join(
+            f"{name} {value:.0f}" if value >= 1000 else f"{name} {value:.4g}"
+            for name, value in metrics.items()
+            if (name, value) != _NONE_SKIPPED
+        )
         self.log.line(f"seed {self.seed} step {self.step}/{self.steps.n} {values}")
         if "loss" in metrics:
             self.losses.append((n, metrics["loss"]))
