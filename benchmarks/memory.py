@@ -98,14 +98,13 @@ def random_batch(batch: int, length: int, vocab_size: int, n_kinds: int = 0) -> 
     )
 
 
-def take_steps(case: Case, device: str, n: int = 2) -> None:
-    """Build the model of a case and take optimizer steps."""
+def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: str, n_recomputed: int) -> Any:
+    """Build a model and its trainer."""
     from pytorch_modeling import Trainer, build_model
 
-    config = ModelConfig(**case["config"])
-    trainer = Trainer(
-        build_model(config, HeadSpec(), device=device),
-        n_steps=n,
+    return Trainer(
+        build_model(config, head, device=device),
+        n_steps=4,
         learning_rate=1e-5,
         warmup_ratio=0.0,
         weight_decay=0.01,
@@ -113,9 +112,15 @@ def take_steps(case: Case, device: str, n: int = 2) -> None:
         adam_beta1=0.9,
         adam_beta2=0.999,
         adam_epsilon=1e-8,
-        precision=case["precision"],
-        gradient_checkpointing=case["gradient_checkpointing"],
+        precision=precision,
+        gradient_checkpointing=n_recomputed,
     )
+
+
+def take_steps(case: Case, device: str, n: int = 2) -> None:
+    """Build the model of a case and take optimizer steps."""
+    config = ModelConfig(**case["config"])
+    trainer = build_trainer(config, HeadSpec(), device, case["precision"], case["gradient_checkpointing"])
     for _ in range(n):
         trainer.step([random_batch(case["batch"], case["length"], config.vocab_size)])
 

@@ -11,11 +11,13 @@ from experiment.backend import Backend
 from experiment.config import (
     ADAM_EPSILON,
     FeatureOptions,
+    ModelChoice,
     OptimizerOptions,
     ParityOptions,
     PredictOptions,
     StepOptions,
     TaskChoice,
+    TokenizerOptions,
     TrainOptions,
     UsageError,
 )
@@ -106,9 +108,8 @@ def model_source(options: AnyModel) -> ModelSource:
     Raises:
         UsageError, DataError, CheckpointError: naming what is missing or does not fit.
     """
+    check_model_choice(options)
     checkpoint = options.model_name_or_path
-    if (checkpoint is None) == (options.config_name is None):
-        raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
     if checkpoint is not None:
         found = read_checkpoint(checkpoint, options.hidden_act)
         config = found.config
@@ -121,20 +122,39 @@ def model_source(options: AnyModel) -> ModelSource:
         tokenizer_at = options.tokenizer_name or (located if located.is_dir() else located.parent)
         name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
     published = catalog.find(checkpoint) if checkpoint is not None else None
-    lower_case = options.do_lower_case
-    if lower_case is None and published is not None and options.tokenizer_name is None:
-        lower_case = published.do_lower_case  # some hub files contradict the model's authors
-    tokenizer = fitting_tokenizer(tokenizer_at, lower_case, config)
+    tokenizer = fitting_tokenizer(tokenizer_at, lower_case(options, published), config)
     return ModelSource(name, checkpoint, config, tokenizer, digest, published)
 
 
-def fitting_tokenizer(name_or_path: str | Path, lower_case: bool | None, config: ModelConfig) -> WordPieceTokenizer:
+def check_model_choice(options: ModelChoice) -> None:
+    """Refuse both or neither of a checkpoint and an architecture.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if (options.model_name_or_path is None) == (options.config_name is None):
+        raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
+
+
+def lower_case(options: TokenizerOptions, published: catalog.PublishedModel | None) -> bool | None:
+    """Return whether text is lower-cased: as the user says, or the authors of the published model.
+
+    None leaves it to the tokenizer's files, which on the hub contradict the authors for some models.
+    """
+    if options.do_lower_case is None and published is not None and options.tokenizer_name is None:
+        return published.do_lower_case
+    return options.do_lower_case
+
+
+def fitting_tokenizer(
+    name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig
+) -> WordPieceTokenizer:
     """Load a tokenizer and check that the model has been trained with its vocabulary.
 
     Raises:
         UsageError, DataError, CheckpointError: if it is missing, damaged, or another model's.
     """
-    tokenizer = load_tokenizer(locate(name_or_path, weights=False), lower_case)
+    tokenizer = load_tokenizer(locate(name_or_path, weights=False), do_lower_case)
     # Some tables are padded: ERNIE 1.0's has 18000 rows for 17964 pieces.
     if not 0 <= config.vocab_size - tokenizer.vocab_size <= _MAX_SPARE_ROWS * config.vocab_size:
         raise UsageError(

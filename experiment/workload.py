@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.config import PlanOptions, UsageError
+from experiment.config import PlanOptions
 from experiment.download import data_file
 from experiment.hardware import forward_flops, n_layers, training_flops
-from experiment.setup import encode, first_targets, fitting_tokenizer, read_examples, trainable
+from experiment.setup import (
+    check_model_choice,
+    encode,
+    first_targets,
+    fitting_tokenizer,
+    lower_case,
+    read_examples,
+    trainable,
+)
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import FeatureSet
 from pretrained_configs import catalog
@@ -44,9 +52,9 @@ def architecture(options: PlanOptions) -> Architecture:
     Raises:
         UsageError, CheckpointError: naming what is missing or can't be read.
     """
+    check_model_choice(options)
     name = options.model_name_or_path or options.config_name
-    if name is None or (options.model_name_or_path is not None and options.config_name is not None):
-        raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
+    assert name is not None
     published = catalog.find(name) if options.config_name is None else None
     if published is not None and not Path(name).expanduser().exists():
         config = published.config
@@ -109,11 +117,9 @@ def work(
     dev_file = options.validation_file or data_file(task, "dev", options.data_dir)
     if train_file is None:
         return f"give --train_file, or fetch the published file: run_mrc.py download --task {task.name}"
-    lower_case = options.do_lower_case
-    if lower_case is None and model.published is not None and options.tokenizer_name is None:
-        lower_case = model.published.do_lower_case
+    vocabulary = options.tokenizer_name or model.vocabulary
     try:
-        tokenizer = fitting_tokenizer(options.tokenizer_name or model.vocabulary, lower_case, config)
+        tokenizer = fitting_tokenizer(vocabulary, lower_case(options, model.published), config)
     except CheckpointError as error:
         if options.tokenizer_name is not None:
             raise

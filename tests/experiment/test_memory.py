@@ -9,12 +9,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.memory import CASES, peak_bytes, predicted_bytes, random_batch
+from benchmarks.memory import CASES, build_trainer, peak_bytes, predicted_bytes, random_batch
 from experiment.memory import training_memory
 from preprocess.types import HeadSpec
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling import Trainer, build_model
+from pytorch_modeling import build_model
 
 SMALL = {
     "vocab_size": 500,
@@ -68,19 +68,7 @@ class LiveBytes(TorchDispatchMode):
 
 def _measured(config, head, batch, length, precision, n_recomputed, n_passes):
     with LiveBytes() as live:
-        trainer = Trainer(
-            build_model(config, head, device="cpu"),
-            n_steps=4,
-            learning_rate=1e-4,
-            warmup_ratio=0.0,
-            weight_decay=0.01,
-            max_grad_norm=1.0,
-            adam_beta1=0.9,
-            adam_beta2=0.999,
-            adam_epsilon=1e-8,
-            precision=precision,
-            gradient_checkpointing=n_recomputed,
-        )
+        trainer = build_trainer(config, head, "cpu", precision, n_recomputed)
         trainer.step([random_batch(batch, length, config.vocab_size, len(head.kinds))] * n_passes)
     return live.peak
 

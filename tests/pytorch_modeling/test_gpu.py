@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from preprocess.types import SPAN_KIND, Batch, HeadSpec
+from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, set_seed
 from pytorch_modeling.dropout import attention
+from tests.pytorch_modeling.test_trainer import make_batch
 
 # cuBLAS counts as deterministic if this stands when PyTorch first calls it, in whichever test that is.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -57,22 +58,6 @@ def padding_mask(length):
     """Three rows: full, one short by a position, half full."""
     n_real = torch.tensor([length, length - 1, length // 2])
     return (torch.arange(length) < n_real[:, None])[:, None, None, :]
-
-
-def make_batch(seed, length=192, n=4):
-    random = np.random.RandomState(seed)
-    lengths = np.concatenate([[length], random.randint(9, length, n - 1)])
-    mask = (np.arange(length)[None] < lengths[:, None]).astype(np.int32)
-    start = random.randint(0, 7, n)
-    return Batch(
-        window=np.arange(n, dtype=np.int32),
-        input_ids=(random.randint(1, 60, (n, length)) * mask).astype(np.int32),
-        attention_mask=mask,
-        token_type_ids=((np.arange(length)[None] >= 5) * mask).astype(np.int32),
-        start_position=start.astype(np.int32),
-        end_position=(start + 1).astype(np.int32),
-        kind=np.full(n, SPAN_KIND, np.int32),
-    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +162,7 @@ def test_a_step_in_bf16_is_finite_and_moves_every_parameter(length):
     model = build_model(config, HeadSpec(("unknown", "yes")), device=GPU, seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     trainer = Trainer(model, **ARGUMENTS)
-    batch = make_batch(0, length)
+    batch = make_batch(length=length, padded=True)
     trainer.step([dataclasses.replace(batch, kind=np.array([0, 1, -1, -1], np.int32))])
     metrics = trainer.metrics()
     assert metrics["skipped_steps"] == 0
@@ -198,16 +183,16 @@ def test_state_dict_continues_bit_exactly_on_a_gpu(precision):
         whole = build_model(config, HeadSpec(), device=GPU, seed=1)
         trainer = Trainer(whole, **arguments)
         for seed in range(3):
-            trainer.step([make_batch(seed)])
+            trainer.step([make_batch(length=192, seed=seed, padded=True)])
         state = copy.deepcopy(trainer.state_dict())
         for seed in range(3, 6):
-            trainer.step([make_batch(seed)])
+            trainer.step([make_batch(length=192, seed=seed, padded=True)])
         set_seed(2)
         resumed = build_model(config, HeadSpec(), device=GPU, seed=9)
         other = Trainer(resumed, **arguments)
         other.load_state_dict(state)
         for seed in range(3, 6):
-            other.step([make_batch(seed)])
+            other.step([make_batch(length=192, seed=seed, padded=True)])
     finally:
         torch.use_deterministic_algorithms(False)
     for (name, a), b in zip(whole.named_parameters(), resumed.parameters(), strict=True):
@@ -228,7 +213,7 @@ def test_float32_training_follows_the_cpu():
     for device, model in models.items():
         trainer = Trainer(model, **{**ARGUMENTS, "precision": "fp32", "adam_epsilon": 1e-3})
         for seed in range(5):
-            trainer.step([make_batch(seed)])
+            trainer.step([make_batch(length=192, seed=seed, padded=True)])
         losses[device] = trainer.metrics()["loss"]
     found, expected = (torch.nn.utils.parameters_to_vector(m.parameters()).detach().cpu() for m in models.values())
     assert (expected - before).abs().max() > 1e-3
