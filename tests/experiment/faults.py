@@ -32,14 +32,19 @@ def terminate(*_arguments: Any) -> None:
 def program(flags: list[str], place: str = "", call: int = 0, fault: str = "kill") -> None:
     """Run the program; `fault` happens instead of (`terminate`: before) one call of "module:attribute".
 
+    Every training checkpoint waits until the one before is written, where the program would put it off: which of them
+    exist when the fault happens does not depend on the speed of the disk.
+
     Args:
         flags: of the command line.
         place: the function, as its user names it.
         call: which call, from 1.
         fault: one of this module's functions.
     """
+    from experiment.checkpoints import Checkpoints
     from experiment.cli import main
 
+    Checkpoints.busy = False  # type: ignore[assignment, method-assign]
     if place:
         module_name, _, path = place.partition(":")
         *parents, name = path.split(".")

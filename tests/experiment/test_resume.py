@@ -10,6 +10,7 @@ import signal
 import struct
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -162,6 +163,16 @@ def test_interrupted_seed_goes_on_after_the_very_step(die, tmp_path):
     assert die("pytorch_modeling:Trainer.step", 5, "terminate", options=("--save_steps", "0")) == 130
     assert die(options=("--save_steps", "0", "--seeds", "1")) == 0
     assert "seed 1: goes on after step 5/12" in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_checkpoint_is_put_off_while_the_one_before_is_being_written(corpus, flags, tmp_path, monkeypatch):
+    saved = []
+    # Asked after every step while one is due: 1 (written), 2 and 3 (put off), 4 and so on.
+    busy = Mock(side_effect=[False, True, True, *[False] * 3])
+    monkeypatch.setattr(Checkpoints, "busy", property(lambda _: busy()))
+    monkeypatch.setattr(Checkpoints, "save", lambda _, step, state: saved.append((step, state["counted"]["step"])))
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "1", "--save_steps", "1")) == 0
+    assert saved == [(step, step) for step in (1, 4, 5, 6)] and busy.call_count == 6
 
 
 def test_full_disk_costs_a_checkpoint_and_not_the_run(die, undisturbed, tmp_path):
