@@ -194,9 +194,9 @@ def _users_mistake(error: Exception) -> str | None:
     """Return the line for a user's mistake or a limit of the machine (a full disk); None for a fault of ours."""
     if isinstance(error, UsageError | OSError):
         return str(error)
-    if type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError"):  # PyTorch's and TensorFlow's
+    if _out_of_memory(error):
         return (
-            "out of GPU memory; in training give --auto_find_batch_size, or halve --per_device_train_batch_size and "
+            "out of memory; in training give --auto_find_batch_size, or halve --per_device_train_batch_size and "
             "double --gradient_accumulation_steps (the steps stay the same); else lower --per_device_eval_batch_size"
         )
     # gloo's connections break at once; NCCL's errors have a class.
@@ -206,6 +206,12 @@ def _users_mistake(error: Exception) -> str | None:
     from preprocess.types import DataError
 
     return str(error) if isinstance(error, DataError | CheckpointError | TrainingError) else None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # Of PyTorch and TensorFlow on a GPU, of Python and numpy, and of PyTorch on a CPU, which has no class of its own.
+    of_a_framework = type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")
+    return of_a_framework or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:

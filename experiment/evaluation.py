@@ -13,6 +13,7 @@ from experiment.files import write_json
 from experiment.guards import REMEDY, TrainingError
 from experiment.job import Job
 from experiment.predict import write_predictions, write_score
+from experiment.progress import Bars
 from experiment.setup import Data, decode_options, logits_of
 from preprocess.types import Logits
 from tasks.core.task import DecodeOptions, Task
@@ -43,13 +44,14 @@ class Evaluation:
     logits: list[Logits]
 
 
-def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> Evaluation | None:
+def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
     """Score the model on dev by its best answers alone.
 
     Args:
         job: what all seeds share.
         model: of the job's backend.
         interrupted: asked after every batch.
+        bars: get one.
 
     Returns:
         None if interrupted.
@@ -58,7 +60,7 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool]) -> Evaluatio
         TrainingError: if logits are not finite.
     """
     logits = []
-    for part in logits_of(job.backend, model, job.dev, job.options):
+    for part in logits_of(job.backend, model, job.dev, job.options, bars, "dev"):
         if interrupted():
             return None
         if not np.isfinite(part.start[:, 0]).all():  # of [CLS], which is never padding

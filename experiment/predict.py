@@ -12,6 +12,7 @@ from rich.console import Console
 from experiment.backend import choose_device, load_backend
 from experiment.config import EvaluateOptions, PredictOptions, UsageError
 from experiment.files import write_json, write_text
+from experiment.progress import Bars
 from experiment.settings import read_settings
 from experiment.setup import (
     check_limits,
@@ -83,7 +84,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     device = choose_device(backend, options.device)
     model, _ = backend.load_model(source.config, task.head, checkpoint, device=device, fresh_head=False)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
-    logits = logits_of(backend, model, data, options)
+    logits = logits_of(backend, model, data, options, Bars(console), "windows")
     predictions = task.decode(data.examples, data.features, logits, decode_options(options))
     if options.output_dir is not None:
         write_predictions(task, options.output_dir, predictions)

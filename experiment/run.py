@@ -214,8 +214,8 @@ class _Seed:
         options, group = self.job.options, self.job.group
         if options.profile and self.steps.n - self.step <= _PROFILED.start:
             self.log.line(f"seed {self.seed}: no profile, which begins after {_PROFILED.start} steps")
-        with held_back() as signalled, self.log.progress(f"seed {self.seed}", self.steps.n) as bar:
-            bar.advance(bar.task_ids[0], self.step)
+        bar = self.log.bars.counting(f"seed {self.seed}", self.steps.n, done=self.step)
+        with held_back() as signalled, bar as advance:
             # A signal to any of the processes stops all of them at the same step.
             self.interrupted = lambda: any(group.gather(signalled()))
             with self.meter.running(), contextlib.ExitStack() as profiled:
@@ -232,7 +232,7 @@ class _Seed:
                         self._log_training()
                     self._evaluate_if_due()
                     self._save_if_due()
-                    bar.advance(bar.task_ids[0])
+                    advance()
         self.record.speed = self.meter.whole()
         self.record.pass_size = self.pass_size
         self.record.peak_bytes = self._peak_bytes()
@@ -314,7 +314,7 @@ class _Seed:
     def _evaluate(self) -> None:
         """Evaluate and keep the best checkpoint, or return as if nothing had been done if a signal comes."""
         job, record = self.job, self.record
-        found = evaluate(job, self.model, self.interrupted)
+        found = evaluate(job, self.model, self.interrupted, self.log.bars)
         if found is None:
             return
         values = found.values
@@ -379,7 +379,7 @@ class _Seed:
 
     def _predict(self, split: str, data: Data, logits: Iterable[Logits] | None) -> None:
         if logits is None:
-            logits = logits_of(self.job.backend, self.model, data, self.job.options)
+            logits = logits_of(self.job.backend, self.model, data, self.job.options, self.log.bars, split)
         options = DecodeOptions(**self.record.decode)
         found = predict_split(self.job, split, data, logits, options, self.directory if self.writes else None)
         if all_empty(found.answers):

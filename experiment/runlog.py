@@ -1,15 +1,16 @@
-"""What a run says: lines on the terminal and in an append-only file, TensorBoard events, a progress bar."""
+"""What a run says: lines and progress bars on the terminal, lines in an append-only file, TensorBoard events."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiment.progress import Bars
 
 
 class RunLog:
@@ -18,6 +19,7 @@ class RunLog:
     def __init__(self, path: Path | None) -> None:
         """Append to `path`; with None say nothing anywhere."""
         self.console = Console(highlight=False, soft_wrap=True, quiet=path is None)
+        self.bars = Bars(self.console)
         self._path = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,14 +31,6 @@ class RunLog:
             return
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-
-    @contextlib.contextmanager
-    def progress(self, description: str, total: int) -> Iterator[Progress]:
-        """Show a progress bar while the block runs; nothing where the output is no terminal."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
-            bar.add_task(description, total=total)
-            yield bar
 
 
 class Events:

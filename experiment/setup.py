@@ -22,6 +22,7 @@ from experiment.config import (
     UsageError,
 )
 from experiment.hardware import n_layers
+from experiment.progress import Bars
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport
@@ -291,9 +292,10 @@ def task_of(options: TaskChoice) -> Task:
     return get_task(name, TaskOptions(**{f.name: getattr(options, f.name) for f in fields(TaskOptions)}))
 
 
-def logits_of(backend: Backend, model: Any, data: Data, options: FeatureOptions) -> Iterator[Logits]:
-    """Run the model over all windows."""
-    batches: Iterator[Batch] = (
-        collate(data.features, rows) for rows in eval_batches(data.features, options.per_device_eval_batch_size)
-    )
+def logits_of(
+    backend: Backend, model: Any, data: Data, options: FeatureOptions, bars: Bars, description: str
+) -> Iterator[Logits]:
+    """Run the model over all windows, with a progress bar."""
+    rows = eval_batches(data.features, options.per_device_eval_batch_size)
+    batches: Iterator[Batch] = (collate(data.features, each) for each in bars.tracked(description, rows))
     return backend.predict(model, batches, precision=precision_of(options))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -201,6 +202,26 @@ def test_run_that_never_ran_out_of_memory_may_go_on_with_larger_passes(still, fl
         batch = ("--per_device_train_batch_size", size, "--gradient_accumulation_steps", n_passes)
         assert main(flags(still, tmp_path / "run", "--seeds", "1", *batch)) == status
     assert passes == [[1, 1]] * 3 + [[2]] * 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _exhausted("pytorch_modeling"),
+        lambda: _exhausted("tf_modeling"),
+        lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        lambda: MemoryError("Unable to allocate 8.00 TiB for an array"),
+    ],
+    ids=["PyTorch on a GPU", "TensorFlow", "PyTorch on a CPU", "numpy"],
+)
+def test_memory_that_runs_out_is_one_line_with_a_remedy(make, corpus, flags, tmp_path, monkeypatch, capsys):
+    error = make()
+    monkeypatch.setattr("pytorch_modeling.Trainer.step", Mock(side_effect=error))
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory; ") and said.count("\n") == 1
+    assert "--auto_find_batch_size" in said
+    assert str(error) in json.loads((tmp_path / "run/seed_1/record.json").read_text())["error"]
 
 
 def test_one_window_that_does_not_fit_is_one_line_with_a_remedy(still, flags, tmp_path, monkeypatch, capsys):
