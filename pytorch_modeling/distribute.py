@@ -8,7 +8,10 @@ gradients is that of the whole batch, and a step is that of one device with the 
 from __future__ import annotations
 
 import atexit
+import gc
 import os
+import time
+import weakref
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import timedelta
@@ -18,6 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+
+# Its functions' defaults keep the group that is there when it is imported, and its threads: here there is none yet.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
@@ -26,6 +32,8 @@ from preprocess.types import Batch
 
 #: A process that has not answered for this long is dead or stuck: rank 0 may decode a large file meanwhile.
 _TIMEOUT = timedelta(minutes=30)
+#: For so long the threads of a group that can't be ended may go on to free what they used last.
+_FREEING_S = 0.5
 
 
 class Group:
@@ -59,8 +67,14 @@ class Group:
                     "one process for each, or hide them all with CUDA_VISIBLE_DEVICES="
                 )
             torch.cuda.set_device(index)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if n_gpus else "gloo", timeout=_TIMEOUT)
-        atexit.register(dist.destroy_process_group)
+        store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+        if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+            # torchrun --max_restarts keeps its store, and processes would find the addresses of dead ones there. The
+            # hosts of a larger group may count restarts differently.
+            store = dist.PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        backend = "cpu:gloo,cuda:nccl" if n_gpus else "gloo"
+        dist.init_process_group(backend, timeout=_TIMEOUT, store=store, rank=rank, world_size=size)
+        atexit.register(_leave)
         return Group(dist.get_rank(), dist.get_world_size())
 
     def gather(self, value: Any) -> list[Any]:
@@ -78,6 +92,15 @@ class Group:
         values = [value]
         dist.broadcast_object_list(values, 0)
         return values[0]
+
+
+def _leave() -> None:
+    """End the group's threads: one that still frees a tensor while the interpreter ends would abort the process."""
+    group = weakref.ref(dist.group.WORLD)
+    gc.collect()  # what uses the group, in cycles, keeps it and its threads
+    dist.destroy_process_group()
+    if group() is not None:
+        time.sleep(_FREEING_S)  # caches of FSDP2 keep it, too: the threads stay, and get the time to finish
 
 
 def share(batch: Batch, group: Group) -> tuple[Batch, float]:
