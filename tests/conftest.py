@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Where these are set, rich takes every file for a terminal, and what the tests read is full of colours and bars.
+# They go before any test, so that no process that a test starts has them either.
+for _variable in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+    os.environ.pop(_variable, None)
+
 
 def _directory(variable: str) -> Path:
     value = os.environ.get(variable)

@@ -74,15 +74,17 @@ def test_pytorch_backend_imports_neither_tensorflow_nor_transformers():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
-def test_help_answers_within_half_a_second(arguments):
-    def seconds() -> float:
+def test_help_takes_few_times_what_python_takes_to_start(arguments):
+    def seconds(*command: str) -> float:
         """CPU time of the process: what it takes on a machine that does nothing else."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "run_mrc.py", *arguments], cwd=ROOT, capture_output=True, check=True)
+        subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.5
+    start = min(seconds("-c", "import argparse, dataclasses, json") for _ in range(3))
+    # Measured: 3 times for --help, 6 for train --help; importing torch alone is 45 times, TensorFlow 140.
+    assert min(seconds("run_mrc.py", *arguments) for _ in range(3)) < 25 * start
 
 
 def test_backend_has_every_name_of_the_protocol():

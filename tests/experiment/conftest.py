@@ -82,6 +82,6 @@ def run():
 
     def call(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "run_mrc.py"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
     return call

@@ -28,7 +28,7 @@ NEW_BODY = BODY[::-1]
 
 @dataclass
 class Site:
-    """What the server holds and how it behaves; `requests` are the headers it got."""
+    """What the server holds and how it behaves; `requests` are the headers it got, `over` ends a stall."""
 
     body: bytes = BODY
     etag: str = '"v1"'
@@ -38,6 +38,7 @@ class Site:
     honours_if_range: bool = True
     cut_after: int | None = None
     stall: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
     sends_length: bool = True
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -74,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(site.body[start : site.cut_after])
         if site.stall:
             self.wfile.flush()
-            threading.Event().wait(2)
+            site.over.wait(60)
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output clean."""
@@ -90,6 +91,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_port}/data.json"
     yield site
+    site.over.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -263,7 +265,7 @@ def test_an_address_that_is_none_is_one_line(target: Path, url: str) -> None:
 def test_a_server_that_falls_silent_is_given_up_and_taken_up_again(site: Site, target: Path) -> None:
     site.stall, site.cut_after = True, 131_072
     with pytest.raises(DataError, match="cut off .*timed out"):
-        fetch(source(site), target, timeout_s=0.2)
+        fetch(source(site), target, timeout_s=2)  # for the connection, too
     site.stall, site.cut_after = False, None
     fetch(source(site), target)
     assert target.read_bytes() == BODY and site.requests[-1]["Range"] == "bytes=131072-"

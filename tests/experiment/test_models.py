@@ -36,7 +36,7 @@ def test_table_has_every_model_in_a_line(capsys):
 def test_lines_are_whole_in_a_pipe_whatever_the_terminal(columns):
     command = [sys.executable, "run_mrc.py", "models"]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": columns}, timeout=60
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": columns}, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(catalog.names()) + 1

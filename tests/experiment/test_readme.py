@@ -77,7 +77,7 @@ def test_commands_run_in_the_order_of_the_readme(workplace):
         if not command.startswith(RUN):
             continue
         arguments = [sys.executable, str(ROOT / "run_mrc.py"), *shlex.split(command.removeprefix(RUN))]
-        done = subprocess.run(arguments, cwd=workplace, capture_output=True, text=True, timeout=240, env=environment)
+        done = subprocess.run(arguments, cwd=workplace, capture_output=True, text=True, timeout=600, env=environment)
         if arguments[2] == "download":
             # A complete file of the right name is not what was published: it is fetched anew, and that fails offline.
             assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr

@@ -199,7 +199,7 @@ def still_runs(place):
     processes = {framework: _program(code, flags(framework)) for framework, code in programs.items()}
     runs = {}
     for framework, process in processes.items():
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors[-3000:]
         record = _read(place / f"still_{framework}" / "seed_1" / "record.json")
         runs[framework] = record["evaluations"], set(output.rpartition("modules:")[2].split())
@@ -236,7 +236,7 @@ def test_framework_that_is_not_installed_is_one_line(package, arguments, expecte
         model = trained("cmrc2018", "pytorch") / "checkpoint-best"
         arguments = ["export", "--model_name_or_path", model, "--output", tmp_path / "run"]
     process = _program(f"import sys; sys.modules[{package!r}] = None\n{PROGRAM}", arguments)
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 2
     assert errors.count("\n") == 1 and errors.startswith("error: ") and expected in errors
     assert not (tmp_path / "run").exists()
@@ -244,7 +244,7 @@ def test_framework_that_is_not_installed_is_one_line(package, arguments, expecte
 
 def test_keras_on_another_backend_is_one_line(place, tmp_path):
     process = _program(PROGRAM, _flags(place, "cmrc2018", "tensorflow", tmp_path / "run"), KERAS_BACKEND="jax")
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 2 and errors.count("\n") == 1 and "KERAS_BACKEND is 'jax'" in errors
 
 
@@ -391,7 +391,7 @@ def test_what_several_devices_cannot_do_is_refused(more, place, tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
-def test_exhausted_gpu_memory_is_one_line_with_a_remedy(place, tmp_path, capsys, monkeypatch):
+def test_exhausted_memory_is_one_line_with_a_remedy(place, tmp_path, capsys, monkeypatch):
     import tensorflow as tf
 
     import tf_modeling
@@ -401,4 +401,4 @@ def test_exhausted_gpu_memory_is_one_line_with_a_remedy(place, tmp_path, capsys,
 
     monkeypatch.setattr(tf_modeling.Trainer, "step", exhausted)
     flags = _flags(place, "cmrc2018", "tensorflow", tmp_path / "run")
-    _fails(capsys, flags, "out of GPU memory; in training give --auto_find_batch_size")
+    _fails(capsys, flags, "out of memory; in training give --auto_find_batch_size")

@@ -148,8 +148,8 @@ def test_cmrc_splits_share_nothing_and_are_compared_in_seconds(data_dir: Path) -
     for left, right in ((0, 1), (0, 2), (1, 2)):
         found = shared(splits[left], splits[right])
         assert not found["context"] and not found["question and context"]
-    # Measured at 1 s in all; the bound only keeps out anything quadratic.
-    assert time.perf_counter() - started < 20
+    # Measured at 1 to 4 s in all; the bound only keeps out anything quadratic.
+    assert time.perf_counter() - started < 60
     assert not duplicates(splits[0])["context"]
     assert shared(splits[1], splits[1])["context"][0].exact and len(shared(splits[1], splits[1])["context"]) == 848
 

@@ -137,7 +137,7 @@ def found(job, tmp_path_factory):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [pickle.loads((place / f"found{rank}").read_bytes()) for rank in (0, 1)]

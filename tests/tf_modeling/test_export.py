@@ -59,7 +59,7 @@ def test_served_logits_are_those_of_predict_at_every_shape(config, kinds, make_b
     (tmp_path / "requests.pickle").write_bytes(pickle.dumps(requests))
     (tmp_path / "vocab.txt").unlink()  # what is served stands in the SavedModel
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=environment, check=True, timeout=600)
     answers, ours = pickle.loads((tmp_path / "answers.pickle").read_bytes())
     assert not ours
     for name, model in models.items():
