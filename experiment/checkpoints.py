@@ -87,8 +87,8 @@ class Checkpoints:
             files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
             write_json(temporary / _CHECKSUMS, {file: sha256(temporary / file) for file in files})
             os.rename(temporary, self._directory / name)
-            for old in self._existing()[: -self._limit]:
-                shutil.rmtree(old)
+        for old in self._existing()[: -self._limit]:
+            shutil.rmtree(old, ignore_errors=True)
 
     @contextlib.contextmanager
     def _surviving(self, step: int, temporary: Path) -> Iterator[None]:
@@ -109,7 +109,7 @@ class Checkpoints:
         Returns:
             the state as saved, tuples as lists; None if there is none.
         """
-        for unfinished in self._directory.glob(".*"):
+        for unfinished in self._directory.glob(".[0-9]*-step-*"):
             shutil.rmtree(unfinished)
         for directory in reversed(self._existing()):
             try:

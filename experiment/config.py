@@ -27,13 +27,17 @@ DEFAULT_DATA_DIR = Path("~/.cache/chinese_mrc/data")
 _AT_LEAST_1: Rule = ("at least 1", lambda x: x >= 1)
 _AT_LEAST_0: Rule = ("at least 0", lambda x: x >= 0)
 _POSITIVE: Rule = ("more than 0", lambda x: x > 0)
+#: Far beyond what can be meant, and what 64 bits hold the products of.
+_TO_A_MILLION: Rule = ("at least 1 and at most 1000000", lambda x: 1 <= x <= 10**6)
 _RANGES: dict[str, Rule] = {
-    **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), _AT_LEAST_1),
-    **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "logging_steps"), _AT_LEAST_1),
-    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), _AT_LEAST_1),
-    **dict.fromkeys(("max_train_samples", "max_eval_samples", "steps", "n_devices"), _AT_LEAST_1),
+    **dict.fromkeys(("max_seq_length", "doc_stride", "max_query_length", "max_answer_length"), _TO_A_MILLION),
+    **dict.fromkeys(("n_best_size", "per_device_eval_batch_size", "steps"), _TO_A_MILLION),
+    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), _TO_A_MILLION),
+    "n_devices": ("at least 1 and at most 10000", lambda x: 1 <= x <= 10**4),
+    **dict.fromkeys(("max_train_samples", "max_eval_samples", "logging_steps"), _AT_LEAST_1),
     **dict.fromkeys(("save_total_limit", "max_nonfinite_steps"), _AT_LEAST_1),
-    **dict.fromkeys(("num_train_epochs", "eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
+    "num_train_epochs": ("more than 0 and at most 1000000", lambda x: 0 < x <= 10**6),
+    **dict.fromkeys(("eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap", "save_steps"), _AT_LEAST_0),
     "gradient_checkpointing": _AT_LEAST_0,
     "warmup_ratio": ("between 0 and 1", lambda x: 0 <= x <= 1),
@@ -416,10 +420,15 @@ def check_ranges(options: Any) -> None:
         words, holds = _RANGES[name]
         value = getattr(options, name)
         for number in value if isinstance(value, tuple) else (value,):
-            if number is not None and not (math.isfinite(number) and holds(number)):
+            if number is not None and not (holds(number) and _finite(number)):
                 problems.append(f"--{name} {number}: must be {words}")
     seeds = getattr(options, "seeds", (0,))
     if not seeds or len(set(seeds)) < len(seeds):
         problems.append(f"--seeds {' '.join(map(str, seeds))}: at least one seed, and each once")
     if problems:
         raise UsageError("; ".join(problems))
+
+
+def _finite(number: float) -> bool:
+    # An int is, and one of hundreds of digits is more than math.isfinite can take.
+    return isinstance(number, int) or math.isfinite(number)

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import re
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
 from experiment.config import DownloadOptions, UsageError
 from experiment.files import write_json
+from experiment.terminal import progress_bars, terminal
 from preprocess.types import DataError
 from tasks.core.discovery import get_task
 from tasks.core.task import Source, Task
@@ -71,20 +73,10 @@ def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 
     Raises:
         DataError: naming every file that could not be fetched.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    console = Console(highlight=False, soft_wrap=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = terminal()
+    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     paths, problems = [directory / source.file_name for source in sources], []
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not sys.stdout.isatty()) as bars:
+    with progress_bars(console, *columns) as bars:
         for source, path in zip(sources, paths, strict=True):
             bar = bars.add_task(source.file_name, total=source.n_bytes or None)
 
@@ -98,7 +90,7 @@ def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 
                 continue
             checked = "checksum verified" if source.sha256 else f"sha256 {sha256_of(path)} (none published)"
             done = "downloaded" if fetched else "already there"
-            console.print(f"{path}: {done}, {path.stat().st_size:,} bytes, {checked}", markup=False)
+            console.print(f"{path}: {done}, {path.stat().st_size:,} bytes, {checked}")
     if problems:
         raise DataError("; ".join(problems))
     return paths

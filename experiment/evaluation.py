@@ -13,8 +13,8 @@ from experiment.files import write_json
 from experiment.guards import REMEDY, TrainingError
 from experiment.job import Job
 from experiment.predict import write_predictions, write_score
-from experiment.progress import Bars
 from experiment.setup import Data, decode_options, logits_of
+from experiment.terminal import Bars
 from preprocess.types import Logits
 from tasks.core.task import DecodeOptions, Task
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pretrained_configs.atomic import replacing, umask
+from pretrained_configs.atomic import name_place, replacing, umask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,10 +40,11 @@ def new_directory(path: Path) -> Iterator[Path]:
             os.rename(path, old)
         os.rename(temporary, path)
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         if old.exists() and not path.exists():
             os.rename(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
+        name_place(error, path)
         raise
 
 

@@ -16,6 +16,7 @@ from rich.tree import Tree
 
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.config import InspectOptions, UsageError
+from experiment.terminal import terminal
 from pretrained_configs import catalog
 from pretrained_configs.atomic import replacing
 from pretrained_configs.config import ModelConfig
@@ -46,7 +47,7 @@ def inspect(options: InspectOptions) -> None:
     checkpoint = options.model_name_or_path
     if (checkpoint is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name")
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     found = read_checkpoint(checkpoint, options.hidden_act) if checkpoint is not None else None
     if found is not None:
         config = found.config
@@ -65,7 +66,7 @@ def inspect(options: InspectOptions) -> None:
             config, None, checkpoint, device=device, fresh_head=True, seed=options.seed
         )
         fresh = report.fresh
-        console.print("\n".join(report.lines()), markup=False)
+        console.print("\n".join(report.lines()))
         _print_suspicions(console, found, checkpoint, report)
     if arrays is not None:
         _compute(console, backend, model, arrays, fresh, options.output)
@@ -74,7 +75,7 @@ def inspect(options: InspectOptions) -> None:
 def _print_architecture(console: Console, config: ModelConfig) -> None:
     shapes = parameter_shapes(config, pooled=True, span=False, n_kinds=0)
     for field in fields(config):
-        console.print(f"{field.name:<30}{getattr(config, field.name)}", markup=False)
+        console.print(f"{field.name:<30}{getattr(config, field.name)}")
     count = sum(math.prod(shape) for shape in shapes.values())
     console.print(f"{'parameters':<30}{count:,} in {len(shapes)} tensors")
     tree = Tree(config.model_type)
@@ -86,7 +87,7 @@ def _print_architecture(console: Console, config: ModelConfig) -> None:
             path = tuple(modules[:depth])
             if path not in branches:
                 branches[path] = branches[path[:-1]].add(modules[depth - 1])
-        branches[tuple(modules)].add(f"{leaf} {shape}".replace("[", r"\["))
+        branches[tuple(modules)].add(f"{leaf} {shape}")
     console.print(tree)
 
 
@@ -99,9 +100,9 @@ def _split_folded(name: str) -> list[str]:
 
 def _print_files(console: Console, found: Checkpoint) -> None:
     for path in found.files.weights:
-        console.print(f"{'weights':<30}{path}", markup=False)
+        console.print(f"{'weights':<30}{path}")
     console.print(f"{'sha256':<30}{checksum(found.files)}")
-    console.print(f"{'format':<30}{found.namemap.name}: {found.namemap.values['description']}", markup=False)
+    console.print(f"{'format':<30}{found.namemap.name}: {found.namemap.values['description']}")
     gelu = found.namemap.values["config"]["hidden_act"]["gelu"]
     console.print(f'{"":<30}the "gelu" of its configurations is {gelu}; computed with {found.config.hidden_act}')
 
@@ -113,7 +114,7 @@ def _print_suspicions(console: Console, found: Checkpoint, checkpoint: str, repo
         _, tensors = found.namemap.stream(source, wanted, may_be_fresh=(), spare=("*", *spare(found.config)))
         limit = published.max_seq_length if published is not None else None
         for suspicion in suspicions(found.config, tensors, limit):
-            console.print(f"WARNING  {suspicion}", markup=False, style="yellow")
+            console.print(f"WARNING  {suspicion}", style="yellow")
 
 
 def _compute(
@@ -140,7 +141,7 @@ def _compute(
     if output is not None:
         with replacing(output) as file:
             np.savez(file, **outputs)  # type: ignore[arg-type]
-        console.print(f"{len(outputs)} arrays written to {output}", markup=False)
+        console.print(f"{len(outputs)} arrays written to {output}")
 
 
 def _read_inputs(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:

@@ -31,7 +31,7 @@ class Meter:
         #: that batches were waited for.
         self.counts = dict.fromkeys(_COUNTS, 0.0)
         self._at_last_line = dict(self.counts)
-        self._clock = 0.0
+        self._clock: float | None = None  # when it was last looked at, while it runs
 
     def restore(self, counts: dict[str, float]) -> None:
         """Go on from the counts of another meter."""
@@ -44,13 +44,16 @@ class Meter:
         self._clock = time.perf_counter()
         yield
         self._tick()
+        self._clock = None
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop the running clock."""
+        """Stop the clock, if it runs."""
+        runs = self._clock is not None
         self._tick()
+        self._clock = None
         yield
-        self._clock = time.perf_counter()
+        self._clock = time.perf_counter() if runs else None
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -81,6 +84,8 @@ class Meter:
         return self._speed(self.counts)
 
     def _tick(self) -> None:
+        if self._clock is None:
+            return
         now = time.perf_counter()
         self.counts["train_s"] += now - self._clock
         self._clock = now

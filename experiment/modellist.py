@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiment.config import ModelsOptions
+from experiment.terminal import terminal
 from pretrained_configs import catalog
 from pretrained_configs.catalog import PublishedModel
 
@@ -21,19 +22,17 @@ def list_models(options: ModelsOptions) -> None:
     Raises:
         CheckpointError: if there is none of the name that was given.
     """
-    from rich.console import Console
-
     chosen = options.model_name_or_path
     models = [catalog.lookup(name) for name in (catalog.names() if chosen is None else (chosen,))]
     # Lines are neither wrapped nor cut, whatever the width of the terminal, so that they can be piped.
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     if options.json:
         text = json.dumps({model.name: facts(model) for model in models}, ensure_ascii=False, indent=2)
         lines: Iterator[str] = iter((text,))
     else:
         lines = table(models) if chosen is None else describe(models[0])
     for line in lines:
-        console.print(line, markup=False, emoji=False)
+        console.print(line)
 
 
 def facts(model: PublishedModel) -> dict[str, Any]:

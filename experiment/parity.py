@@ -10,7 +10,6 @@ from itertools import chain, count, islice
 import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from experiment.config import OptimizerOptions, ParityOptions, UsageError
@@ -31,6 +30,7 @@ from experiment.setup import (
     resolve_recipe,
     task_of,
 )
+from experiment.terminal import terminal
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import SPAN_KIND, Batch, HeadSpec, Logits
 from pretrained_configs.config import ModelConfig
@@ -98,9 +98,7 @@ def parity(options: ParityOptions) -> int:
     resolved = resolve_recipe(options, task, name, settings)
     job, answers = _prepare(resolved, task) if options.data_file is not None else _random(options, resolved, task)
     job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = terminal(piped_width=_WIDTH)
     precision = precision_of(options)
     comparison = Comparison(
         TOLERANCES[precision],
@@ -121,9 +119,9 @@ def parity(options: ParityOptions) -> int:
     if answers is not None:
         for framework, values in answers.scores.items():
             told = "  ".join(f"{metric} {value:.3f}" for metric, value in values.items())
-            console.print(f"{framework:<12}{len(answers.data.examples)} questions  {told}", soft_wrap=True)
+            console.print(f"{framework:<12}{len(answers.data.examples)} questions  {told}")
     different = [one for one in rows if not one.ok]
-    console.print(_verdict(rows, precision), markup=False, soft_wrap=True)
+    console.print(_verdict(rows, precision))
     if options.json is not None:
         write_json(options.json, _report(resolved, rows, answers))
     return 1 if different else 0
@@ -212,8 +210,8 @@ def _print(console: Console, rows: Sequence[Row], precision: str) -> None:
     for one in rows:
         numbers = (f"{number:.2e}" for number in (one.max_abs, one.relative, one.tolerance))
         verdict = "ok" if one.ok else "FAIL"
-        table.add_row(one.stage, escape(one.worst), *numbers, verdict, style="bold red" if one is first else None)
-    console.print(table)
+        table.add_row(one.stage, one.worst, *numbers, verdict, style="bold red" if one is first else None)
+    console.print(table, soft_wrap=False)
 
 
 def _verdict(rows: Sequence[Row], precision: str) -> str:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from experiment.config import PlanOptions, UsageError
@@ -90,6 +91,13 @@ class _Step:
         """Windows per step and device."""
         return self.batch * self.n_passes
 
+    @cached_property
+    def shares(self) -> Sequence[tuple[int, int]]:
+        """Windows per forward pass and passes per step that take as many windows per step, largest passes first."""
+        n = self.per_device
+        passes = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
+        return [(n // k, k) for k in passes] + [(k, n // k) for k in reversed(passes) if k * k < n]
+
     @property
     def unit(self) -> str:
         """What computes the matrix products, as `Device.tflops` calls it."""
@@ -152,8 +160,7 @@ def _full_utilisation(unit: str) -> float:
 def _row(device: Device, step: _Step, work: Work | None) -> dict[str, Any]:
     """Return all that is said about a GPU; None for what can't be."""
     capacity = device.memory_gb * 10**9
-    shares = [(n, step.per_device // n) for n in range(step.per_device, 0, -1) if step.per_device % n == 0]
-    share = next((share for share in shares if step.needed(*share) <= capacity), None)
+    share = next((share for share in step.shares if step.needed(*share) <= capacity), None)
     recomputed = range(step.options.gradient_checkpointing, n_layers(step.config) + 1)
     tflops = device.tflops.get(step.unit)
     row: dict[str, Any] = {

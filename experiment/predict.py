@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from experiment.backend import choose_device, load_backend
 from experiment.config import EvaluateOptions, PredictOptions, UsageError
 from experiment.files import write_json, write_text
-from experiment.progress import Bars
 from experiment.settings import read_settings
 from experiment.setup import (
     check_limits,
@@ -25,6 +22,7 @@ from experiment.setup import (
     resolve_recipe,
     task_of,
 )
+from experiment.terminal import Bars, terminal
 from preprocess.text import is_unicode
 from preprocess.types import DataError, Example
 from tasks.core.nbest import nbest_json
@@ -74,26 +72,27 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     backend = load_backend(options.framework)
     source = model_source(options)
     check_limits(options, source.name, source.config, source.published)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     if options.test_file is not None:
         examples, report = read_examples(task, options.test_file)
         for line in report.lines():
-            console.print(line, markup=False)
+            console.print(line)
     else:
         examples = [Example("question", options.question or "", options.context or "")]
     device = choose_device(backend, options.device)
     model, _ = backend.load_model(source.config, task.head, checkpoint, device=device, fresh_head=False)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
-    logits = logits_of(backend, model, data, options, Bars(console), "windows")
-    predictions = task.decode(data.examples, data.features, logits, decode_options(options))
+    with Bars(console) as bars:
+        logits = logits_of(backend, model, data, options, bars, "windows")
+        predictions = task.decode(data.examples, data.features, logits, decode_options(options))
     if options.output_dir is not None:
         write_predictions(task, options.output_dir, predictions)
-        console.print(f"{len(predictions)} answers written to {options.output_dir}", markup=False)
+        console.print(f"{len(predictions)} answers written to {options.output_dir}")
     if one:
         best = predictions["question"]
         chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
         place = f"[{best.char_start}:{best.char_end}]"
-        console.print(f"{best.text or '(no answer)'}  {place} p={chosen.probability:.3f}", markup=False)
+        console.print(f"{best.text or '(no answer)'}  {place} p={chosen.probability:.3f}")
     return predictions
 
 
@@ -106,9 +105,9 @@ def evaluate(options: EvaluateOptions) -> Score:
     task = task_of(options)
     examples, report = read_examples(task, options.data_file)
     predictions = _read_predictions(options.predictions)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     if report.dropped:
-        console.print("\n".join(report.lines()), markup=False)
+        console.print("\n".join(report.lines()))
     missing = [example.id for example in examples if example.id not in predictions]
     if missing and options.missing_predictions == "error":
         raise DataError(f"{options.predictions}: {len(missing)} questions have no prediction, such as {missing[0]!r}")

@@ -7,7 +7,7 @@ import gc
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from experiment.interrupts import held_back
 from experiment.job import Job
 from experiment.meter import Meter
 from experiment.record import Record, versions
+from experiment.rundir import BEST
 from experiment.runlog import Events, RunLog
 from experiment.settings import write_settings
 from experiment.setup import Data, logits_of, precision_of
@@ -33,7 +34,6 @@ from experiment.steps import Steps
 from preprocess.types import Logits
 from tasks.core.task import DecodeOptions
 
-BEST = "checkpoint-best"
 #: Seconds between training checkpoints, where --save_steps does not say how many steps.
 _SAVE_EVERY_S = 600
 #: What a Record has gathered, and a seed counted, by the time of a training checkpoint.
@@ -75,15 +75,15 @@ def run_seed(
     run.write_record()
     try:
         run.run(saved)
-        record.status = "finished"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = f"{type(error).__name__}: {error}"
         record.scores = {}
+        with contextlib.suppress(OSError):  # a full disk may be the very error
+            run.write_record()
         raise
-    finally:
-        record.wall_s = run.wall_s
-        run.write_record()
+    record.status = "finished"
+    run.write_record()
     if run.writes:
         checkpoints.remove()
     return record
@@ -160,6 +160,7 @@ class _Seed:
 
     def write_record(self) -> None:
         """Write the Record as it stands."""
+        self.record.wall_s = self.wall_s
         if self.writes:
             self.record.write(self.directory)
 
@@ -167,10 +168,15 @@ class _Seed:
         """Train and predict; the trainer's state is taken out of what was saved, and its memory is free again."""
         self._build(saved)
         try:
-            self.events = Events(self.directory / "tensorboard" if self.writes else None, self.step + 1)
-            with contextlib.closing(self.events):
-                self._train()
-            self._predict_with_best()
+            with held_back() as signalled:
+                # A signal to any of the processes stops all of them at the same step.
+                self.interrupted = lambda: any(self.job.group.gather(signalled()))
+                directory = self.directory / "tensorboard" if self.writes else None
+                self.events = Events(directory, self.step + 1, self.log.line)
+                with contextlib.closing(self.events):
+                    self._train()
+                self._predict_with_best()
+                self._stop_if_interrupted()
         finally:
             self.checkpoints.wait()
 
@@ -211,28 +217,25 @@ class _Seed:
             self.trainer.load_state_dict(saved.pop("trainer"))
 
     def _train(self) -> None:
-        options, group = self.job.options, self.job.group
+        options = self.job.options
         if options.profile and self.steps.n - self.step <= _PROFILED.start:
             self.log.line(f"seed {self.seed}: no profile, which begins after {_PROFILED.start} steps")
         bar = self.log.bars.counting(f"seed {self.seed}", self.steps.n, done=self.step)
-        with held_back() as signalled, bar as advance:
-            # A signal to any of the processes stops all of them at the same step.
-            self.interrupted = lambda: any(group.gather(signalled()))
-            with self.meter.running(), contextlib.ExitStack() as profiled:
-                self._evaluate_if_due()  # where the seed was interrupted in an evaluation
-                for i, windows in enumerate(self.steps.windows(self.step)):
-                    if options.profile and self.writes and i == _PROFILED.start:
-                        with self.meter.stopped():
-                            profiled.enter_context(self.job.backend.profiler(self.directory / "profile"))
-                    self._take_step(windows)
-                    if i == _PROFILED.stop - 1:
-                        with self.meter.stopped():
-                            profiled.close()
-                    if self.step in self.steps.evaluated or self.step % options.logging_steps == 0:
-                        self._log_training()
-                    self._evaluate_if_due()
-                    self._save_if_due()
-                    advance()
+        with bar as advance, self.meter.running(), contextlib.ExitStack() as profiled:
+            self._evaluate_if_due()  # where the seed was interrupted in an evaluation
+            for i, windows in enumerate(self.steps.windows(self.step)):
+                if options.profile and self.writes and i == _PROFILED.start:
+                    with self.meter.stopped():
+                        profiled.enter_context(self.job.backend.profiler(self.directory / "profile"))
+                self._take_step(windows)
+                if i == _PROFILED.stop - 1 or self.step == self.steps.n:
+                    with self.meter.stopped():
+                        profiled.close()
+                if self.step in self.steps.evaluated or self.step % options.logging_steps == 0:
+                    self._log_training()
+                self._evaluate_if_due()
+                self._save_if_due()
+                advance()
         self.record.speed = self.meter.whole()
         self.record.pass_size = self.pass_size
         self.record.peak_bytes = self._peak_bytes()
@@ -296,7 +299,8 @@ class _Seed:
         return int(self.job.backend.device_facts(self.model)["peak_bytes"])
 
     def _warn(self, text: str) -> None:
-        self.record.warnings.append(text)
+        if text not in self.record.warnings:  # before an interruption
+            self.record.warnings.append(text)
         self.log.line(f"seed {self.seed} warning: {text}")
 
     def _evaluate_if_due(self) -> None:
@@ -305,6 +309,9 @@ class _Seed:
         if self.step in self.steps.evaluated and self.step > done:
             with self.meter.stopped():
                 self._evaluate()
+        self._stop_if_interrupted()
+
+    def _stop_if_interrupted(self) -> None:
         if self.interrupted():
             self._save()
             self.checkpoints.wait()
@@ -329,17 +336,23 @@ class _Seed:
         if chosen:
             record.step, record.decode, self.best_logits = self.step, asdict(found.options), found.logits
             self._save_best()
-        self.write_record()
+        try:
+            self.write_record()
+        except OSError as error:
+            self.log.line(f"seed {self.seed}: the Record can't be written ({error}); training goes on")
         note = " (best so far)" if chosen else ""
         self.log.line(f"seed {self.seed} epoch {epoch:.2f} dev {brief(job.task, values)}{note}")
 
     def _save_best(self) -> None:
         place = new_directory(self.directory / BEST) if self.writes else contextlib.nullcontext()
-        with place as directory:
-            self.job.backend.save_weights(self.model, directory)
-            if directory is not None:
-                self.job.source.tokenizer.save(directory)
-                write_settings(directory, self.job.task, self.job.options, self.record.decode)
+        try:
+            with place as directory:
+                self.job.backend.save_weights(self.model, directory)
+                if directory is not None:
+                    self.job.source.tokenizer.save(directory)
+                    write_settings(directory, self.job.task, self.job.options, self.record.decode)
+        except OSError as error:
+            raise OSError(f"{error}; when {BEST} can be written, the same command goes on") from error
 
     def _save_if_due(self) -> None:
         """Save a training checkpoint; later, if the one before is still being written."""
@@ -377,11 +390,17 @@ class _Seed:
         if job.test is not None:
             self._predict("test", job.test, None)
 
+    def _stoppable(self, logits: Iterable[Logits]) -> Iterator[Logits]:
+        for each in logits:
+            self._stop_if_interrupted()
+            yield each
+
     def _predict(self, split: str, data: Data, logits: Iterable[Logits] | None) -> None:
         if logits is None:
             logits = logits_of(self.job.backend, self.model, data, self.job.options, self.log.bars, split)
         options = DecodeOptions(**self.record.decode)
-        found = predict_split(self.job, split, data, logits, options, self.directory if self.writes else None)
+        directory = self.directory if self.writes else None
+        found = predict_split(self.job, split, data, self._stoppable(logits), options, directory)
         if all_empty(found.answers):
             self._warn(f"the model answers no question of {split}: all {len(found.answers)} answers are empty")
         for line in found.lines:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import yaml
 
 from experiment.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.config import TrainOptions, UsageError
-from experiment.files import write_text
+from experiment.files import locked, write_text
+from experiment.guards import NONFINITE_FILE
 from experiment.record import FILE_NAME, read_record
 from experiment.steps import windows_per_step
 
@@ -31,9 +34,13 @@ _FREE |= {
 }
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
-#: What a run writes beside its seed_* directories; nothing else is ever deleted.
+#: What a run writes beside its seed_* directories, and in them; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
 _FILES = (CONFIG_FILE, "data_report.json", "run.log", _TABLE)
+BEST = "checkpoint-best"
+_OF_SPLITS = ("predictions", "predictions_official", "nbest_predictions", "null_odds", "scores", "report")
+_OF_SEEDS = {FILE_NAME, NONFINITE_FILE, BEST, CHECKPOINTS, "tensorboard", "profile"}
+_OF_SEEDS |= {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev", "test")}
 _INPUTS = ("model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file", "test_file")
 
 
@@ -70,7 +77,7 @@ def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> N
         if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
             raise UsageError(f"{where}: holds files that are no run; give an empty or new directory")
         return
-    if options.overwrite_output_dir:
+    if _overwrites(options):
         _check_inputs_outside(options)
         return
     if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
@@ -90,6 +97,11 @@ def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> N
                 raise UsageError(
                     f"{where}: seed {seed} was trained on another {', '.join(changed)}; use another directory"
                 )
+
+
+def _overwrites(options: TrainOptions) -> bool:
+    """Whether an older run is to be deleted; it is this one where torchrun starts it once more (--max_restarts)."""
+    return options.overwrite_output_dir and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 
 
 def _options_of(directory: Path) -> dict[str, Any] | None:
@@ -138,31 +150,66 @@ def _tabulated(directory: Path) -> bool:
 
 
 def prepare(options: TrainOptions) -> None:
-    """Make the directory, without an older run if it is to be overwritten, and write the options into it."""
+    """Make the directory, without an older run if it is to be overwritten, and write the options into it.
+
+    Raises:
+        UsageError: if another process trains in it what is to be overwritten.
+    """
     directory = options.output_dir
     directory.mkdir(parents=True, exist_ok=True)
-    if options.overwrite_output_dir:
-        for record in directory.glob(f"seed_*/{FILE_NAME}"):
-            clear(record.parent)
-            record.parent.rmdir()
-        # The file of options makes it a run's directory: it is replaced below, and never missing.
-        for name in set(_FILES) - {CONFIG_FILE}:
-            (directory / name).unlink(missing_ok=True)
+    seeds = list(options.seeds)
+    if _overwrites(options):
+        _delete_run(directory)
+    else:
+        # Those of other commands, too: the written options repeat the whole run.
+        seeds = list(dict.fromkeys([*(_options_of(directory) or {"seeds": []})["seeds"], *seeds]))
     # Whoever trains again with the written options must not delete the run by that.
-    plain = to_plain(options) | {"overwrite_output_dir": False}
+    plain = to_plain(options) | {"overwrite_output_dir": False, "seeds": seeds}
     write_text(directory / CONFIG_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+def _delete_run(directory: Path) -> None:
+    with contextlib.ExitStack() as held:
+        seeds = [record.parent for record in directory.glob(f"seed_*/{FILE_NAME}")]
+        for seed in seeds:
+            held.enter_context(lock(seed, "wait for it, or give another --output_dir"))
+        for seed in seeds:
+            clear(seed)
+            if not any(seed.iterdir()):
+                seed.rmdir()
+    # The file of options makes it a run's directory: it will be replaced, and is never missing.
+    for name in set(_FILES) - {CONFIG_FILE}:
+        (directory / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(seed_directory: Path, remedy: str) -> Iterator[None]:
+    """Hold the directory of a seed for this process.
+
+    Raises:
+        UsageError: with the remedy, if another process holds it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(seed_directory))
+        except BlockingIOError:
+            raise UsageError(f"{seed_directory}: another process is training this seed; {remedy}") from None
+        yield
 
 
 def clear(seed_directory: Path) -> None:
     """Delete what an unfinished seed left, its Record last, but not the directory, which is locked."""
-    for path in sorted(seed_directory.iterdir(), key=lambda path: path.name == FILE_NAME):
+    tidy(seed_directory)
+    ours = (path for path in seed_directory.iterdir() if path.name in _OF_SEEDS)
+    for path in sorted(ours, key=lambda path: path.name == FILE_NAME):
         _delete(path)
 
 
 def tidy(seed_directory: Path) -> None:
     """Delete the half-written files of a process that was killed."""
-    for path in seed_directory.glob(".*"):
-        _delete(path)
+    for name in _OF_SEEDS:
+        for path in seed_directory.glob(f".{name}.*"):
+            _delete(path)
 
 
 def _delete(path: Path) -> None:

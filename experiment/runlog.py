@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from rich.console import Console
-
-from experiment.progress import Bars
+from experiment.terminal import Bars, terminal
 
 
 class RunLog:
@@ -18,7 +16,7 @@ class RunLog:
 
     def __init__(self, path: Path | None) -> None:
         """Append to `path`; with None say nothing anywhere."""
-        self.console = Console(highlight=False, soft_wrap=True, quiet=path is None)
+        self.console = terminal(quiet=path is None)
         self.bars = Bars(self.console)
         self._path = path
         if path is not None:
@@ -26,7 +24,7 @@ class RunLog:
 
     def line(self, text: str) -> None:
         """Print one line and append it to the file, if the disk has room for it."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
         if self._path is None:
             return
         with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
@@ -40,12 +38,16 @@ class Events:
     thread waiting for ever, and the program with it. Its EventsWriter writes them here and now.
     """
 
-    def __init__(self, directory: Path | None, first_step: int) -> None:
+    def __init__(self, directory: Path | None, first_step: int, say: Callable[[str], None]) -> None:
         """Write under `directory`; what is there of `first_step` and later ones is not shown any more.
 
-        With None nothing is written.
+        Args:
+            directory: with None nothing is written.
+            first_step: the first one that these events are of.
+            say: gets a line if the disk has no room for them, which ends the events and not the training.
         """
         self._writer = None
+        self._say = say
         if directory is None:
             return
         _import_tensorboardx()
@@ -64,10 +66,14 @@ class Events:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        for name, value in values.items():
-            event = Event(wall_time=time.time(), step=step, summary=scalar(f"{group}/{name}", value))
-            self._writer.write_event(event)
-        self._writer.flush()
+        try:
+            for name, value in values.items():
+                event = Event(wall_time=time.time(), step=step, summary=scalar(f"{group}/{name}", value))
+                self._writer.write_event(event)
+            self._writer.flush()
+        except OSError as error:
+            self._writer = None
+            self._say(f"no more events for TensorBoard from step {step} on ({error}); training goes on")
 
     def close(self) -> None:
         """Close the file."""

@@ -16,11 +16,11 @@ from experiment.backend import ONLY_IN, by_first, choose_device, load_backend
 from experiment.checkpoints import Checkpoints
 from experiment.config import TrainOptions, UsageError
 from experiment.download import data_file
-from experiment.files import locked, write_json, write_text
+from experiment.files import write_json, write_text
 from experiment.job import Job
 from experiment.record import FILE_NAME, Record, read_record, sha256
-from experiment.run import BEST, run_seed
-from experiment.rundir import to_plain
+from experiment.run import run_seed
+from experiment.rundir import BEST, to_plain
 from experiment.runlog import RunLog
 from experiment.setup import (
     ModelSource,
@@ -59,13 +59,14 @@ def train(options: TrainOptions) -> list[Record]:
     log = RunLog(directory / "run.log" if job.group.rank == 0 else None)
     for line in lines:
         log.line(line)
-    records = [_one_seed(job, seed, log) for seed in job.options.seeds]
+    with log.bars:
+        records = [_one_seed(job, seed, log) for seed in job.options.seeds]
     if job.group.rank == 0:
         log.console.print()
         # All seeds of the directory: some may have been trained by other commands.
         table = leaderboard([directory])
         write_text(directory / "leaderboard.md", table)
-        log.console.print(table, markup=False)
+        log.console.print(table)
     return records
 
 
@@ -118,12 +119,7 @@ def _one_seed(job: Job, seed: int, log: RunLog) -> Record:
         def take_up() -> tuple[Record | None, dict[str, Any] | None]:
             """Return the Record of a finished seed, or else the state to go on from, if there is one."""
             directory.mkdir(exist_ok=True)
-            try:
-                held.enter_context(locked(directory))
-            except BlockingIOError:
-                raise UsageError(
-                    f"{directory}: another process is training this seed; give this one other --seeds"
-                ) from None
+            held.enter_context(rundir.lock(directory, "give this one other --seeds"))
             status = rundir.status(job.options.output_dir, seed)
             if status in ("finished", "not started"):
                 checkpoints.remove()  # a process was killed before it could

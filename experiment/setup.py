@@ -22,7 +22,7 @@ from experiment.config import (
     UsageError,
 )
 from experiment.hardware import n_layers
-from experiment.progress import Bars
+from experiment.terminal import Bars
 from preprocess.batch import collate, eval_batches
 from preprocess.cache import cached_encode
 from preprocess.report import DataReport

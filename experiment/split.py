@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from experiment.config import SplitOptions, UsageError
 from experiment.files import write_text
 from experiment.setup import read_examples, task_of
+from experiment.terminal import terminal
 from preprocess.text import is_unicode
 
 #: Published keys that say which articles belong together.
@@ -42,16 +41,16 @@ def split(options: SplitOptions) -> None:
     if len(groups) < 2:
         raise UsageError(f"{options.data_file}: holds one article (or case); it can't be split")
     held_out = draw(groups, [_domain(items[group[0]]) for group in groups], options.test_size, options.seed)
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     for line in report.lines():
-        console.print(line, markup=False)
+        console.print(line)
     for name, path in paths.items():
         part = [item for index, item in enumerate(items) if (index in held_out) == (name == "dev")]
         write_text(path, _as_json({**document, "data": part} if isinstance(document, dict) else part))
         examples, _ = read_examples(task, path)
         domains = Counter(map(_domain, part))
         counts = "".join(f", {domain} {n}" for domain, n in sorted(domains.items()) if domain)
-        console.print(f"{path}: {len(part)} articles{counts}; {len(examples)} questions", markup=False)
+        console.print(f"{path}: {len(part)} articles{counts}; {len(examples)} questions")
 
 
 def group_articles(items: Sequence[Any]) -> list[list[int]]:

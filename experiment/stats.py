@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from experiment.config import StatsOptions, UsageError
 from experiment.setup import first_targets, read_examples, task_of
+from experiment.terminal import terminal
 from preprocess.batch import collate, eval_batches
 from preprocess.tokenizers import load_tokenizer
 from preprocess.types import Example, FeatureSet
@@ -37,8 +36,8 @@ def stats(options: StatsOptions) -> None:
     tokenizer = load_tokenizer(locate(options.tokenizer_name, weights=False), options.do_lower_case)
     examples, report = read_examples(task, options.data_file)
     # Where the output is no terminal, Rich would squeeze the table into 80 columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print("\n".join(report.lines()), markup=False, soft_wrap=True)
+    console = terminal(piped_width=120)
+    console.print("\n".join(report.lines()))
     recipe = task.defaults
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
@@ -55,11 +54,11 @@ def stats(options: StatsOptions) -> None:
         for length in options.max_seq_length
     }
     lengths = _lengths(task, examples, next(iter(by_length.values())))
-    console.print(_length_table(lengths))
-    console.print(_window_table(by_length))
+    console.print(_length_table(lengths), soft_wrap=False)
+    console.print(_window_table(by_length), soft_wrap=False)
     if options.histogram is not None:
         _histogram(options.histogram, lengths)
-        console.print(f"histogram written to {options.histogram}", markup=False)
+        console.print(f"histogram written to {options.histogram}")
 
 
 def _lengths(task: Task, examples: Sequence[Example], features: FeatureSet) -> dict[str, NDArray[np.integer]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,11 +14,73 @@ from experiment.config import TrainOptions
 from preprocess.batch import collate, epoch_batches
 from preprocess.types import Batch, FeatureSet
 
+#: Share by which a product or quotient of options may miss a whole number, some units of the 16th digit: 100 steps x
+#: 1.1 are 110.00000000000001.
+_ROUNDING = 1e-14
+
 
 def windows_per_step(options: TrainOptions, n_devices: int) -> int:
     """Return how many windows all devices together take in one optimizer step."""
     assert options.per_device_train_batch_size is not None
     return options.per_device_train_batch_size * options.gradient_accumulation_steps * n_devices
+
+
+def _steps_in(per_epoch: int, n_epochs: float) -> int:
+    """Return how many steps so many epochs take; the last may be less than a step."""
+    return _ceil(per_epoch * n_epochs)
+
+
+def _ceil(number: float) -> int:
+    return math.ceil(number * (1 - _ROUNDING))
+
+
+@dataclass(frozen=True)
+class Evaluated(Collection[int]):
+    """The steps that an evaluation follows: every `eval_epochs` epochs, no step twice, and the last.
+
+    They are computed when they are asked for, so that their number costs nothing.
+
+    Args:
+        per_epoch: steps, numbered from 1.
+        num_train_epochs: epochs in all.
+        eval_epochs: epochs between two evaluations; less than a step is taken as a step.
+    """
+
+    per_epoch: int
+    num_train_epochs: float
+    eval_epochs: float
+
+    def __contains__(self, step: object) -> bool:
+        """Tell whether an evaluation follows a step."""
+        assert isinstance(step, int)
+        k = round(step / self._interval)
+        return step == self._last or (1 <= k <= self._n_before and step == self._step(k))
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the steps in order."""
+        yield from map(self._step, range(1, self._n_before + 1))
+        yield self._last
+
+    def __len__(self) -> int:
+        """Return the number of evaluations."""
+        return self._n_before + 1
+
+    @cached_property
+    def _interval(self) -> float:
+        return max(1.0, min(self.per_epoch * self.eval_epochs, self._last))
+
+    @cached_property
+    def _last(self) -> int:
+        return _steps_in(self.per_epoch, self.num_train_epochs)
+
+    @cached_property
+    def _n_before(self) -> int:
+        """How many come before the last step: the multiple of the interval that ends the training stands for that."""
+        n = _ceil(self.per_epoch * self.num_train_epochs / self._interval) - 1
+        return n - 1 if self._step(n) == self._last else n
+
+    def _step(self, k: int) -> int:
+        return round(k * self._interval)
 
 
 @dataclass(frozen=True)
@@ -46,14 +108,13 @@ class Steps:
     def n(self) -> int:
         """Steps in all."""
         assert self.options.num_train_epochs is not None
-        return math.ceil(self.per_epoch * self.options.num_train_epochs)
+        return _steps_in(self.per_epoch, self.options.num_train_epochs)
 
     @cached_property
-    def evaluated(self) -> frozenset[int]:
-        """The steps that an evaluation follows: every `eval_epochs` epochs, and the last."""
-        interval = self.per_epoch * self.options.eval_epochs
-        count = math.floor(self.n / interval)
-        return frozenset(max(1, round(k * interval)) for k in range(1, count + 1)) | {self.n}
+    def evaluated(self) -> Evaluated:
+        """The steps that an evaluation follows."""
+        assert self.options.num_train_epochs is not None
+        return Evaluated(self.per_epoch, self.options.num_train_epochs, self.options.eval_epochs)
 
     def windows(self, n_done: int) -> Iterator[NDArray[np.int32]]:
         """Yield the windows of every step after step `n_done`, int32 [B]; earlier steps cost nothing."""

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from experiment.config import TasksOptions
 from experiment.download import task_directory
+from experiment.terminal import terminal
 from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Source, Task
 
 
 def list_tasks(options: TasksOptions) -> None:
     """Print every task with its version, recipe and files."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     for name in task_names():
         for line in describe(get_task(name), options.data_dir):
-            console.print(line, markup=False)
+            console.print(line)
 
 
 def describe(task: Task, data_dir: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiment.config import UsageError, ValidateOptions
 from experiment.files import write_json
+from experiment.terminal import terminal
 from preprocess.report import DataReport
 from preprocess.types import DataError, Example
 from tasks.core.discovery import get_task
@@ -197,8 +198,6 @@ def _to_json(found: Mapping[str, Sequence[Shared]]) -> dict[str, Any]:
 
 
 def _print(lines: Iterable[str]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal()
     for line in lines:
-        console.print(line, markup=False)
+        console.print(line)

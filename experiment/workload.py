@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from experiment.setup import (
     read_examples,
     trainable,
 )
+from experiment.steps import Evaluated
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import FeatureSet
 from pretrained_configs import catalog
@@ -140,13 +140,14 @@ def work(
         dev = encode(task, examples, first_targets(task, examples), tokenizer, options).features
         evaluated = [_shape(dev, rows) for rows in eval_batches(dev, options.per_device_eval_batch_size)]
     assert options.num_train_epochs is not None
+    followed = Evaluated(len(steps), options.num_train_epochs, options.eval_epochs)
     return Work(
         n_windows=len(train),
         n_steps=len(steps),
         mean_length=n_tokens / len(train),
         real_tokens=float(train.lengths.sum()) / n_tokens,
         epoch_flops=sum(n * (training_flops(config, s) + again * forward_flops(config, s)) for n, s in shapes),
-        n_evaluations=math.ceil(options.num_train_epochs / options.eval_epochs) if evaluated else 0,
+        n_evaluations=len(followed) if evaluated else 0,
         evaluation_flops=sum(n * forward_flops(config, s) for n, s in evaluated),
     )
 

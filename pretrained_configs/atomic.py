@@ -26,10 +26,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        name_place(error, path)
         raise
+
+
+def name_place(error: BaseException, path: Path) -> None:
+    """Let the error of an operating system that does not say which file it is about (a full disk) say so."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def umask() -> int:

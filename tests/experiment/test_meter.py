@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import time
@@ -82,6 +83,30 @@ def test_run_logs_its_speed_and_writes_a_profile(framework, corpus, flags, tmp_p
     trace = json.loads(gzip.decompress((run / "seed_1/profile/trace.json.gz").read_bytes()))
     steps = [each for each in trace["traceEvents"] if "aten::_fused_adamw" in each.get("name", "")]
     assert len(steps) >= 3  # one at least for each of the three steps
+
+
+def test_writing_a_profile_is_no_training_time(corpus, flags, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def slow(_directory):
+        yield
+        time.sleep(3)
+
+    monkeypatch.setattr("pytorch_modeling.profiler", slow)
+    assert main(flags(corpus, tmp_path / "run", "--profile", "--seeds", "1")) == 0  # 6 steps: it ends with training
+    speed = json.loads((tmp_path / "run/seed_1/record.json").read_text())["speed"]
+    assert 12 / speed["samples_per_s"] < 3
+
+
+def test_clock_that_stands_still_is_not_started_by_a_pause(clock):
+    meter = Meter(CONFIG)
+    with meter.running():
+        clock(2)
+        meter.count(np.array([10]))
+    clock(100)
+    with meter.stopped():
+        clock(100)
+    clock(100)
+    assert meter.whole()["samples_per_s"] == 1 / 2
 
 
 def test_run_too_short_for_a_profile_says_so(corpus, flags, tmp_path, capsys):

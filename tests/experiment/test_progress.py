@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from experiment.progress import Bars
+from experiment.terminal import Bars
 
 
 @pytest.fixture

@@ -165,6 +165,14 @@ def test_interrupted_seed_goes_on_after_the_very_step(die, tmp_path):
     assert "seed 1: goes on after step 5/12" in (tmp_path / "run" / "run.log").read_text()
 
 
+def test_seed_interrupted_in_its_last_predictions_is_not_trained_again(die, undisturbed, tmp_path):
+    options = ("--save_steps", "0", "--seeds", "1")
+    assert die("experiment.run:predict_split", 1, "terminate", options=options) == 130
+    assert die(options=options) == 0
+    assert "seed 1: goes on after step 12/12" in (tmp_path / "run" / "run.log").read_text()
+    assert digest(tmp_path / "run") == undisturbed(*options)
+
+
 def test_checkpoint_is_put_off_while_the_one_before_is_being_written(corpus, flags, tmp_path, monkeypatch):
     saved = []
     # Asked after every step while one is due: 1 (written), 2 and 3 (put off), 4 and so on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -10,12 +11,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 
+import pytorch_modeling
 from experiment.cli import main
-from experiment.files import new_directory, write_text
+from experiment.files import locked, new_directory, write_text
+from experiment.record import Record
+from experiment.rundir import clear
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,13 +121,74 @@ def test_finished_run_is_refused_and_untouched(trained, corpus, flags, capsys):
 
 
 def test_overwriting_starts_anew_and_keeps_what_is_not_of_the_run(trained, corpus, flags):
-    (trained / "seed_1" / "old.txt").write_text("of the run")
+    (trained / "seed_1" / "predictions_test.json").write_text("of the run")
     (trained / "notes").mkdir()
-    (trained / "notes" / "mine.txt").write_text("mine")
-    assert main(flags(corpus, trained, "--overwrite_output_dir")) == 0
-    assert not (trained / "seed_1" / "old.txt").exists()
-    assert (trained / "notes" / "mine.txt").read_text() == "mine"
+    mine = [trained / "notes" / "mine.txt", trained / "seed_1" / "mine.txt"]
+    for path in mine:
+        path.write_text("mine")
+    assert main(flags(corpus, trained, "--overwrite_output_dir", "--seeds", "1")) == 0
+    assert not (trained / "seed_1" / "predictions_test.json").exists() and not (trained / "seed_2").exists()
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
     assert yaml.safe_load((trained / "config.yaml").read_text())["overwrite_output_dir"] is False
+
+
+@pytest.mark.parametrize("task", ["cjrc", "squad_v2"])
+def test_nothing_of_a_seed_is_taken_for_a_file_of_the_users(task, corpus, flags, tmp_path):
+    more = ("--task", task, "--seeds", "1", "--test_file", str(corpus.data))
+    assert main(flags(corpus, tmp_path / "run", *more)) == 0
+    clear(tmp_path / "run" / "seed_1")
+    assert list((tmp_path / "run" / "seed_1").iterdir()) == []
+
+
+def test_run_that_another_process_trains_is_not_overwritten(trained, corpus, flags, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    with locked(trained / "seed_2"):
+        assert main(flags(corpus, trained, "--overwrite_output_dir")) == 2
+    assert "seed_2: another process is training this seed; wait for it" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_what_torchrun_starts_once_more_does_not_overwrite_itself(corpus, flags, tmp_path, monkeypatch, capsys):
+    step = pytorch_modeling.Trainer.step
+    terminated = Mock(side_effect=[None, lambda: signal.raise_signal(signal.SIGTERM), *[None] * 20])
+
+    def dying(self, batches):
+        step(self, batches)
+        if (die := terminated()) is not None:
+            die()
+
+    monkeypatch.setattr(pytorch_modeling.Trainer, "step", dying)
+    command = flags(corpus, tmp_path / "run", "--seeds", "1", "--overwrite_output_dir")
+    assert main(command) == 130
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert main(command) == 0
+    assert "goes on after step 2/6" in capsys.readouterr().out
+
+
+def test_written_options_repeat_the_seeds_of_all_commands(trained, corpus, flags):
+    assert main([*flags(corpus, trained), "--seeds", "2", "3"]) == 0
+    assert yaml.safe_load((trained / "config.yaml").read_text())["seeds"] == [1, 2, 3]
+
+
+def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, flags, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write = Record.write
+    # Of the first seed: at its beginning, after the evaluations, at its end.
+    results = iter([write, full, full, full, full, write, write, full, full])
+    monkeypatch.setattr(Record, "write", lambda *arguments: next(results)(*arguments))
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.flush", full)
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("no more events for TensorBoard from step 2 on") == 1
+    assert printed.count("the Record can't be written ([Errno 28]") == 4
+    record = _record(tmp_path / "run")
+    assert record["status"] == "finished" and len(record["evaluations"]) == 4
+    monkeypatch.setattr("experiment.run.write_settings", full)
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "2")) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device: " in error and "seed_2/checkpoint-best'; when" in error
 
 
 def test_mistake_does_not_delete_the_run_it_would_overwrite(trained, corpus, flags, capsys):
@@ -157,8 +223,6 @@ def test_seeds_of_other_data_are_never_averaged(trained, corpus, flags, capsys):
 
 
 def test_seed_that_another_process_trains_is_left_alone(trained, corpus, flags, capsys):
-    from experiment.files import locked
-
     (trained / "seed_3").mkdir()
     with locked(trained / "seed_3"):
         assert main([*flags(corpus, trained), "--seeds", "3"]) == 2
@@ -241,7 +305,7 @@ def test_interrupted_run_has_its_status_and_the_same_command_goes_on(corpus, fla
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(sign)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("interrupted;") and "Traceback" not in errors
     assert json.loads(record.read_text())["status"] == "interrupted"
@@ -260,7 +324,7 @@ def test_full_disk_leaves_no_half_file_and_a_record(corpus, flags, tmp_path):
     def restrict():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=restrict, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=restrict, timeout=600)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
     assert _record(tmp_path / "run")["status"] == "failed"

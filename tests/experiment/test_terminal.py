@@ -1,0 +1,134 @@
+"""What is printed is what was said, and messages arrive where they were sent, also beside progress bars."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+import experiment.cli
+import experiment.predict
+import experiment.setup
+from experiment.cli import main
+from experiment.terminal import Bars, terminal
+from preprocess.types import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "比例尺1:100:000 /data/:dog:/x [bold]y[/bold]"
+
+
+def _on_a_terminal():
+    return Console(file=io.StringIO(), force_terminal=True, width=80)
+
+
+def test_text_is_printed_as_it_is(capsys):
+    console, table = terminal(), Table(TEXT, title=TEXT)
+    table.add_row(TEXT)
+    console.print(TEXT)
+    console.print(table)
+    assert capsys.readouterr().out.count(TEXT) == 4
+
+
+def test_quiet_terminal_says_nothing_and_shows_no_bars(capsys):
+    console = terminal(quiet=True)
+    console.print(TEXT)
+    assert Bars(console)._bars.disable and capsys.readouterr().out == ""
+
+
+def test_tables_get_their_width_where_the_output_is_no_terminal():
+    assert terminal(piped_width=123).width == 123
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiment").glob("*.py")), ids=lambda path: path.name)
+def test_no_other_module_builds_a_console(path):
+    calls = [
+        node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    ]
+    names = {call.id if isinstance(call, ast.Name) else getattr(call, "attr", "") for call in calls}
+    built = names & {"Console", "Progress", "get_console"}
+    assert built == ({"Console", "Progress"} if path.name == "terminal.py" else set())
+
+
+def test_description_of_a_bar_is_shown_as_it_is():
+    bars = Bars(_on_a_terminal())
+    with bars.counting(TEXT, 1):
+        shown = Console(file=io.StringIO(), width=120)
+        shown.print(bars._bars.get_renderable())
+    assert shown.file.getvalue().startswith(TEXT)
+
+
+def _fail_while_tracked(bars):
+    for _ in bars.tracked("dev", "abcd"):
+        raise ValueError("in the middle")
+
+
+def test_error_leaves_no_bar_although_its_traceback_lives():
+    bars = Bars(_on_a_terminal())
+    with pytest.raises(ValueError, match="in the middle") as caught, bars:
+        _fail_while_tracked(bars)
+    assert caught.tb is not None and not bars._bars.live.is_started and bars._bars.tasks == []
+
+
+def test_bar_goes_with_that_of_the_outer_block_and_takes_no_later_one():
+    bars = Bars(_on_a_terminal())
+    with bars.counting("seed 1", 6):
+        left = bars.tracked("dev", "abcd")  # as an error leaves it: begun, and held by the traceback
+        next(left)
+    assert bars._bars.tasks == [] and not bars._bars.live.is_started
+    with bars.counting("seed 2", 6):
+        left.close()  # as when the traceback goes
+        assert [task.description for task in bars._bars.tasks] == ["seed 2"]
+
+
+def test_predict_stops_its_bar_before_the_error_is_printed(flags, corpus, tmp_path, monkeypatch):
+    assert main(flags(corpus, tmp_path / "run", "--num_train_epochs", "1", "--seeds", "1")) == 0
+    bars, started = [], []
+
+    class Watched(Bars):
+        def __init__(self, _console):
+            super().__init__(_on_a_terminal())
+            bars.append(self)
+
+    def fail(*_):
+        started.append(bars[0]._bars.live.is_started)
+        raise DataError("no window")
+
+    monkeypatch.setattr(experiment.predict, "Bars", Watched)
+    monkeypatch.setattr(experiment.setup, "collate", fail)
+    monkeypatch.setattr(experiment.cli, "_complain", lambda _: started.append(bars[0]._bars.live.is_started))
+    checkpoint = tmp_path / "run" / "seed_1" / "checkpoint-best"
+    options = ("--test_file", str(corpus.data), "--output_dir", str(tmp_path / "out"), "--feature_cache_dir", "None")
+    assert main(["predict", "--task", "cmrc2018", "--model_name_or_path", str(checkpoint), *options]) == 2
+    assert started == [True, False]
+
+
+_PROGRAM = """
+import sys
+from experiment.terminal import Bars, terminal
+with Bars(terminal()).counting("seed 1", 3):
+    print("a warning", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("redirected", [True, False])
+def test_message_beside_a_bar_goes_where_stderr_goes(tmp_path, redirected):
+    screen, tty = pty.openpty()
+    with (tmp_path / "err").open("wb") as file:
+        stderr = file if redirected else tty
+        environment = {**os.environ, "TERM": "xterm"}
+        subprocess.run(
+            [sys.executable, "-c", _PROGRAM], cwd=ROOT, env=environment, stdout=tty, stderr=stderr, check=True
+        )
+    os.close(tty)
+    shown = os.read(screen, 1 << 16).decode()
+    os.close(screen)
+    assert "seed 1" in shown and ("a warning" in shown) is not redirected
+    assert (tmp_path / "err").read_text() == ("a warning\n" if redirected else "")
