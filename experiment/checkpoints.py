@@ -88,7 +88,7 @@ class Checkpoints:
             write_json(temporary / _CHECKSUMS, {file: sha256(temporary / file) for file in files})
             os.rename(temporary, self._directory / name)
         for old in self._existing()[: -self._limit]:
-            shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)  # the next one tries again
 
     @contextlib.contextmanager
     def _surviving(self, step: int, temporary: Path) -> Iterator[None]:

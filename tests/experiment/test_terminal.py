@@ -29,6 +29,18 @@ def _on_a_terminal():
     return Console(file=io.StringIO(), force_terminal=True, width=80)
 
 
+@pytest.fixture
+def bars():
+    return Bars(_on_a_terminal())
+
+
+def _shown(bars):
+    """Return the lines of bars that the terminal shows now."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(bars._bars.get_renderable())
+    return console.file.getvalue().splitlines()
+
+
 def test_text_is_printed_as_it_is(capsys):
     console, table = terminal(), Table(TEXT, title=TEXT)
     table.add_row(TEXT)
@@ -57,12 +69,39 @@ def test_no_other_module_builds_a_console(path):
     assert built == ({"Console", "Progress"} if path.name == "terminal.py" else set())
 
 
-def test_description_of_a_bar_is_shown_as_it_is():
-    bars = Bars(_on_a_terminal())
+def test_description_of_a_bar_is_shown_as_it_is(bars):
     with bars.counting(TEXT, 1):
-        shown = Console(file=io.StringIO(), width=120)
-        shown.print(bars._bars.get_renderable())
-    assert shown.file.getvalue().startswith(TEXT)
+        (shown,) = _shown(bars)
+    assert shown.startswith(TEXT)
+
+
+def test_inner_bar_stands_below_and_goes_when_its_work_is_done(bars):
+    with bars.counting("seed 1", 6, done=2) as advance:
+        advance()
+        for item in bars.tracked("dev", "abcd"):
+            if item == "c":
+                first, second = _shown(bars)
+        assert first.startswith("seed 1 ") and "3/6" in first
+        assert second.startswith("dev ") and "2/4" in second
+        (only,) = _shown(bars)
+        assert "3/6" in only
+
+
+def test_work_given_up_leaves_no_bar(bars):
+    with bars.counting("seed 1", 6):
+        for _ in bars.tracked("dev", "abcd"):
+            break
+        assert len(_shown(bars)) == 1
+    assert _shown(bars) == [] and not bars._bars.live.is_started
+
+
+def test_lines_appear_above_and_only_they_where_the_output_is_no_terminal():
+    console = Console(file=io.StringIO())
+    bars = Bars(console)
+    with bars.counting("seed 1", 2) as advance:
+        console.print("a line")
+        advance()
+    assert console.file.getvalue() == "a line\n"
 
 
 def _fail_while_tracked(bars):
@@ -70,15 +109,13 @@ def _fail_while_tracked(bars):
         raise ValueError("in the middle")
 
 
-def test_error_leaves_no_bar_although_its_traceback_lives():
-    bars = Bars(_on_a_terminal())
+def test_error_leaves_no_bar_although_its_traceback_lives(bars):
     with pytest.raises(ValueError, match="in the middle") as caught, bars:
         _fail_while_tracked(bars)
     assert caught.tb is not None and not bars._bars.live.is_started and bars._bars.tasks == []
 
 
-def test_bar_goes_with_that_of_the_outer_block_and_takes_no_later_one():
-    bars = Bars(_on_a_terminal())
+def test_bar_goes_with_that_of_the_outer_block_and_takes_no_later_one(bars):
     with bars.counting("seed 1", 6):
         left = bars.tracked("dev", "abcd")  # as an error leaves it: begun, and held by the traceback
         next(left)
