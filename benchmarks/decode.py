@@ -34,7 +34,7 @@ from _recipe import (  # noqa: E402
 )
 
 from preprocess.batch import eval_batches  # noqa: E402
-from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer  # noqa: E402
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
 from preprocess.types import SPAN_KIND, FeatureSet, Logits  # noqa: E402
 from preprocess.windows import encode  # noqa: E402
 from tasks.core.discovery import get_task  # noqa: E402

@@ -28,11 +28,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from preprocess.base.errors import DataError
 from preprocess.batch import collate, epoch_batches  # noqa: E402
 from preprocess.cache import open_features, write_features  # noqa: E402
-from preprocess.readers import read_examples  # noqa: E402
-from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer  # noqa: E402
-from preprocess.types import DataError, Example, FeatureSet  # noqa: E402
+from preprocess.readers.mrc import read_examples  # noqa: E402
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
+from preprocess.types import Example, FeatureSet  # noqa: E402
 from preprocess.windows import encode  # noqa: E402
 
 MAX_SEQ_LENGTH = 512

@@ -14,8 +14,8 @@ device; medians count, and the allocator's peaks. Last, ours and trainer look fo
 16 GB for the allocator; the CUDA context comes on top.
 
 MFU is the rate of `training_flops`, padding included, over the device's peak for dense bfloat16 products; null where
-`experiment.hardware` does not know that. The bar on the ratio is for the two defaults, grouped / trainer; ours /
-trainer is printed too.
+`experiment.estimate.hardware` does not know that. The bar on the ratio is for the two defaults, grouped / trainer;
+ours / trainer is printed too.
 
 `gpu.py base-384 large-512 …` measures those parts alone; all four are meant to take less than nine minutes on an
 H100. --torch_compile compiles our layers and leaves out the 16 GB, where every batch size would be compiled. --tiny
@@ -46,7 +46,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiment.hardware import peak_flops, training_flops  # noqa: E402
+from experiment.estimate.hardware import peak_flops, training_flops  # noqa: E402
 from preprocess.batch import collate  # noqa: E402
 from preprocess.types import SPAN_KIND, Batch, FeatureSet, HeadSpec  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402

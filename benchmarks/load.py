@@ -42,9 +42,9 @@ def write_checkpoint(directory: Path) -> int:
     """Write config.json and random weights; returns the weights' bytes."""
     import numpy as np
 
+    from pretrained_configs.formats.reader import write_safetensors
     from pretrained_configs.parameters import parameter_shapes
     from pretrained_configs.published import read_config, saved_format
-    from pretrained_configs.reader import write_safetensors
 
     (directory / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     config = read_config(directory)

@@ -24,7 +24,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiment.memory import training_memory  # noqa: E402
+from experiment.estimate.memory import training_memory  # noqa: E402
 from preprocess.types import SPAN_KIND, Batch, HeadSpec  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
 

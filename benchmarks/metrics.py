@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _recipe import Words, nltk_words, score_cjrc, score_cmrc, timed  # noqa: E402
 
-from preprocess.readers import read_examples  # noqa: E402
+from preprocess.readers.mrc import read_examples  # noqa: E402
 from preprocess.types import Example  # noqa: E402
 from tasks.cjrc import TASK as CJRC  # noqa: E402
 from tasks.metrics.cmrc import score_cmrc as score_cmrc_fast  # noqa: E402

@@ -32,8 +32,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from preprocess.batch import collate  # noqa: E402
-from preprocess.readers import read_examples  # noqa: E402
-from preprocess.tokenizers import load_tokenizer  # noqa: E402
+from preprocess.readers.mrc import read_examples  # noqa: E402
+from preprocess.tokenizers.wordpiece import load_tokenizer  # noqa: E402
 from preprocess.types import Batch, FeatureSet, HeadSpec  # noqa: E402
 from preprocess.windows import encode  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402

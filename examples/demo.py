@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiment.record import run_records  # noqa: E402
+from experiment.training.record import run_records  # noqa: E402
 from tasks.core.discovery import get_task  # noqa: E402
 
 CORPUS = ROOT / "examples/corpus"

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.config import UsageError
+from preprocess.base.errors import UsageError
 from preprocess.types import Batch, HeadSpec, Logits
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import LoadReport

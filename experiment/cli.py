@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from experiment.config import (
+from experiment.options.flags import (
     ConvertOptions,
     DownloadOptions,
     EvaluateOptions,
@@ -30,29 +30,29 @@ from experiment.config import (
     StatsOptions,
     TasksOptions,
     TrainOptions,
-    UsageError,
     ValidateOptions,
     check_ranges,
 )
-from pretrained_configs.config import CheckpointError, did_you_mean
+from preprocess.base.errors import CheckpointError, UsageError
+from preprocess.base.names import did_you_mean
 
 #: subcommand -> (its options, "module:function" that carries it out)
 COMMANDS: dict[str, tuple[type, str]] = {
-    "train": (TrainOptions, "experiment.seeds:train"),
-    "plan": (PlanOptions, "experiment.plan:plan"),
-    "evaluate": (EvaluateOptions, "experiment.predict:evaluate"),
-    "predict": (PredictOptions, "experiment.predict:predict"),
-    "stats": (StatsOptions, "experiment.stats:stats"),
-    "leaderboard": (LeaderboardOptions, "experiment.table:print_leaderboard"),
-    "inspect": (InspectOptions, "experiment.inspection:inspect"),
-    "convert": (ConvertOptions, "experiment.conversion:convert"),
-    "parity": (ParityOptions, "experiment.parity:parity"),
-    "export": (ExportOptions, "experiment.export:export"),
-    "tasks": (TasksOptions, "experiment.tasklist:list_tasks"),
-    "models": (ModelsOptions, "experiment.modellist:list_models"),
-    "download": (DownloadOptions, "experiment.download:download"),
-    "validate": (ValidateOptions, "experiment.validate:validate"),
-    "split": (SplitOptions, "experiment.split:split"),
+    "train": (TrainOptions, "experiment.training.protocol:train"),
+    "plan": (PlanOptions, "experiment.commands.plan:plan"),
+    "evaluate": (EvaluateOptions, "experiment.commands.evaluate:evaluate"),
+    "predict": (PredictOptions, "experiment.commands.predict:predict"),
+    "stats": (StatsOptions, "experiment.commands.stats:stats"),
+    "leaderboard": (LeaderboardOptions, "experiment.report.table:print_leaderboard"),
+    "inspect": (InspectOptions, "experiment.commands.inspect:inspect"),
+    "convert": (ConvertOptions, "experiment.commands.convert:convert"),
+    "parity": (ParityOptions, "experiment.commands.parity:parity"),
+    "export": (ExportOptions, "experiment.commands.export:export"),
+    "tasks": (TasksOptions, "experiment.commands.tasks:list_tasks"),
+    "models": (ModelsOptions, "experiment.commands.models:list_models"),
+    "download": (DownloadOptions, "experiment.commands.download:download"),
+    "validate": (ValidateOptions, "experiment.commands.validate:validate"),
+    "split": (SplitOptions, "experiment.commands.split:split"),
 }
 PROGRAM = "run_mrc.py"
 #: For so long another process than the first waits, with what it has to say, for the first one to say it.
@@ -202,8 +202,8 @@ def _users_mistake(error: Exception) -> str | None:
     # gloo's connections break at once; NCCL's errors have a class.
     if type(error).__name__ == "DistBackendError" or (isinstance(error, RuntimeError) and "gloo" in str(error)):
         return "another process of this run has ended; torchrun says which; the same command goes on"
-    from experiment.guards import TrainingError
-    from preprocess.types import DataError
+    from experiment.training.guards import TrainingError
+    from preprocess.base.errors import DataError
 
     return str(error) if isinstance(error, DataError | CheckpointError | TrainingError) else None
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.text import TextTransform
-from preprocess.tokenizers import WordPieceTokenizer
-from preprocess.types import Answer, DataError, Example, FeatureSet
+from preprocess.base.errors import DataError
+from preprocess.text.offsets import TextTransform
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet
 from preprocess.windows import encode
 
 _LOG = logging.getLogger(__name__)

@@ -18,10 +18,6 @@ from numpy.typing import NDArray
 SPAN_KIND = -1
 
 
-class DataError(ValueError):
-    """A user's data or vocabulary can't be used; the message names the file, what was found and the remedy."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One annotated answer.

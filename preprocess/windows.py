@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.align import align
-from preprocess.text import MappedText, TextTransform
-from preprocess.tokenizers import WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, DataError, Example, FeatureSet, Pieces
+from preprocess.base.errors import DataError
+from preprocess.text.offsets import MappedText, TextTransform
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet, Pieces
 
 Ints = NDArray[np.int64]
 

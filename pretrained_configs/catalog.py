@@ -10,11 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pretrained_configs.config import CheckpointError, ModelConfig, did_you_mean, read_json_object
+from preprocess.base.errors import CheckpointError
+from preprocess.base.jsonfile import read_json_object
+from preprocess.base.names import did_you_mean
+from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.parameters import parameter_shapes
 
-_DIRECTORY = Path(__file__).parent
+_DIRECTORY = Path(__file__).with_name("models")
 
 #: The maps that a published model's tensors can have names of.
 NAMEMAPS = tuple(NameMap.names())

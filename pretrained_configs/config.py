@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
 
-
-class CheckpointError(ValueError):
-    """A checkpoint can't be used; the message names the file, what was found, what was expected and the remedy."""
-
+from preprocess.base.errors import CheckpointError
+from preprocess.base.names import unknown
 
 #: Activations of the feed-forward block: exact (erf) GELU, its tanh approximation, x * sigmoid(1.702 x), and ReLU.
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu")
@@ -108,38 +101,6 @@ _CHOICES = {
     "layer_norm_type": LAYER_NORM_TYPES,
 }
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        CheckpointError: if it is missing, can't be read or holds something else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); get it again from the model's publisher") from None
-    if not isinstance(values, dict):
-        found = type(values).__name__
-        raise CheckpointError(f"{path}: a JSON object was expected, found a {found}; get the model's own file")
-    return values
-
-
-def did_you_mean(name: object, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
-    """Return "; did you mean …?" where a known name is close, and "" elsewhere."""
-    close = get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def unknown(what: str, value: object, known: list[str] | tuple[str, ...]) -> str:
-    """Return the error for a value that is none of the known ones, with the closest."""
-    supported = ", ".join(repr(name) for name in known)
-    return f"{what} {value!r} is not supported (supported: {supported}){did_you_mean(value, known)}"
 
 
 def _problems(config: ModelConfig) -> list[str]:

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from preprocess.base.errors import CheckpointError
+from preprocess.base.jsonfile import read_json_object
 from pretrained_configs import catalog
-from pretrained_configs.config import CheckpointError, read_json_object
 
 #: File names that mean "the weights", best first.
 STANDARD_WEIGHTS = (

@@ -30,7 +30,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pretrained_configs.config import CheckpointError, did_you_mean
+from preprocess.base.errors import CheckpointError
+from preprocess.base.names import did_you_mean
 from pretrained_configs.report import LoadReport, Shape, fold
 from pretrained_configs.rules import LEAVES, OPS, Rule, compiled, placeholders, rules
 

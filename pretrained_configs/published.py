@@ -14,17 +14,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pretrained_configs.config import (
-    ACTIVATIONS,
-    MODEL_TYPES,
-    CheckpointError,
-    ModelConfig,
-    read_json_object,
-    unknown,
-)
+from preprocess.base.errors import CheckpointError
+from preprocess.base.jsonfile import read_json_object
+from preprocess.base.names import unknown
+from pretrained_configs.config import ACTIVATIONS, MODEL_TYPES, ModelConfig
+from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.locate import LocalCheckpoint, config_file, resolve
 from pretrained_configs.namemap import NameMap, Source
-from pretrained_configs.reader import open_tensors
 from pretrained_configs.report import fold
 
 #: Who reads what is written: transformers' from_pretrained, the TensorFlow 1 programs of the authors, the reference

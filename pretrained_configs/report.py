@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from pretrained_configs.config import CheckpointError
+from preprocess.base.errors import CheckpointError
 
 Shape = tuple[int, ...]
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pretrained_configs.config import CheckpointError, ModelConfig
+from preprocess.base.errors import CheckpointError
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.safetensors_file import write_safetensors
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import write_values
-from pretrained_configs.safetensors_file import write_safetensors
 
 
 def write_checkpoint(

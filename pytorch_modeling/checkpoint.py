@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import open_tensors, write_safetensors
 from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
 from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
-from pretrained_configs.reader import open_tensors, write_safetensors
 from pytorch_modeling.distribute import fill, whole
 from pytorch_modeling.model import MRCModel, draw_fresh, outline, parameter_name
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling.albert import AlbertEncoder
-from pytorch_modeling.bert import BertEncoder
 from pytorch_modeling.distribute import Group
+from pytorch_modeling.families.albert import AlbertEncoder
+from pytorch_modeling.families.bert import BertEncoder
 from pytorch_modeling.heads import Head
 from pytorch_modeling.layers import initialise
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from preprocess.readers import read_examples
-from preprocess.report import DataReport
-from preprocess.types import Answer, DataError, Example, HeadSpec
+from preprocess.base.errors import DataError
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport
+from preprocess.types import Answer, Example, HeadSpec
 from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task, TaskOptions
-from tasks.decode.kinds import KindDecoder
 from tasks.metrics.cjrc import CjrcScorer
 from tasks.metrics.kinds import kind_report
+from tasks.problems.kinds import KindDecoder
 
 #: Kind of answer -> how it is written, in the order of the model's kind logits.
 KIND_TEXTS = {"unknown": "", "yes": "YES", "no": "NO"}

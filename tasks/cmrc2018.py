@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.readers import read_examples
-from preprocess.report import DataReport
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport
 from preprocess.types import Answer, Example
 from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
-from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.cmrc import CmrcScorer
+from tasks.problems.span import best_spans, decode_spans
 
 
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:

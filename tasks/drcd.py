@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from preprocess.opencc import NO_CONVERSION, OpenCCTransform, opencc_transform
-from preprocess.readers import read_examples
-from preprocess.report import DataReport
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport
+from preprocess.text.opencc import NO_CONVERSION, OpenCCTransform, opencc_transform
 from preprocess.types import Answer, Example
 from tasks.core.task import PUBLISHED_RECIPE, Score, Source, Task, TaskOptions
-from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.cmrc import CmrcScorer
+from tasks.problems.span import best_spans, decode_spans
 
 DEFAULT_OPENCC_CONFIG = "t2s"
 _URL = "https://raw.githubusercontent.com/DRCKnowledgeTeam/DRCD/master/"

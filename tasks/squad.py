@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preprocess.readers import read_examples
+from preprocess.readers.mrc import read_examples
 from preprocess.types import Answer, Example
 from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
-from tasks.decode.span import best_spans, decode_spans
 from tasks.metrics.squad import SquadScorer
+from tasks.problems.span import best_spans, decode_spans
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from preprocess.readers import read_examples
-from preprocess.report import DataReport, Problem
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport, Problem
 from preprocess.types import Answer, Example
 from tasks.core.task import Prediction, Score, Scorer, Source
-from tasks.decode.kinds import KindDecoder
 from tasks.metrics.squad import SquadV2Scorer
+from tasks.problems.kinds import KindDecoder
 from tasks.squad import TASK as SQUAD
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"

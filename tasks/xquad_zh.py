@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from preprocess.readers import read_examples
+from preprocess.readers.mrc import read_examples
 from tasks.cmrc2018 import TASK as CMRC2018
 from tasks.core.task import Source
 

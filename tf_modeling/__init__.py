@@ -9,7 +9,7 @@ if os.environ.setdefault("KERAS_BACKEND", "tensorflow") != "tensorflow":
     )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors, without a word on the processor's features
 
-from pretrained_configs.tensorflow_file import silenced
+from pretrained_configs.formats.tensorflow_file import silenced
 
 with silenced():
     import tensorflow  # noqa: F401

@@ -9,9 +9,9 @@ import keras
 
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import open_tensors, write_safetensors
 from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
 from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
-from pretrained_configs.reader import open_tensors, write_safetensors
 from tf_modeling.model import MRCModel, draw_fresh, parameters, zero_model
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
-from tf_modeling.albert import AlbertEncoder
-from tf_modeling.bert import BertEncoder
 from tf_modeling.distribute import choose_strategy
+from tf_modeling.families.albert import AlbertEncoder
+from tf_modeling.families.bert import BertEncoder
 from tf_modeling.heads import Head
 from tf_modeling.layers import initialise
 from tf_modeling.nn import Module, Pass

@@ -8,7 +8,7 @@ import pkgutil
 from dataclasses import fields
 from types import ModuleType
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.core.task import Task, TaskOptions
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from preprocess.report import DataReport
-from preprocess.text import TextTransform
+from preprocess.readers.report import DataReport
+from preprocess.text.offsets import TextTransform
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Logits
 
 

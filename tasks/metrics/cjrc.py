@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.core.task import Score
 from tasks.metrics.cmrc import CmrcScorer
 

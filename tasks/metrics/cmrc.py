@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.core.task import Score
 from tasks.metrics.segment import NOT_HAN, normalise, split_words
 

@@ -11,7 +11,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.core.task import Score
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

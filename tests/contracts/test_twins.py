@@ -16,7 +16,11 @@ import pytorch_modeling
 import tf_modeling
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = sorted(path.stem for path in (ROOT / "pytorch_modeling").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT / "pytorch_modeling").with_suffix("").parts)
+    for path in (ROOT / "pytorch_modeling").rglob("*.py")
+    if path.stem != "__init__"
+)
 
 #: What only the TensorFlow package has, and why.
 EXTRA = {

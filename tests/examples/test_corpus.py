@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiment.config import TrainOptions
-from preprocess.opencc import opencc_transform
+from experiment.options.flags import TrainOptions
+from preprocess.text.opencc import opencc_transform
 from tasks.core.discovery import get_task
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -41,8 +41,8 @@ def program(flags: list[str], place: str = "", call: int = 0, fault: str = "kill
         call: which call, from 1.
         fault: one of this module's functions.
     """
-    from experiment.checkpoints import Checkpoints
     from experiment.cli import main
+    from experiment.training.checkpoints import Checkpoints
 
     Checkpoints.busy = False  # type: ignore[assignment, method-assign]
     if place:

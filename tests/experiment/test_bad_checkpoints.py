@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from experiment.cli import main
+from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import format_for, read_config
-from pretrained_configs.reader import write_safetensors
 from pretrained_configs.writer import write_checkpoint
 from tests.canary import Canary
 

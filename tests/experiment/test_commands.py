@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
-from experiment.record import Record
-from experiment.table import Row, markdown, mean_max, rows_of, standard_deviation
+from experiment.report.table import Row, markdown, mean_max, rows_of, standard_deviation
+from experiment.training.record import Record
 
 
 def _fails(capsys, arguments, *expected):

@@ -11,9 +11,9 @@ import pytest
 
 from experiment.cli import main
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import format_for, read_checkpoint
-from pretrained_configs.reader import open_tensors
 from pretrained_configs.writer import write_checkpoint
 
 BERT = ModelConfig(

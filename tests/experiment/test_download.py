@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from experiment import download as module
-from experiment.config import DownloadOptions, TasksOptions, UsageError
-from experiment.download import data_file, download, fetch, fetch_all
-from experiment.tasklist import list_tasks
-from preprocess.types import DataError
+from experiment.commands import download as command
+from experiment.commands.download import download
+from experiment.commands.tasks import list_tasks
+from experiment.inputs.download import data_file, fetch, fetch_all
+from experiment.options.flags import DownloadOptions, TasksOptions
+from preprocess.base.errors import DataError, UsageError
 from tasks.core.discovery import get_task
 from tasks.core.task import Source
 
@@ -316,9 +317,9 @@ def task(site: Site, monkeypatch: pytest.MonkeyPatch):
         source(site, split="test", url="no url"),
     )
     task = replace(get_task("cmrc2018"), sources=sources)
-    monkeypatch.setattr(module, "get_task", lambda name: task)
-    monkeypatch.setattr("experiment.tasklist.get_task", lambda name: task)
-    monkeypatch.setattr("experiment.tasklist.task_names", lambda: (task.name,))
+    monkeypatch.setattr(command, "get_task", lambda name: task)
+    monkeypatch.setattr("experiment.commands.tasks.get_task", lambda name: task)
+    monkeypatch.setattr("experiment.commands.tasks.task_names", lambda: (task.name,))
     return task
 
 
@@ -343,7 +344,7 @@ def test_the_command_names_every_file_that_failed_and_fetches_the_others(task, t
 def test_an_unpublished_split_names_the_published_ones(task, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(UsageError, match="--splits trial: task 'cmrc2018' publishes train, dev, test"):
         download(DownloadOptions(task="cmrc2018", splits=("dev", "trial"), data_dir=tmp_path))
-    monkeypatch.setattr(module, "get_task", lambda name: replace(task, sources=()))
+    monkeypatch.setattr(command, "get_task", lambda name: replace(task, sources=()))
     with pytest.raises(UsageError, match="lists no files to download"):
         download(DownloadOptions(task="cmrc2018", data_dir=tmp_path))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
-from experiment.guards import Divergence, all_empty, chance_loss
+from experiment.training.guards import Divergence, all_empty, chance_loss
 from preprocess.types import SPAN_KIND, Batch, FeatureSet, HeadSpec
 from pretrained_configs.config import ModelConfig
 
@@ -165,13 +165,13 @@ def test_divergence_is_warned_of_once(corpus, flags, tmp_path, monkeypatch, caps
 
 
 def test_model_that_answers_nothing_is_reported(corpus, flags, tmp_path, monkeypatch, capsys):
-    from experiment.evaluation import predict_split
+    from experiment.training.evaluation import predict_split
 
     def empty(*arguments):
         found = predict_split(*arguments)
         return dataclasses.replace(found, answers=dict.fromkeys(found.answers, ""))
 
-    monkeypatch.setattr("experiment.run.predict_split", empty)
+    monkeypatch.setattr("experiment.training.seed.predict_split", empty)
     assert _train(flags, corpus, tmp_path) == 0
     expected = "the model answers no question of dev: all 6 answers are empty"
     assert _record(tmp_path)["warnings"] == [expected]

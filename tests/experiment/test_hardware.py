@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from experiment.hardware import DEVICES, forward_flops, peak_flops, training_flops
+from experiment.estimate.hardware import DEVICES, forward_flops, peak_flops, training_flops
 from pretrained_configs.config import ModelConfig
 
 SMALL = {

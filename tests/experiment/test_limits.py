@@ -10,9 +10,10 @@ from fractions import Fraction
 import pytest
 
 from experiment.cli import main
-from experiment.config import ParityOptions, PlanOptions, TrainOptions, UsageError, check_ranges
-from experiment.plan import _Step
-from experiment.steps import Evaluated
+from experiment.commands.plan import _Step
+from experiment.options.flags import ParityOptions, PlanOptions, TrainOptions, check_ranges
+from experiment.training.steps import Evaluated
+from preprocess.base.errors import UsageError
 
 PLAN = ["plan", "--task", "cmrc2018", "--model_name_or_path", "chinese-roberta-wwm-ext", "--gpu", "t4"]
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.memory import CASES, build_trainer, peak_bytes, predicted_bytes, random_batch
-from experiment.memory import training_memory
+from experiment.estimate.memory import training_memory
 from preprocess.types import HeadSpec
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
-from experiment.meter import Meter
+from experiment.training.meter import Meter
 from tests.experiment.test_guards import CONFIG
 
 

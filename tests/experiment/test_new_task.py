@@ -11,10 +11,10 @@ import pytest
 
 import tasks
 from experiment.cli import main
-from experiment.config import TasksOptions, ValidateOptions
-from experiment.tasklist import list_tasks
-from experiment.validate import validate
-from preprocess.types import DataError
+from experiment.commands.tasks import list_tasks
+from experiment.commands.validate import validate
+from experiment.options.flags import TasksOptions, ValidateOptions
+from preprocess.base.errors import DataError
 from tasks.core.discovery import get_task, task_names
 
 ROOT = Path(__file__).resolve().parents[2]

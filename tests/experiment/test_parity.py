@@ -15,12 +15,13 @@ import pytest
 
 import pytorch_modeling
 import tf_modeling
-from experiment import parity as command
 from experiment.cli import main
-from experiment.config import OptimizerOptions, UsageError
-from experiment.parity import random_batch
-from experiment.parity_compare import TOLERANCES, Comparison, Part, idle_parameters, row
-from experiment.parity_observe import Job, Observation, observe, observing
+from experiment.commands import parity as command
+from experiment.commands.parity import random_batch
+from experiment.options.flags import OptimizerOptions
+from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
+from experiment.parity.observe import Job, Observation, observe, observing
+from preprocess.base.errors import UsageError
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 

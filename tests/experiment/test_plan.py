@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiment.cli import main
-from experiment.config import PlanOptions
-from experiment.hardware import DEVICES, forward_flops, training_flops
-from experiment.plan import CONTEXT_BYTES, FRAGMENTATION, utilisation
+from experiment.commands.plan import CONTEXT_BYTES, FRAGMENTATION, utilisation
+from experiment.estimate.hardware import DEVICES, forward_flops, training_flops
+from experiment.options.flags import PlanOptions
 from pretrained_configs.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +160,7 @@ def test_utilisation_falls_with_width_and_batch():
 def test_options_of_train_about_the_step_are_options_of_plan():
     from dataclasses import fields
 
-    from experiment.config import TrainOptions
+    from experiment.options.flags import TrainOptions
 
     shared = {f.name: f.default for f in fields(TrainOptions)}
     for field in fields(PlanOptions):

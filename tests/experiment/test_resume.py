@@ -17,18 +17,18 @@ import pytest
 import yaml
 
 from benchmarks.kill import digest
-from experiment.checkpoints import Checkpoints
 from experiment.cli import main
-from experiment.config import TrainOptions
-from experiment.interrupts import held_back
-from experiment.steps import Steps
+from experiment.options.flags import TrainOptions
+from experiment.training.checkpoints import Checkpoints
+from experiment.training.interrupts import held_back
+from experiment.training.steps import Steps
 from preprocess.types import FeatureSet
 from tests.experiment import faults
 from tests.experiment.conftest import write_corpus
 
 #: Imported once, by the process that all that shall die are forked from: torch._dynamo, too, which optimizers load.
 IMPORTED = (
-    "pytorch_modeling", "torch._dynamo", "tf_modeling", "experiment.seeds", "tests.experiment.faults",
+    "pytorch_modeling", "torch._dynamo", "tf_modeling", "experiment.training.protocol", "tests.experiment.faults",
     "tasks.cmrc2018", "nltk", "tensorboardX.event_file_writer",
 )  # fmt: skip
 KILLED = -signal.SIGKILL
@@ -77,21 +77,21 @@ OPTIONS = ("--num_train_epochs", "4", "--save_steps", "1", "--logging_steps", "5
 #: Where a seed dies, one death after another: (function, call, fault).
 EARLY = [
     ("Trainer.step", 1, "kill"),  # nothing saved
-    ("experiment.checkpoints:write_json", 1, "kill"),  # saved and without checksums
+    ("experiment.training.checkpoints:write_json", 1, "kill"),  # saved and without checksums
     ("Trainer.step", 3, "kill"),
-    ("experiment.checkpoints:write_safetensors", 1, "tear"),
+    ("experiment.training.checkpoints:write_safetensors", 1, "tear"),
 ]
 LATE = [
-    ("experiment.evaluation:logits_of", 1, "kill"),  # in an evaluation
-    ("experiment.evaluation:logits_of", 1, "terminate"),
-    ("experiment.run:write_settings", 1, "kill"),  # in the middle of the best checkpoint
-    ("experiment.files:os.rename", 2, "kill"),  # between two renames, or after the rename of a checkpoint
-    ("experiment.checkpoints:shutil.rmtree", 2, "kill"),  # deleting an old one
-    ("experiment.run:predict_split", 1, "kill"),
-    ("experiment.evaluation:write_score", 1, "kill"),
-    ("experiment.checkpoints:Checkpoints.remove", 1, "kill"),  # finished, and its checkpoints still there
+    ("experiment.training.evaluation:logits_of", 1, "kill"),  # in an evaluation
+    ("experiment.training.evaluation:logits_of", 1, "terminate"),
+    ("experiment.training.seed:write_settings", 1, "kill"),  # in the middle of the best checkpoint
+    ("preprocess.base.files:os.rename", 2, "kill"),  # between two renames, or after the rename of a checkpoint
+    ("experiment.training.checkpoints:shutil.rmtree", 2, "kill"),  # deleting an old one
+    ("experiment.training.seed:predict_split", 1, "kill"),
+    ("experiment.training.evaluation:write_score", 1, "kill"),
+    ("experiment.training.checkpoints:Checkpoints.remove", 1, "kill"),  # finished, and its checkpoints still there
     ("Trainer.step", 4, "terminate"),  # of the second seed
-    ("experiment.seeds:leaderboard", 1, "kill"),
+    ("experiment.training.protocol:leaderboard", 1, "kill"),
 ]
 FRAMEWORKS = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
 
@@ -167,7 +167,7 @@ def test_interrupted_seed_goes_on_after_the_very_step(die, tmp_path):
 
 def test_seed_interrupted_in_its_last_predictions_is_not_trained_again(die, undisturbed, tmp_path):
     options = ("--save_steps", "0", "--seeds", "1")
-    assert die("experiment.run:predict_split", 1, "terminate", options=options) == 130
+    assert die("experiment.training.seed:predict_split", 1, "terminate", options=options) == 130
     assert die(options=options) == 0
     assert "seed 1: goes on after step 12/12" in (tmp_path / "run" / "run.log").read_text()
     assert digest(tmp_path / "run") == undisturbed(*options)
@@ -185,7 +185,7 @@ def test_checkpoint_is_put_off_while_the_one_before_is_being_written(corpus, fla
 
 def test_full_disk_costs_a_checkpoint_and_not_the_run(die, undisturbed, tmp_path):
     options = ("--framework", "pytorch")
-    assert die("experiment.checkpoints:write_safetensors", 1, "fill_disk", options=options) == 0
+    assert die("experiment.training.checkpoints:write_safetensors", 1, "fill_disk", options=options) == 0
     assert "no checkpoint of step 1 to resume from" in (tmp_path / "run" / "run.log").read_text()
     assert digest(tmp_path / "run") == undisturbed(*options)
 
@@ -304,7 +304,7 @@ def test_nothing_sound_is_nothing(checkpoints, tmp_path):
 def test_full_disk_leaves_the_last_checkpoint_and_no_remains(checkpoints, tmp_path, monkeypatch, place):
     _save(checkpoints, tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(f"experiment.checkpoints.{place}", faults.fill_disk)
+        patch.setattr(f"experiment.training.checkpoints.{place}", faults.fill_disk)
         _save(checkpoints, tmp_path, 2)
     assert [path.name for path in (tmp_path / "resume").iterdir()] == ["000001-step-1"]
     expected = "no checkpoint of step 2 to resume from ([Errno 28] No space left on device); training goes on"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from experiment.config import SplitOptions, UsageError
-from experiment.split import draw, group_articles, split
-from preprocess.types import DataError
+from experiment.commands.split import draw, group_articles, split
+from experiment.options.flags import SplitOptions
+from preprocess.base.errors import DataError, UsageError
 from tasks.core.discovery import get_task
 
 

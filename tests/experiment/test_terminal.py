@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 import experiment.cli
-import experiment.predict
-import experiment.setup
+import experiment.commands.predict
+import experiment.inputs.setup
 from experiment.cli import main
-from experiment.terminal import Bars, terminal
-from preprocess.types import DataError
+from experiment.io.terminal import Bars, terminal
+from preprocess.base.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "比例尺1:100:000 /data/:dog:/x [bold]y[/bold]"
@@ -138,8 +138,8 @@ def test_predict_stops_its_bar_before_the_error_is_printed(flags, corpus, tmp_pa
         started.append(bars[0]._bars.live.is_started)
         raise DataError("no window")
 
-    monkeypatch.setattr(experiment.predict, "Bars", Watched)
-    monkeypatch.setattr(experiment.setup, "collate", fail)
+    monkeypatch.setattr(experiment.commands.predict, "Bars", Watched)
+    monkeypatch.setattr(experiment.inputs.setup, "collate", fail)
     monkeypatch.setattr(experiment.cli, "_complain", lambda _: started.append(bars[0]._bars.live.is_started))
     checkpoint = tmp_path / "run" / "seed_1" / "checkpoint-best"
     options = ("--test_file", str(corpus.data), "--output_dir", str(tmp_path / "out"), "--feature_cache_dir", "None")

@@ -18,9 +18,9 @@ import yaml
 
 import pytorch_modeling
 from experiment.cli import main
-from experiment.files import locked, new_directory, write_text
-from experiment.record import Record
-from experiment.rundir import clear
+from experiment.training.record import Record
+from experiment.training.rundir import clear
+from preprocess.base.files import locked, new_directory, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -185,7 +185,7 @@ def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, fla
     assert printed.count("the Record can't be written ([Errno 28]") == 4
     record = _record(tmp_path / "run")
     assert record["status"] == "finished" and len(record["evaluations"]) == 4
-    monkeypatch.setattr("experiment.run.write_settings", full)
+    monkeypatch.setattr("experiment.training.seed.write_settings", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "2")) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert "No space left on device: " in error and "seed_2/checkpoint-best'; when" in error

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from experiment.config import UsageError, ValidateOptions
-from experiment.validate import Shared, duplicates, normalise, shared, validate
-from preprocess.readers import read_examples
-from preprocess.types import DataError, Example
+from experiment.commands.validate import Shared, duplicates, normalise, shared, validate
+from experiment.options.flags import ValidateOptions
+from preprocess.base.errors import DataError, UsageError
+from preprocess.readers.mrc import read_examples
+from preprocess.types import Example
 
 
 def write(path: Path, *paragraphs: tuple[str, list[Any]], more: tuple[Any, ...] = ()) -> Path:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from preprocess import cache
+from preprocess.base.errors import DataError
 from preprocess.cache import cache_key, cached_encode, open_features, write_features
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import Answer, DataError, Example, FeatureSet
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet
 from preprocess.windows import encode
 
 PIECES = [*SPECIAL_TOKENS, "甲", "乙", "丙", "问"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.opencc import opencc_transform
-from preprocess.readers import read_examples
-from preprocess.text import MappedText
-from preprocess.tokenizers import load_tokenizer
+from preprocess.readers.mrc import read_examples
+from preprocess.text.offsets import MappedText
+from preprocess.text.opencc import opencc_transform
+from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import FeatureSet
 from preprocess.windows import encode
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from preprocess.batch import collate
-from preprocess.readers import read_examples
-from preprocess.tokenizers import load_tokenizer
+from preprocess.readers.mrc import read_examples
+from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import FeatureSet
 from preprocess.windows import encode
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.readers import read_examples
-from preprocess.report import DataReport
-from preprocess.tokenizers import WordPieceTokenizer, load_tokenizer
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
 from preprocess.types import Example
 from preprocess.windows import encode
 

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from preprocess.readers import read_examples
-from preprocess.report import DataReport
-from preprocess.tokenizers import WordPieceTokenizer
-from preprocess.types import Answer, DataError, Example
+from preprocess.base.errors import DataError
+from preprocess.readers.mrc import read_examples
+from preprocess.readers.report import DataReport
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.types import Answer, Example
 from preprocess.windows import encode
 from tasks.core.discovery import get_task, task_names
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from preprocess.readers import locate, read_examples
-from preprocess.text import nearest_occurrence, utf16_to_codepoint
-from preprocess.types import Answer, DataError
+from preprocess.base.errors import DataError
+from preprocess.readers.mrc import locate, read_examples
+from preprocess.text.offsets import nearest_occurrence, utf16_to_codepoint
+from preprocess.types import Answer
 
 ASTRAL = "𫚭在水里，𫚭在山上。"  # code points 0 𫚭 1 在 2 水 3 里 4 ， 5 𫚭 6 在 7 山 8 上 9 。
 

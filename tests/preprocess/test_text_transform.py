@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprocess.base.errors import DataError
 from preprocess.cache import cache_key, cached_encode
-from preprocess.opencc import NO_CONVERSION, OpenCCTransform, opencc_configs, opencc_transform, opencc_version
-from preprocess.text import MappedConversion, MappedText, TextTransform
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import Answer, DataError, Example, FeatureSet
+from preprocess.text.offsets import MappedConversion, MappedText, TextTransform
+from preprocess.text.opencc import NO_CONVERSION, OpenCCTransform, opencc_configs, opencc_transform, opencc_version
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet
 from preprocess.windows import encode
 
 

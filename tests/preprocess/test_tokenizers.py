@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer, load_tokenizer
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer, load_tokenizer
 
 TOKENS = [*SPECIAL_TOKENS, "我", "爱", "new", "##s", "e", "i", "[", "]", "sep", "A", "a", "\u2028", "é"]
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, DataError, Example, FeatureSet
+from preprocess.base.errors import DataError
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet
 from preprocess.windows import encode, max_context_ranges, ranges
 
 PAD, UNK, CLS, SEP = range(4)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiment.config import TrainOptions
+from experiment.options.flags import TrainOptions
+from preprocess.base.errors import CheckpointError
 from pretrained_configs import catalog
 from pretrained_configs.catalog import NAMEMAPS, SCHEMA, n_parameters
-from pretrained_configs.config import CheckpointError, ModelConfig
+from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from tasks.core.discovery import task_names
 

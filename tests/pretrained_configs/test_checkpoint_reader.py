@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrained_configs.config import CheckpointError
+from preprocess.base.errors import CheckpointError
+from pretrained_configs.formats.reader import checksum, locate, open_tensors, resolve, write_safetensors
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import read_config
-from pretrained_configs.reader import checksum, locate, open_tensors, resolve, write_safetensors
 from tests.canary import Canary
 
 CONFIG = {"vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}

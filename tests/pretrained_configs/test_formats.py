@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from preprocess.types import HeadSpec
+from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.published import read_checkpoint
-from pretrained_configs.reader import write_safetensors
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes
 from tests.oracle import PROGRAMS, draw, inputs
 

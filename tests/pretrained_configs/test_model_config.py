@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pretrained_configs.config import CheckpointError, ModelConfig
+from preprocess.base.errors import CheckpointError
+from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import format_of_config, read_config, read_values, write_values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pretrained_configs.config import CheckpointError
+from preprocess.base.errors import CheckpointError
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.report import fold
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.tokenizers import load_tokenizer
-from preprocess.types import SPAN_KIND, DataError, Example, FeatureSet, Logits
+from preprocess.base.errors import DataError
+from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.types import SPAN_KIND, Example, FeatureSet, Logits
 from preprocess.windows import encode
 from tasks.core.discovery import get_task
 from tasks.core.task import Candidate, DecodeOptions, Prediction, Score, Scorer
-from tasks.decode.kinds import KindDecoder, best_threshold
-from tasks.decode.span import best_spans, decode_spans
+from tasks.problems.kinds import KindDecoder, best_threshold
+from tasks.problems.span import best_spans, decode_spans
 
 TEXTS = {"unknown": "", "yes": "YES", "no": "NO"}
 DECODER = KindDecoder(TEXTS)

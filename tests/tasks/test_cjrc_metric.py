@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from experiment.config import EvaluateOptions
-from experiment.predict import evaluate
-from preprocess.types import DataError
+from experiment.commands.evaluate import evaluate
+from experiment.options.flags import EvaluateOptions
+from preprocess.base.errors import DataError
 from tasks.metrics.cjrc import CjrcScorer, bag_f1, leave_one_out, normalise, rounded
 
 PREDICTION_FILES = ["cjrc_dev.s1.n000", "cjrc_dev.s2.n025", "cjrc_dev.s3.n075.miss"]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.readers import read_examples
-from preprocess.tokenizers import load_tokenizer
-from preprocess.types import SPAN_KIND, Answer, DataError, Example, FeatureSet
+from preprocess.base.errors import DataError
+from preprocess.readers.mrc import read_examples
+from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet
 from preprocess.windows import encode
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions

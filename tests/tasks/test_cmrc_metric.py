@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.metrics import segment as segmentation
 from tasks.metrics.cmrc import CmrcScorer, em_f1, longest_common_substring, score_cmrc
 from tasks.metrics.segment import segment, split_words

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.types import Answer, DataError, Example
+from preprocess.base.errors import DataError
+from preprocess.types import Answer, Example
 from tasks.core.discovery import find_tasks, get_task, task_names
 from tasks.core.task import DecodeOptions, TaskOptions
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.opencc import opencc_version
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import Answer, DataError, Example, FeatureSet, Logits
+from preprocess.base.errors import DataError
+from preprocess.text.opencc import opencc_version
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet, Logits
 from preprocess.windows import encode
 from tasks.core.discovery import get_task
 from tasks.core.task import DecodeOptions, Task, TaskOptions

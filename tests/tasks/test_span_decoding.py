@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocess.types import SPAN_KIND, DataError, Example, FeatureSet, Logits
+from preprocess.base.errors import DataError
+from preprocess.types import SPAN_KIND, Example, FeatureSet, Logits
 from tasks.core.nbest import nbest_json
 from tasks.core.task import Candidate, DecodeOptions
-from tasks.decode.span import best_spans, decode_spans
+from tasks.problems.span import best_spans, decode_spans
 
 QUESTION = 2  # [CLS] question [SEP]: three positions stand before the context
 
@@ -285,8 +286,8 @@ def bare(text: str) -> str:
 def test_answers_equal_the_original_program(
     golden_dir: Path, data_dir: Path, name: str, width: int, stride: int, n_lists_of_other_words: int
 ) -> None:
-    from preprocess.readers import read_examples
-    from preprocess.tokenizers import load_tokenizer
+    from preprocess.readers.mrc import read_examples
+    from preprocess.tokenizers.wordpiece import load_tokenizer
     from preprocess.windows import encode
 
     examples, _ = read_examples(golden_dir / "features" / "cmrc_a.input.json", offset_unit="utf16")

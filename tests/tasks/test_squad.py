@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiment.setup import trainable
+from experiment.inputs.setup import trainable
 from preprocess.align import align
-from preprocess.tokenizers import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, DataError, Example, FeatureSet, HeadSpec, Logits
+from preprocess.base.errors import DataError
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet, HeadSpec, Logits
 from preprocess.windows import encode
 from tasks.core.discovery import get_task
 from tasks.core.task import DecodeOptions, Task

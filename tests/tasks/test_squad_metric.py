@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from preprocess.types import DataError
+from preprocess.base.errors import DataError
 from tasks.core.discovery import get_task
 from tasks.core.task import Score
 from tasks.metrics.squad import normalise, score_squad, score_squad_v2

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import pytorch_modeling
+from preprocess.base.errors import CheckpointError
 from preprocess.types import HeadSpec
-from pretrained_configs.config import CheckpointError
 from pretrained_configs.published import read_checkpoint
 from tf_modeling import (
     allow_tf32,

@@ -1,0 +1,95 @@
+"""A checkpoint of one format, written in another."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+
+from experiment.options.flags import ConvertOptions
+from preprocess.base.errors import CheckpointError, UsageError
+from preprocess.base.files import new_directory
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import open_tensors
+from pretrained_configs.namemap import NameMap, Source
+from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.published import deviations, format_for, read_checkpoint, spare
+from pretrained_configs.report import Shape
+from pretrained_configs.writer import write_checkpoint
+
+#: What belongs to a model beside weights and configuration, and goes along as it is.
+_COMPANIONS = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "mrc_settings.json")
+
+
+def convert(options: ConvertOptions) -> None:
+    """Write a checkpoint in another format and say what became of every tensor.
+
+    Raises:
+        UsageError, CheckpointError: for an output that is taken, and models that the target has no place for.
+    """
+    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
+        raise UsageError(f"--output {options.output}: exists and is not empty; give a new directory")
+    found = read_checkpoint(options.source, options.hidden_act)
+    with open_tensors(found.files) as source:
+        wanted = _held(found.config, found.namemap, source)
+        ours, report = found.namemap.to_ours(source, wanted, may_be_fresh=(), spare=spare(found.config))
+    config, namemap = _placed(found.config, ours, options.to)
+    with new_directory(options.output) as directory:
+        files = write_checkpoint(directory, config, ours, namemap)
+        for name in _COMPANIONS:
+            if (found.files.directory / name).is_file():
+                files.append(directory / name)
+                shutil.copyfile(found.files.directory / name, directory / name)
+    print("\n".join(report.lines()))
+    print(f"written as {namemap.name} to {options.output}: {', '.join(file.name for file in files)}")
+    for line in deviations(config, namemap):
+        print(f"note: {line}")
+
+
+def _held(config: ModelConfig, namemap: NameMap, source: Source) -> dict[str, Shape]:
+    """Return the parameters that a checkpoint of this format should hold, with the heads that this one does hold."""
+    kinds = namemap.shape_in(source, "head.kind.weight")
+    return parameter_shapes(
+        config,
+        pooled=namemap.shape_in(source, "pooler.weight") is not None,
+        span=namemap.shape_in(source, "head.span.weight") is not None,
+        n_kinds=kinds[0] if kinds is not None else 0,
+    )
+
+
+def _placed(config: ModelConfig, ours: dict[str, np.ndarray], target: str) -> tuple[ModelConfig, NameMap]:
+    """Find the target's format.
+
+    Where embeddings are as wide as layers, some programs project them all the same and some never do: the identity is
+    put in or taken out, which changes no bit of what is computed.
+    """
+    try:
+        return config, format_for(config, target)
+    except CheckpointError as error:
+        swapped = _swapped_identity(config, ours)
+        if swapped is None:
+            raise
+        try:
+            namemap = format_for(swapped[0], target)
+        except CheckpointError:
+            raise error from None
+    for name in ("projection.weight", "projection.bias"):
+        ours.pop(name, None)
+    ours.update(swapped[1])
+    return swapped[0], namemap
+
+
+def _swapped_identity(
+    config: ModelConfig, ours: dict[str, np.ndarray]
+) -> tuple[ModelConfig, dict[str, np.ndarray]] | None:
+    """Return the same model with an identity projection if it has none, without if it has one; else None."""
+    if config.embedding_size != config.hidden_size or config.embedding_projection == "word":
+        return None
+    identity = np.eye(config.hidden_size, dtype=np.float32)
+    if config.embedding_projection == "none":
+        projection = {"projection.weight": identity, "projection.bias": np.zeros(config.hidden_size, np.float32)}
+        return replace(config, embedding_projection="output"), projection
+    if np.array_equal(ours["projection.weight"], identity) and not ours["projection.bias"].any():
+        return replace(config, embedding_projection="none"), {}
+    return None

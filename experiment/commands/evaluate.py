@@ -1,0 +1,53 @@
+"""Score a prediction file with the task's official metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiment.inputs.setup import read_examples, task_of
+from experiment.io.predictions import number, read_object, read_predictions, write_score
+from experiment.io.terminal import terminal
+from experiment.options.flags import EvaluateOptions
+from preprocess.base.errors import DataError, UsageError
+from preprocess.types import Example
+from tasks.core.task import Score, Task
+
+
+def evaluate(options: EvaluateOptions) -> Score:
+    """Score a prediction file and print the values.
+
+    Raises:
+        DataError: if one of the files can't be used.
+    """
+    task = task_of(options)
+    examples, report = read_examples(task, options.data_file)
+    predictions = read_predictions(options.predictions)
+    console = terminal()
+    if report.dropped:
+        console.print("\n".join(report.lines()))
+    missing = [example.id for example in examples if example.id not in predictions]
+    if missing and options.missing_predictions == "error":
+        raise DataError(f"{options.predictions}: {len(missing)} questions have no prediction, such as {missing[0]!r}")
+    score = _score(task, examples, predictions, options)
+    if options.output is not None:
+        write_score(options.output, task, score)
+    width = max(len(name) for name in (*score.values, "questions")) + 2
+    for name, value in score.values.items():
+        console.print(f"{name:<{width}}{value:8.3f}")
+    console.print(f"{'questions':<{width}}{score.n:8d}\n{'missing':<{width}}{score.n_missing:8d}")
+    n_unknown = len(predictions.keys() - {example.id for example in examples})
+    if n_unknown:
+        console.print(f"{n_unknown} predictions belong to no question and are not scored")
+    return score
+
+
+def _score(
+    task: Task, examples: Sequence[Example], predictions: Mapping[str, Any], options: EvaluateOptions
+) -> Score:
+    if options.na_prob_file is None:
+        return task.score(examples, predictions)
+    if task.na_scorer is None:
+        raise UsageError(f"--na_prob_file: task {task.name!r} has no metric that reads it; squad_v2 has")
+    odds = {id: number(id, value, options.na_prob_file) for id, value in read_object(options.na_prob_file).items()}
+    return task.na_scorer(examples, predictions, odds, options.na_prob_thresh)

@@ -1,0 +1,59 @@
+"""A fine-tuned checkpoint as TensorFlow's SavedModel, with all that a server needs beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from experiment.backend import load_backend
+from experiment.inputs.settings import FILE_NAME
+from experiment.inputs.setup import fitting_tokenizer
+from experiment.options.flags import ExportOptions
+from preprocess.base.errors import UsageError
+from preprocess.base.files import new_directory
+from preprocess.types import HeadSpec
+from pretrained_configs.formats.reader import open_tensors
+from pretrained_configs.published import Checkpoint, read_checkpoint
+
+
+def export(options: ExportOptions) -> None:
+    """Write the SavedModel and say what it takes and returns.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for an output that is taken, and checkpoints that can't answer.
+    """
+    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
+        raise UsageError(f"--output {options.output}: exists and is not empty; give a new directory")
+    found = read_checkpoint(options.model_name_or_path, options.hidden_act)
+    head = _head(found, options.model_name_or_path)
+    tokenizer_at = options.tokenizer_name or found.files.directory
+    tokenizer = fitting_tokenizer(tokenizer_at, options.do_lower_case, found.config)
+    backend = load_backend("tensorflow")
+    model, report = backend.load_model(found.config, head, options.model_name_or_path, device="cpu", fresh_head=False)
+    with tempfile.TemporaryDirectory() as temporary, new_directory(options.output) as directory:
+        tokenizer.save(Path(temporary))
+        if (found.files.directory / FILE_NAME).is_file():
+            shutil.copy(found.files.directory / FILE_NAME, temporary)
+        assets = sorted(Path(temporary).iterdir())
+        import_module("tf_modeling.export").export(model, directory, assets)
+    kinds = f", kind_logits [B, {len(head.kinds)}]" if head.kinds else ""
+    print("\n".join(report.lines()))
+    print(f"SavedModel written to {options.output}, with {', '.join(path.name for path in assets)} as assets")
+    print(
+        "serving_default: input_ids, attention_mask, token_type_ids int32 [B, S], "
+        f"S up to {found.config.max_position_embeddings} -> start_logits, end_logits [B, S]{kinds} float32"
+    )
+
+
+def _head(found: Checkpoint, name: str) -> HeadSpec:
+    """Return the head that a checkpoint holds; what its kinds are called is no matter to the model."""
+    with open_tensors(found.files) as source:
+        if found.namemap.shape_in(source, "head.span.weight") is None:
+            raise UsageError(
+                f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "
+                "checkpoint, such as the checkpoint-best of a run"
+            )
+        kinds = found.namemap.shape_in(source, "head.kind.weight")
+    return HeadSpec(tuple(f"kind_{i}" for i in range(kinds[0] if kinds is not None else 0)))

@@ -1,0 +1,249 @@
+"""Both frameworks side by side: the same weights and batches, compared from the embeddings to the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain, count, islice
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from experiment.inputs.settings import read_settings
+from experiment.inputs.setup import (
+    Data,
+    check_limits,
+    decode_options,
+    encode,
+    first_targets,
+    model_source,
+    precision_of,
+    read_examples,
+    resolve_recipe,
+    task_of,
+)
+from experiment.io.terminal import terminal
+from experiment.options.flags import OptimizerOptions, ParityOptions
+from experiment.parity.compare import TOLERANCES, Comparison, Part, Row, Tolerances, row
+from experiment.parity.observe import Job, observing
+from experiment.training.record import versions
+from preprocess.base.errors import UsageError
+from preprocess.base.files import write_json
+from preprocess.batch import collate, epoch_batches, eval_batches
+from preprocess.types import SPAN_KIND, Batch, HeadSpec, Logits
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.locate import locate
+from pretrained_configs.published import read_checkpoint, read_config
+from tasks.core.task import DecodeOptions, Task
+
+FRAMEWORKS = ("pytorch", "tensorflow")
+#: Length of random windows where none is asked for, in tokens.
+_RANDOM_LENGTH = 128
+#: Characters per line of a table that goes to no terminal.
+_WIDTH = 120
+
+
+@dataclass
+class Answers:
+    """Decodes what both frameworks output for a data file, and compares texts and scores.
+
+    Args:
+        task: decodes and scores.
+        data: the questions and their windows.
+        options: of the decoder.
+        tolerances: for the precision that the logits were computed in.
+        scores: framework -> metric -> percent, once judged; empty if the questions have no answers.
+    """
+
+    task: Task
+    data: Data
+    options: DecodeOptions
+    tolerances: Tolerances
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def judge(self, first: list[Logits], second: list[Logits]) -> Iterator[Row]:
+        """Yield the rows of the texts and of the scores."""
+        examples, features = self.data.examples, self.data.features
+        found = [self.task.decode(examples, features, logits, self.options) for logits in (first, second)]
+        ours, theirs = ({id: prediction.text for id, prediction in one.items()} for one in found)
+        different = [id for id in ours if ours[id] != theirs[id]]
+        allowed = float(math.floor(self.tolerances.answers * len(ours)))
+        example = next(iter(different), "")
+        yield row("predictions", [Part(example, float(len(different)), float(len(ours)), allowed)])
+        if any(example.answers for example in examples):
+            scores = [dict(self.task.score(examples, answers).values) for answers in (ours, theirs)]
+            self.scores.update(zip(FRAMEWORKS, scores, strict=True))
+            yield row("scores", [self._score(name, *(values[name] for values in scores)) for name in scores[0]])
+
+    def _score(self, name: str, ours: float, theirs: float) -> Part:
+        return Part(name, abs(ours - theirs), max(abs(ours), abs(theirs)), self.tolerances.scores)
+
+
+def parity(options: ParityOptions) -> int:
+    """Compare the frameworks and print the table.
+
+    Returns:
+        1 if any stage differs by more than its tolerance, else 0.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for options and files that can't be used.
+        ChildProcessError: if one of the two processes died.
+    """
+    task, name = task_of(options), options.model_name_or_path
+    if (name is None) == (options.config_name is None):
+        raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
+    settings = read_settings(name, task) if name is not None else None
+    resolved = resolve_recipe(options, task, name, settings)
+    job, answers = _prepare(resolved, task) if options.data_file is not None else _random(options, resolved, task)
+    job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
+    console = terminal(piped_width=_WIDTH)
+    precision = precision_of(options)
+    comparison = Comparison(
+        TOLERANCES[precision],
+        job.config,
+        job.trainer["learning_rate"],
+        answers.judge if answers is not None else None,
+    )
+    rows: list[Row] = []
+    with (
+        console.status("starting both frameworks") as status,
+        observing(FRAMEWORKS[0], job) as first,
+        observing(FRAMEWORKS[1], job) as second,
+    ):
+        for one in comparison.rows(first, second):
+            rows.append(one)
+            status.update(f"{one.stage}: {'ok' if one.ok else 'FAIL'}")
+    _print(console, rows, precision)
+    if answers is not None:
+        for framework, values in answers.scores.items():
+            told = "  ".join(f"{metric} {value:.3f}" for metric, value in values.items())
+            console.print(f"{framework:<12}{len(answers.data.examples)} questions  {told}")
+    different = [one for one in rows if not one.ok]
+    console.print(_verdict(rows, precision))
+    if options.json is not None:
+        write_json(options.json, _report(resolved, rows, answers))
+    return 1 if different else 0
+
+
+def _prepare(options: ParityOptions, task: Task) -> tuple[Job, Answers]:
+    """Take windows and questions from the data file."""
+    assert options.data_file is not None
+    source = model_source(options)
+    check_limits(options, source.name, source.config, source.published)
+    examples, _ = read_examples(task, options.data_file, options.max_eval_samples)
+    data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
+    size, seed = options.per_device_train_batch_size, options.seed
+    orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch) for epoch in count())
+    steps = islice(chain.from_iterable(orders), options.steps)
+    questions = eval_batches(data.features, options.per_device_eval_batch_size)
+    job = _job(options, task, source.config, [collate(data.features, rows) for rows in steps])
+    job = replace(job, eval_batches=[collate(data.features, rows) for rows in questions])
+    return job, Answers(task, data, decode_options(options), TOLERANCES[precision_of(options)])
+
+
+def _random(options: ParityOptions, resolved: ParityOptions, task: Task) -> tuple[Job, None]:
+    """Make up windows; no tokenizer is needed."""
+    if options.model_name_or_path is not None:
+        config = read_checkpoint(options.model_name_or_path, options.hidden_act).config
+    else:
+        assert options.config_name is not None
+        config = read_config(locate(options.config_name, weights=False), options.hidden_act)
+    limit = config.max_position_embeddings
+    length = options.max_seq_length or min(_RANDOM_LENGTH, limit)
+    if length > limit:
+        raise UsageError(f"--max_seq_length {length} > max_position_embeddings {limit}; use at most {limit}")
+    size = options.per_device_train_batch_size
+    random = np.random.Generator(np.random.Philox(options.seed))
+    batches = [random_batch(config, task.head, (size, length), random) for _ in range(options.steps)]
+    return _job(resolved, task, config, batches), None
+
+
+def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], random: np.random.Generator) -> Batch:
+    """Draw windows of random lengths with random ids and targets.
+
+    Args:
+        config: whose vocabulary to draw from.
+        head: whose kinds to draw from.
+        shape: windows, and the length L that they are padded to; they have L / 2 to L tokens.
+        random: generator.
+    """
+    n, length = shape
+    lengths = random.integers((length + 1) // 2, length, n, endpoint=True)
+    column = np.arange(length)[None]
+    mask = column < lengths[:, None]
+    types = mask & (column >= lengths[:, None] // 4) & (config.type_vocab_size > 1)
+    positions = np.sort(random.integers(0, lengths[:, None], (n, 2)), axis=1)
+    kind = random.integers(SPAN_KIND, len(head.kinds), n)
+    return Batch(
+        window=np.arange(n, dtype=np.int32),
+        input_ids=np.where(mask, random.integers(0, config.vocab_size, mask.shape), 0).astype(np.int32),
+        attention_mask=mask.astype(np.int32),
+        token_type_ids=types.astype(np.int32),
+        start_position=positions[:, 0].astype(np.int32),
+        end_position=positions[:, 1].astype(np.int32),
+        kind=kind.astype(np.int32),
+    )
+
+
+def _job(options: ParityOptions, task: Task, config: ModelConfig, batches: list[Batch]) -> Job:
+    trainer = {option.name: getattr(options, option.name) for option in fields(OptimizerOptions)}
+    return Job(
+        config=replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        head=task.head,
+        checkpoint=options.model_name_or_path,
+        batches=batches,
+        eval_batches=[],
+        trainer={**trainer, "precision": precision_of(options)},
+        device=options.device,
+        seed=options.seed,
+    )
+
+
+def _print(console: Console, rows: Sequence[Row], precision: str) -> None:
+    table = Table("stage", "worst parameter", box=SIMPLE, title=f"pytorch and tensorflow, {precision}")
+    for column in ("max abs", "max relative", "tolerance"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    first = next((one for one in rows if not one.ok), None)
+    for one in rows:
+        numbers = (f"{number:.2e}" for number in (one.max_abs, one.relative, one.tolerance))
+        verdict = "ok" if one.ok else "FAIL"
+        table.add_row(one.stage, one.worst, *numbers, verdict, style="bold red" if one is first else None)
+    console.print(table, soft_wrap=False)
+
+
+def _verdict(rows: Sequence[Row], precision: str) -> str:
+    different = [one for one in rows if not one.ok]
+    if not different:
+        return f"no difference beyond the tolerances of {precision} at any of {len(rows)} stages"
+    first = different[0]
+    at = f" ({first.worst})" if first.worst else ""
+    return (
+        f"first difference: {first.stage}{at}, {first.max_abs:.2e} where {first.tolerance:.2e} is allowed; "
+        f"{len(different)} of {len(rows)} stages differ"
+    )
+
+
+def _report(options: ParityOptions, rows: Sequence[Row], answers: Answers | None) -> dict[str, object]:
+    first = next((one.stage for one in rows if not one.ok), None)
+    return {
+        "model": options.model_name_or_path or options.config_name,
+        "task": options.task,
+        "precision": precision_of(options),
+        "steps": options.steps,
+        "seed": options.seed,
+        "device": options.device,
+        "versions": versions(),
+        "ok": first is None,
+        "first_difference": first,
+        "scores": answers.scores if answers is not None else {},
+        "rows": [{name: _finite(value) for name, value in asdict(one).items()} for one in rows],
+    }
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN and no infinity: they become null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

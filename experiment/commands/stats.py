@@ -1,0 +1,136 @@
+"""How long the texts of a data file are, and what each window length costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from experiment.inputs.setup import first_targets, read_examples, task_of
+from experiment.io.terminal import terminal
+from experiment.options.flags import StatsOptions
+from preprocess.base.atomic import replacing
+from preprocess.base.errors import UsageError
+from preprocess.batch import collate, eval_batches
+from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.types import Example, FeatureSet
+from preprocess.windows import encode
+from pretrained_configs.locate import locate
+from tasks.core.task import Task
+
+_BATCH = 32
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def stats(options: StatsOptions) -> None:
+    """Print lengths, and per window length: windows, shares cut, padding saved.
+
+    Raises:
+        UsageError, DataError: for options and files that can't be used.
+    """
+    if options.histogram is not None and options.histogram.suffix not in _PICTURES:
+        raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
+    task = task_of(options)
+    tokenizer = load_tokenizer(locate(options.tokenizer_name, weights=False), options.do_lower_case)
+    examples, report = read_examples(task, options.data_file)
+    # Where the output is no terminal, Rich would squeeze the table into 80 columns.
+    console = terminal(piped_width=120)
+    console.print("\n".join(report.lines()))
+    recipe = task.defaults
+    query = options.max_query_length or recipe["max_query_length"]
+    stride = options.doc_stride or recipe["doc_stride"]
+    by_length = {
+        length: encode(
+            examples,
+            first_targets(task, examples),
+            tokenizer,
+            max_seq_length=length,
+            doc_stride=stride,
+            max_query_length=query,
+            kinds=task.head.kinds,
+        )
+        for length in options.max_seq_length
+    }
+    lengths = _lengths(task, examples, next(iter(by_length.values())))
+    console.print(_length_table(lengths), soft_wrap=False)
+    console.print(_window_table(by_length), soft_wrap=False)
+    if options.histogram is not None:
+        _histogram(options.histogram, lengths)
+        console.print(f"histogram written to {options.histogram}")
+
+
+def _lengths(task: Task, examples: Sequence[Example], features: FeatureSet) -> dict[str, NDArray[np.integer]]:
+    contexts = {example.context for example in examples}
+    answers = [len(answer.text) for example in examples for answer in example.answers if answer.kind == "span"]
+    return {
+        "context, characters": np.array([len(text) for text in contexts]),
+        "context, pieces": np.diff(features.piece_splits),
+        "question, characters": np.array([len(example.question) for example in examples]),
+        "answer, characters": np.array(answers, dtype=np.int64),
+    }
+
+
+def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Table:
+    table = Table("length of", "number", "mean", "p50", "p90", "max")
+    for name, values in lengths.items():
+        if len(values):
+            p50, p90 = np.percentile(values, [50, 90])
+            table.add_row(
+                name, f"{len(values)}", f"{values.mean():.1f}", f"{p50:.0f}", f"{p90:.0f}", f"{values.max()}"
+            )
+    return table
+
+
+def _window_table(by_length: dict[int, FeatureSet]) -> Table:
+    table = Table(
+        "length",
+        "windows",
+        "per question",
+        "contexts cut",
+        "answers beyond window 1",
+        "answers in no window",
+        "padding",
+        "in batches",
+    )
+    for length, features in by_length.items():
+        counts = features.meta["counts"]
+        n = len(features.context_index)
+        cut = np.bincount(features.example_index, minlength=n) > 1
+        contexts_cut = len(np.unique(features.context_index[cut])) / len(np.unique(features.context_index))
+        tokens = features.lengths.sum()
+        batches = eval_batches(features, _BATCH)
+        padded = sum(collate(features, rows).input_ids.size for rows in batches)
+        table.add_row(
+            f"{length}",
+            f"{len(features)}",
+            f"{len(features) / n:.3f}",
+            f"{contexts_cut:.1%}",
+            _share(counts["target_not_in_first_window"], counts["target_span"]),
+            _share(counts["target_in_no_window"], counts["target_span"]),
+            f"{1 - tokens / (len(features) * length):.1%}",
+            f"{1 - tokens / padded:.1%}",
+        )
+    return table
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / max(1, whole):.2%})"
+
+
+def _histogram(path: Path, lengths: dict[str, NDArray[np.integer]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(lengths), figsize=(4 * len(lengths), 3), layout="constrained")
+    for axis, (name, values) in zip(axes, lengths.items(), strict=True):
+        axis.hist(values, bins=50)
+        axis.set_xlabel(name)
+        axis.set_ylabel("texts")
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix.lstrip("."), dpi=150)
+    pyplot.close(figure)

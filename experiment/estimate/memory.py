@@ -1,0 +1,213 @@
+"""How much memory a training step of the PyTorch backend needs on a GPU: a formula, explained in docs/planning.md.
+
+It follows the step from tensor to tensor, as pytorch_modeling computes it, and is compared with measured peaks by
+tests/experiment/test_memory.py and benchmarks/memory.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from experiment.estimate.hardware import n_layers
+from preprocess.types import HeadSpec
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.parameters import parameter_shapes
+
+#: Bytes of a number in which matrix products run.
+_COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+#: Activation -> tensors as wide as the feed-forward block: those kept for its backward pass and the next product's,
+#: and those that its backward pass adds while it runs.
+_BY_ACTIVATION = {"gelu": (2, 1), "gelu_tanh": (2, 1), "quick_gelu": (3, 2), "relu": (1, 2)}
+#: Bytes per token that depend on no width: ids, attention mask and token types, positions, and the mask as bool.
+_PER_TOKEN = 4 * 8 + 1
+#: bitsandbytes keeps 4 bytes per moment of smaller tensors; of others 1, and a float32 scale per so many elements.
+_MIN_8BIT_SIZE, _8BIT_BLOCK = 4096, 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes at one moment of a training step, by what they hold.
+
+    Args:
+        weights: parameters, float32.
+        moments: the optimizer's state.
+        gradients: those that there are at that moment, float32.
+        copies: of weights, in the precision of the matrix products.
+        activations: what the forward pass left for the backward pass.
+        transients: what is alive at that moment only.
+    """
+
+    weights: int = 0
+    moments: int = 0
+    gradients: int
+    copies: int
+    activations: int
+    transients: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.weights + self.moments + self.gradients + self.copies + self.activations + self.transients
+
+
+def training_memory(
+    config: ModelConfig,
+    head: HeadSpec,
+    *,
+    batch: int,
+    length: int,
+    precision: str,
+    optim: str = "adamw",
+    gradient_checkpointing: int = 0,
+    keeps_gradients: bool = False,
+) -> Memory:
+    """Return what a training step holds when it holds most.
+
+    Args:
+        config: the architecture.
+        head: of the task.
+        batch: windows per forward pass.
+        length: tokens per window, padding included.
+        precision: "fp32", "bf16" or "fp16".
+        optim: "adamw", "bert_adam" or "adamw8bit".
+        gradient_checkpointing: how many of the first layers are computed again in backward.
+        keeps_gradients: whether all gradients exist throughout: they do when several forward passes are accumulated,
+            and in the buckets that several processes sum.
+    """
+    step = _Step(config, head, batch * length, precision, gradient_checkpointing, keeps_gradients)
+    fullest = max(step.instants(), key=lambda instant: instant.total)
+    return replace(fullest, weights=4 * sum(step.sizes.values()), moments=sum(_moments(step.sizes, optim)))
+
+
+def _moments(sizes: dict[str, int], optim: str) -> Iterator[int]:
+    """Yield the bytes of both moments, parameter by parameter."""
+    for name, n in sizes.items():
+        in_bytes = optim == "adamw8bit" and n >= _MIN_8BIT_SIZE and not _is_table(name)
+        yield 2 * (n + 4 * math.ceil(n / _8BIT_BLOCK)) if in_bytes else 8 * n
+
+
+def _is_table(name: str) -> bool:
+    return name in ("embeddings.word.weight", "embeddings.position.weight", "embeddings.token_type.weight")
+
+
+class _Step:
+    """A forward and a backward pass over so many tokens."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        head: HeadSpec,
+        tokens: int,
+        precision: str,
+        n_recomputed: int,
+        keeps_gradients: bool,
+    ) -> None:
+        shapes = parameter_shapes(config, pooled=bool(head.kinds), span=True, n_kinds=len(head.kinds))
+        self.config = config
+        self.tokens = tokens
+        self.compute = _COMPUTE_BYTES[precision]
+        self.rounded = self.compute < 4
+        self.keeps_gradients = keeps_gradients
+        self.sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        #: The layers in the order in which they run, by the beginning of their parameters' names; ALBERT's repeat.
+        self.order = (
+            [f"groups.{group}.{inner}." for group, inner in config.layer_order]
+            if config.model_type == "albert"
+            else [f"layers.{i}." for i in range(n_layers(config))]
+        )
+        self.recomputed = [i < n_recomputed for i in range(len(self.order))]
+
+    def instants(self) -> Iterator[Memory]:
+        """Yield what there is, weights and moments apart, whenever it can be more than at any other time."""
+        kept = [self._layer_input() if recomputed else self._layer() for recomputed in self.recomputed]
+        outside = self._embeddings() + _PER_TOKEN * self.tokens
+        last_output = 4 * self.config.hidden_size * self.tokens
+        # The last layer's forward pass.
+        yield Memory(
+            gradients=self._gradients(set()),
+            copies=self._copies(set(self.order)),
+            activations=outside + sum(kept) + last_output,
+            transients=self._forward_transients(),
+        )
+        # Each layer's backward pass.
+        for i in reversed(range(len(self.order))):
+            with_copies = {layer for j, layer in enumerate(self.order[:i]) if not self.recomputed[j]}
+            yield Memory(
+                gradients=self._gradients(set(self.order[i + 1 :])),
+                copies=self._copies(with_copies | {self.order[i]}),
+                activations=outside + sum(kept[:i]) + self._layer(),
+                transients=self._recomputed_transients() if self.recomputed[i] else self._backward_transients(),
+            )
+        # The embeddings' backward pass.
+        yield Memory(
+            gradients=4 * sum(self.sizes.values()),
+            copies=0,
+            activations=outside,
+            # Gradients of LayerNorm's output and input; those of a table beside their sum over earlier passes.
+            transients=8 * self._width * self.tokens
+            + (4 * self.sizes["embeddings.word.weight"] if self.keeps_gradients else 0),
+        )
+
+    def _size_of(self, layers: set[str]) -> int:
+        return sum(n for name, n in self.sizes.items() if name.startswith(tuple(layers)))
+
+    def _gradients(self, layers: set[str]) -> int:
+        """Return the bytes of the gradients when those of the head and of these layers have come."""
+        return 4 * (sum(self.sizes.values()) if self.keeps_gradients else self._size_of({"head.", *layers}))
+
+    def _copies(self, layers: set[str]) -> int:
+        """Return the bytes of the rounded weights of these layers."""
+        return self.compute * self._size_of(layers) if self.rounded else 0
+
+    @property
+    def _width(self) -> int:
+        """Elements per token of the embeddings' LayerNorm."""
+        return self.config.hidden_size if self.config.embedding_projection == "word" else self.config.embedding_size
+
+    def _mask(self, width: int) -> int:
+        return width if self.config.hidden_dropout_prob else 0
+
+    def _embeddings(self) -> int:
+        """What the embeddings leave for their backward pass: LayerNorm's input, the mask, the projection's input."""
+        projected = self.config.embedding_size if self.config.embedding_projection != "none" else 0
+        return (4 * self._width + self._mask(self._width) + self.compute * projected) * self.tokens
+
+    def _layer_input(self) -> int:
+        """What a layer leaves that is computed again."""
+        return 4 * self.config.hidden_size * self.tokens
+
+    def _layer(self) -> int:
+        """What a layer leaves for its backward pass."""
+        hidden, inner = self.config.hidden_size, self.config.intermediate_size
+        kept, _ = _BY_ACTIVATION[self.config.hidden_act]
+        # Inputs of both blocks; query, key and value; context.
+        per_token = self.compute * 6 * hidden
+        # In blocks (GroupedLinear) the first product comes out in float32, and the second takes a rounded copy.
+        in_blocks = self.rounded and self.config.ffn_num_groups > 1
+        per_token += (4 * max(1, kept - 1) + self.compute if in_blocks else self.compute * kept) * inner
+        # Inputs of both LayerNorms, their means and deviations; both masks; the attention's log-sum-exp.
+        per_token += 2 * (4 * hidden + 8) + 2 * self._mask(hidden) + 4 * self.config.num_attention_heads
+        return per_token * self.tokens
+
+    def _forward_transients(self) -> int:
+        """Return input and middle of a layer in float32, where its backward pass needs rounded copies alone."""
+        rounded_only = self.rounded and self.config.layer_norm_type == "postln"
+        return 8 * self.config.hidden_size * self.tokens if rounded_only else 0
+
+    def _backward_transients(self) -> int:
+        """Return what backward through the feed-forward block adds, less what is not needed any more by then."""
+        hidden, inner = self.config.hidden_size, self.config.intermediate_size
+        _, in_activation = _BY_ACTIVATION[self.config.hidden_act]
+        # Gradients of the second product's output and input, or of the activation; the mask has been used.
+        per_token = self.compute * max(hidden + inner, in_activation * inner) - self._mask(hidden)
+        if self.config.layer_norm_type == "preln":
+            per_token += 4 * hidden  # the residual's gradient; else it stands for the LayerNorm's input
+        return per_token * self.tokens + self.compute * hidden * inner // self.config.ffn_num_groups
+
+    def _recomputed_transients(self) -> int:
+        """Return the same for a layer that is computed again, or what the end of its second forward pass adds."""
+        own_input = self._layer_input() if self.rounded else 0
+        output_and_gradient = 2 * self._layer_input()
+        return own_input + max(self._backward_transients(), output_and_gradient + self._forward_transients() // 2)

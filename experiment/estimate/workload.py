@@ -1,0 +1,159 @@
+"""What a training run will compute, laid out without its weights and without a framework."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.estimate.hardware import forward_flops, n_layers, training_flops
+from experiment.inputs.download import data_file
+from experiment.inputs.setup import (
+    check_model_choice,
+    encode,
+    first_targets,
+    fitting_tokenizer,
+    lower_case,
+    read_examples,
+    trainable,
+)
+from experiment.options.flags import PlanOptions
+from experiment.training.steps import Evaluated
+from preprocess.base.errors import CheckpointError
+from preprocess.batch import collate, epoch_batches, eval_batches
+from preprocess.types import FeatureSet
+from pretrained_configs import catalog
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.locate import locate
+from pretrained_configs.published import read_config
+from tasks.core.task import Task
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model without its weights.
+
+    Args:
+        name: as given.
+        config: the architecture.
+        vocabulary: where its vocabulary is looked for: a directory, or a name that `locate` knows.
+        published: what the catalogue knows of it, if it is in there.
+    """
+
+    name: str
+    config: ModelConfig
+    vocabulary: str | Path
+    published: catalog.PublishedModel | None
+
+
+def architecture(options: PlanOptions) -> Architecture:
+    """Find an architecture: of a path in its config.json, of a published model in the catalogue, else on the hub.
+
+    Raises:
+        UsageError, CheckpointError: naming what is missing or can't be read.
+    """
+    check_model_choice(options)
+    name = options.model_name_or_path or options.config_name
+    assert name is not None
+    published = catalog.find(name) if options.config_name is None else None
+    if published is not None and not Path(name).expanduser().exists():
+        config = published.config
+        if options.hidden_act is not None:
+            config = dataclasses.replace(config, hidden_act=options.hidden_act)
+        return Architecture(name, config, name, published)
+    path = locate(name, weights=False)
+    directory = path if path.is_dir() else path.parent
+    config = read_config(path if path.suffix == ".json" else directory, options.hidden_act)
+    return Architecture(name, config, directory, published)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to compute.
+
+    Args:
+        n_windows: per epoch.
+        n_steps: per epoch.
+        mean_length: tokens per window, padding included.
+        real_tokens: share of those tokens that are no padding.
+        epoch_flops: of one epoch: what the model needs, and what is computed again.
+        n_evaluations: per seed.
+        evaluation_flops: of one evaluation.
+    """
+
+    n_windows: int
+    n_steps: int
+    mean_length: float
+    real_tokens: float
+    epoch_flops: float
+    n_evaluations: int
+    evaluation_flops: float
+
+    def seed_flops(self, n_epochs: float) -> float:
+        """Return the FLOPs of one seed."""
+        return n_epochs * self.epoch_flops + self.n_evaluations * self.evaluation_flops
+
+
+def work(
+    options: PlanOptions, task: Task, model: Architecture, *, windows_per_step: int, windows_per_pass: int
+) -> Work | str:
+    """Encode the files as `train` does and lay out the first epoch.
+
+    Args:
+        options: with every default resolved.
+        task: the task.
+        model: the model.
+        windows_per_step: of all devices together.
+        windows_per_pass: of all devices together; they are padded to one length.
+
+    Returns:
+        the work; or in one line why it can't be known, and what to do about it.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for files that were given and can't be used.
+    """
+    config = model.config
+    train_file = options.train_file or data_file(task, "train", options.data_dir)
+    dev_file = options.validation_file or data_file(task, "dev", options.data_dir)
+    if train_file is None:
+        return f"give --train_file, or fetch the published file: run_mrc.py download --task {task.name}"
+    vocabulary = options.tokenizer_name or model.vocabulary
+    try:
+        tokenizer = fitting_tokenizer(vocabulary, lower_case(options, model.published), config)
+    except CheckpointError as error:
+        if options.tokenizer_name is not None:
+            raise
+        return f"{error}; or give its vocabulary with --tokenizer_name"
+    found = trainable(task, read_examples(task, train_file, options.max_train_samples)[0])
+    train = encode(task, found.examples, found.targets, tokenizer, options).features
+    steps = epoch_batches(
+        train, windows_per_step, seed=options.seeds[0], epoch=0, group_by_length=options.group_by_length
+    )
+    shapes = [
+        _shape(train, rows[i : i + windows_per_pass]) for rows in steps for i in range(0, len(rows), windows_per_pass)
+    ]
+    n_tokens = sum(n * length for n, length in shapes)
+    again = options.gradient_checkpointing / n_layers(config)
+    evaluated = []
+    if dev_file is not None:
+        examples, _ = read_examples(task, dev_file)
+        dev = encode(task, examples, first_targets(task, examples), tokenizer, options).features
+        evaluated = [_shape(dev, rows) for rows in eval_batches(dev, options.per_device_eval_batch_size)]
+    assert options.num_train_epochs is not None
+    followed = Evaluated(len(steps), options.num_train_epochs, options.eval_epochs)
+    return Work(
+        n_windows=len(train),
+        n_steps=len(steps),
+        mean_length=n_tokens / len(train),
+        real_tokens=float(train.lengths.sum()) / n_tokens,
+        epoch_flops=sum(n * (training_flops(config, s) + again * forward_flops(config, s)) for n, s in shapes),
+        n_evaluations=len(followed) if evaluated else 0,
+        evaluation_flops=sum(n * forward_flops(config, s) for n, s in evaluated),
+    )
+
+
+def _shape(features: FeatureSet, rows: Any) -> tuple[int, int]:
+    """Return windows and tokens per window of a batch."""
+    n, length = collate(features, rows).input_ids.shape
+    return n, length

@@ -1,0 +1,1 @@
+"""Both frameworks, stage by stage."""

@@ -1,0 +1,1 @@
+"""The protocol over seeds, one seed, and what it leaves."""

@@ -1,0 +1,122 @@
+"""What a model is worth: on dev while it trains, and on every split with the selected checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiment.inputs.setup import Data, decode_options, logits_of
+from experiment.io.predictions import write_predictions, write_score
+from experiment.io.terminal import Bars
+from experiment.training.guards import REMEDY, TrainingError
+from experiment.training.job import Job
+from preprocess.base.files import write_json
+from preprocess.types import Logits
+from tasks.core.task import DecodeOptions, Task
+
+
+def selection(task: Task, values: Mapping[str, float]) -> float:
+    """Return what selects the checkpoint, the largest winning."""
+    return sum(values[name] for name in task.selection)
+
+
+def brief(task: Task, values: Mapping[str, float]) -> str:
+    """Format the metrics that select the checkpoint; the Record and the scores file hold all of them."""
+    return " ".join(f"{name} {values[name]:.3f}" for name in task.selection)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        values: metric -> value.
+        options: of decoding, by which they were reached.
+        logits: of all windows.
+    """
+
+    values: dict[str, float]
+    options: DecodeOptions
+    logits: list[Logits]
+
+
+def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
+    """Score the model on dev by its best answers alone.
+
+    Args:
+        job: what all seeds share.
+        model: of the job's backend.
+        interrupted: asked after every batch.
+        bars: get one.
+
+    Returns:
+        None if interrupted.
+
+    Raises:
+        TrainingError: if logits are not finite.
+    """
+    logits = []
+    for part in logits_of(job.backend, model, job.dev, job.options, bars, "dev"):
+        if interrupted():
+            return None
+        if not np.isfinite(part.start[:, 0]).all():  # of [CLS], which is never padding
+            raise TrainingError(f"logits on dev are not finite; {REMEDY}")
+        logits.append(part)
+    options = _tuned(job, logits)
+    answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
+    return Evaluation(dict(job.scorers["dev"](answers).values), options, logits)
+
+
+def _tuned(job: Job, logits: Sequence[Logits]) -> DecodeOptions:
+    """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
+    options = decode_options(job.options)
+    if job.task.tune is None or job.options.null_score_diff_threshold is not None:
+        return options
+    return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What came of a split.
+
+    Args:
+        answers: question id -> answer.
+        values: metric -> value; None if the split has no answers to score against.
+        lines: the task's report.
+    """
+
+    answers: dict[str, str]
+    values: dict[str, float] | None = None
+    lines: list[str] = field(default_factory=list)
+
+
+def predict_split(
+    job: Job, split: str, data: Data, logits: Iterable[Logits], options: DecodeOptions, directory: Path | None
+) -> SplitResult:
+    """Answer a split's questions and score the answers.
+
+    Args:
+        job: what all seeds share.
+        split: its name, part of the files' names.
+        data: its questions.
+        logits: of all its windows.
+        options: of decoding.
+        directory: gets predictions, scores and report; with None nothing is written.
+    """
+    predictions = job.task.decode(data.examples, data.features, logits, options)
+    answers = {id: prediction.text for id, prediction in predictions.items()}
+    if directory is not None:
+        write_predictions(job.task, directory, predictions, suffix=f"_{split}")
+    if split not in job.scorers:
+        return SplitResult(answers)
+    score = job.scorers[split](answers)
+    report = job.task.report(data.examples, answers) if job.task.report is not None else None
+    if directory is not None:
+        write_score(directory / f"scores_{split}.json", job.task, score)
+        if report is not None:
+            write_json(directory / f"report_{split}.json", report)
+    return SplitResult(answers, dict(score.values), report["lines"] if report is not None else [])

@@ -1,0 +1,44 @@
+"""What all seeds of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiment.backend import Backend, Group
+from experiment.inputs.setup import Data, ModelSource
+from experiment.options.flags import TrainOptions
+from tasks.core.task import Scorer, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all seeds of a run share.
+
+    Args:
+        options: with every default resolved.
+        task: the task.
+        source: the model to start from.
+        backend: the framework.
+        group: the processes that share the work.
+        device: name of the device that computes.
+        n_devices: how many devices share each batch.
+        train: training windows; every example has a target.
+        dev: development windows.
+        test: test windows, if there is a test file.
+        scorers: split -> the metric with its gold prepared; none for a test file without answers.
+        record_fields: config and hashes as every Record holds them.
+    """
+
+    options: TrainOptions
+    task: Task
+    source: ModelSource
+    backend: Backend
+    group: Group
+    device: str
+    n_devices: int
+    train: Data
+    dev: Data
+    test: Data | None
+    scorers: dict[str, Scorer]
+    record_fields: dict[str, Any]

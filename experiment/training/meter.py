@@ -1,0 +1,102 @@
+"""How fast a seed trains."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiment.estimate.hardware import training_flops
+from pretrained_configs.config import ModelConfig
+
+_COUNTS = ("n_windows", "n_tokens", "flops", "train_s", "wait_s")
+
+
+class Meter:
+    """Counts what is trained on and the seconds it takes; its clock stands still while a seed evaluates or saves."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Start from nothing; the clock stands still.
+
+        Args:
+            config: of the model that is trained.
+        """
+        #: What all devices together compute in a second at most; None where it is not known.
+        self.peak_flops: float | None = None
+        self._config = config
+        #: Windows, their real (unpadded) tokens and the FLOPs of these, seconds of training, and those of them
+        #: that batches were waited for.
+        self.counts = dict.fromkeys(_COUNTS, 0.0)
+        self._at_last_line = dict(self.counts)
+        self._clock: float | None = None  # when it was last looked at, while it runs
+
+    def restore(self, counts: dict[str, float]) -> None:
+        """Go on from the counts of another meter."""
+        self.counts = dict(counts)
+        self._at_last_line = dict(counts)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the clock run."""
+        self._clock = time.perf_counter()
+        yield
+        self._tick()
+        self._clock = None
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the clock, if it runs."""
+        runs = self._clock is not None
+        self._tick()
+        self._clock = None
+        yield
+        self._clock = time.perf_counter() if runs else None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as time that training waits for batches."""
+        began = time.perf_counter()
+        yield
+        self.counts["wait_s"] += time.perf_counter() - began
+
+    def count(self, lengths: NDArray[np.integer]) -> None:
+        """Count windows that have been trained on, by their lengths in tokens."""
+        self.counts["n_windows"] += len(lengths)
+        self.counts["n_tokens"] += float(lengths.sum())
+        self.counts["flops"] += float(training_flops(self._config, lengths.astype(np.int64)).sum())
+
+    def line(self) -> dict[str, float]:
+        """Return the speed since this was last asked for."""
+        self._tick()
+        before, self._at_last_line = self._at_last_line, dict(self.counts)
+        return self._speed({name: self.counts[name] - before[name] for name in _COUNTS})
+
+    def whole(self) -> dict[str, float]:
+        """Return the speed of the seed so far.
+
+        Returns:
+            "samples_per_s" (windows) and "tokens_per_s"; "data_wait", the share of time that batches were waited for;
+            and "mfu", the share of the devices' peak that real tokens made use of, where that peak is known.
+        """
+        return self._speed(self.counts)
+
+    def _tick(self) -> None:
+        if self._clock is None:
+            return
+        now = time.perf_counter()
+        self.counts["train_s"] += now - self._clock
+        self._clock = now
+
+    def _speed(self, counts: dict[str, float]) -> dict[str, float]:
+        seconds = counts["train_s"]
+        speed = {
+            "samples_per_s": counts["n_windows"] / seconds,
+            "tokens_per_s": counts["n_tokens"] / seconds,
+            "data_wait": counts["wait_s"] / seconds,
+        }
+        if self.peak_flops is not None:
+            speed["mfu"] = counts["flops"] / seconds / self.peak_flops
+        return speed

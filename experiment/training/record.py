@@ -1,0 +1,114 @@
+"""The Record of one seed: everything needed to trust or repeat its numbers."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from preprocess.base.errors import UsageError
+from preprocess.base.files import write_json
+
+FILE_NAME = "record.json"
+_PACKAGES = (
+    *("chinese-mrc", "numpy", "tokenizers", "nltk", "opencc"),
+    *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
+)
+
+
+@dataclass
+class Record:
+    """One seed of one run.
+
+    Args:
+        task: name of the task.
+        task_version: changes whenever a score may move.
+        model: what the leaderboard calls the model.
+        seed: of weights, dropout and data order.
+        status: "running", "finished", "failed" or "interrupted".
+        config: all options, as resolved.
+        selection: metrics whose sum selects the checkpoint.
+        hashes: SHA-256 of data files, checkpoint and architecture; the fingerprint of the tokenizer.
+        versions: of Python and the packages that can move a number.
+        n_devices: how many shared each batch; the seed may have begun with another number.
+        n_steps: optimizer steps of the whole run.
+        step: optimizer step of the selected checkpoint.
+        decode: decoding options, as given or tuned on dev, by which the selected checkpoint is scored.
+        scores: split -> metric -> value in percent; empty unless finished.
+        n_skipped: steps without effect, because the loss or a gradient was not finite.
+        warnings: what a reader of the scores should know.
+        evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
+        device: name of the device.
+        wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
+        pass_size: windows per forward pass and device, at the end.
+        speed: of training: windows and real (unpadded) tokens per second, the share of time that making batches took,
+            and the share of the GPUs' peak FLOP/s that the tokens made use of.
+        peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
+        error: what ended a run that did not finish.
+    """
+
+    task: str
+    task_version: str
+    model: str
+    seed: int
+    status: str
+    config: dict[str, Any]
+    selection: list[str]
+    hashes: dict[str, str]
+    versions: dict[str, str]
+    n_devices: int = 1
+    n_steps: int = 0
+    step: int = 0
+    decode: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    n_skipped: int = 0
+    warnings: list[str] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    device: str = ""
+    wall_s: float = 0.0
+    pass_size: int = 0
+    speed: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    error: str = ""
+
+    def write(self, directory: Path) -> None:
+        """Write `record.json` into the seed's directory, atomically."""
+        write_json(directory / FILE_NAME, asdict(self))
+
+
+def read_record(path: Path) -> Record:
+    """Read a `record.json`.
+
+    Raises:
+        UsageError: if the file is no Record.
+    """
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: not a record of this version ({error}); delete it and run again") from None
+
+
+def run_records(run: Path) -> list[Record]:
+    """Read the Records of a run directory, by seed.
+
+    Raises:
+        UsageError: if the directory holds none.
+    """
+    records = [read_record(path) for path in run.glob(f"seed_*/{FILE_NAME}")]
+    if not records:
+        raise UsageError(f"{run}: no run directory (no seed_*/{FILE_NAME}); give the --output_dir of a train command")
+    return sorted(records, key=lambda record: record.seed)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of those installed packages that can move a number."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,15 @@
+"""What a user's mistake raises: each message says where, what was found, what was expected, and the remedy."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """A user's data or vocabulary can't be used; the message names the file, what was found and the remedy."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint can't be used; the message names the file, what was found, what was expected and the remedy."""
+
+
+class UsageError(ValueError):
+    """The options can't be carried out; the message says what was found, what was expected and the remedy."""

@@ -1,0 +1,1 @@
+"""Published layouts -> Examples and a report on every question."""

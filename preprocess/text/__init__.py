@@ -1,0 +1,1 @@
+"""Text and the places in it: offsets, conversions with the way back."""

@@ -1,0 +1,1 @@
+"""Text -> pieces and their places in the original text."""

@@ -1,0 +1,1 @@
+"""Any weights file -> {name: array}, lazily; and back."""

@@ -1,0 +1,1 @@
+"""One file per kind of answer: how examples become windows and targets, and outputs predictions."""

@@ -1,0 +1,221 @@
+"""Decoding of tasks whose answers need be no span: the null score of the windows against the best span.
+
+The rules are those of `write_predictions` with `version_2_with_negative` in ewrfcas/bert_cn_finetune
+`evaluate/CJRC_output.py`, which are google-research/bert's with more than one kind of null answer. The null score of
+a question is the smallest start + end logit of position 0 among its windows; that window's kind logits name the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.base.errors import DataError
+from preprocess.types import Example, FeatureSet, Logits
+from tasks.core.task import DecodeOptions, Prediction, Scorer
+from tasks.problems.span import Ranked, Spans, first_of_example, prediction, rank_spans, span_texts, top_spans
+
+# Sums of scores (0-1 per question) that differ by less are equal but for rounding.
+_ROUNDING = 1e-9
+
+
+class _Nulls(NamedTuple):
+    """The null answers of E questions: float32 [E] logits of position 0, and int64 [E] index of the kind."""
+
+    start_logit: NDArray[np.float32]
+    end_logit: NDArray[np.float32]
+    kind: NDArray[np.int64]
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """Sum of both logits."""
+        return self.start_logit.astype(np.float64) + self.end_logit
+
+
+class _NullLogits:
+    """Keeps what the null answers need of logits that pass by on their way to the span search."""
+
+    def __init__(self, features: FeatureSet, n_kinds: int) -> None:
+        self._features = features
+        self._position_0 = np.zeros((2, len(features)), np.float32)
+        self._kind = np.zeros((len(features), n_kinds), np.float32)
+
+    def watch(self, logits: Iterable[Logits]) -> Iterator[Logits]:
+        """Yield the batches unchanged."""
+        for batch in logits:
+            window = np.asarray(batch.window)
+            self._position_0[:, window] = batch.start[:, 0], batch.end[:, 0]
+            if self._kind.shape[1] > 1:
+                if batch.kind is None or not np.isfinite(batch.kind).all():
+                    what = "are missing" if batch.kind is None else "are not finite: the model has diverged"
+                    raise DataError(f"window {window[0]} and those in its batch: the kind logits {what}.")
+                self._kind[window] = batch.kind
+            yield batch
+
+    def nulls(self) -> _Nulls:
+        """Choose each question's window, once all batches have passed."""
+        start, end = self._position_0
+        window = first_of_example(-(start.astype(np.float64) + end), self._features.example_index)
+        return _Nulls(start[window], end[window], self._kind[window].argmax(axis=1))
+
+
+class _Alternatives(NamedTuple):
+    """The two answers to every question (id to text), and null score minus span score, inf without a span, [E]."""
+
+    span: dict[str, str]
+    null: dict[str, str]
+    difference: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KindDecoder:
+    """Decoder and threshold search of a task whose answers may be no span.
+
+    Args:
+        texts: kind to the text that it is answered with, in the order of the model's kind logits; with a single kind
+            no kind logits are needed.
+        objective: metric names; `tune` maximises their sum, which must be a mean over `Score.per_example`.
+    """
+
+    texts: Mapping[str, str]
+    objective: tuple[str, ...] = ("f1",)
+
+    def decode(
+        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+    ) -> dict[str, Prediction]:
+        """Return the n-best answers of every question.
+
+        The list holds the `n_best_size` best of distinct spans and the null answer (behind spans of equal score),
+        then "" if it is not among them, with the null logits, so that its probability can always be read. The answer
+        is the null answer where its score minus that of the best span is above `options.null_score_diff_threshold`,
+        or where there is no span; else the best span.
+
+        Arguments and errors are those of `decode_spans`; kind logits must be there and finite, too.
+        """
+        passing = _NullLogits(features, len(self.texts))
+        spans = rank_spans(examples, features, passing.watch(logits), options)
+        nulls = passing.nulls()
+        is_null = _difference(nulls, spans.firsts()) > options.null_score_diff_threshold
+        lists, chosen = _insert(spans, nulls, self._null_texts(nulls), is_null, options.n_best_size)
+        candidates, names = lists.candidates(), tuple(self.texts)
+        kinds = [names[kind] if null else "span" for kind, null in zip(nulls.kind, is_null, strict=True)]
+        questions = zip(examples, pairwise(lists.splits), chosen, kinds, strict=True)
+        return {
+            example.id: prediction(example.id, tuple(candidates[first:last]), candidates[answer], kind)
+            for example, (first, last), answer, kind in questions
+        }
+
+    def best_answers(
+        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+    ) -> dict[str, str]:
+        """Return the text of the answer to every question: those of `decode`, without the lists."""
+        found = self._alternatives(examples, features, logits, options)
+        is_null = found.difference > options.null_score_diff_threshold
+        rows = zip(found.span.items(), found.null.values(), is_null.tolist(), strict=True)
+        return {id: null if chosen else span for (id, span), null, chosen in rows}
+
+    def tune(
+        self,
+        examples: Sequence[Example],
+        features: FeatureSet,
+        logits: Iterable[Logits],
+        options: DecodeOptions,
+        scorer: Scorer,
+    ) -> DecodeOptions:
+        """Return the options with the threshold that scores best, exactly: every way to split the questions is tried.
+
+        Among the thresholds that score best, it is 0 if that is one; else the middle of the interval between two
+        questions' differences that is nearest to 0 (one beside the first or last difference in an open interval).
+        """
+        found = self._alternatives(examples, features, logits, options)
+        span, null = (self._objective(scorer, texts) for texts in (found.span, found.null))
+        return replace(options, null_score_diff_threshold=best_threshold(found.difference, span, null))
+
+    def _objective(self, scorer: Scorer, texts: Mapping[str, str]) -> NDArray[np.float64]:
+        per_example = scorer(texts).per_example
+        return np.array([sum(per_example[id][name] for name in self.objective) for id in texts])
+
+    def _null_texts(self, nulls: _Nulls) -> list[str]:
+        texts = tuple(self.texts.values())
+        return [texts[kind] for kind in nulls.kind.tolist()]
+
+    def _alternatives(
+        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+    ) -> _Alternatives:
+        passing = _NullLogits(features, len(self.texts))
+        spans = top_spans(features, passing.watch(logits), options)
+        nulls = passing.nulls()
+        texts = span_texts(examples, spans)
+        null = dict(zip(texts, self._null_texts(nulls), strict=True))
+        return _Alternatives(texts, null, _difference(nulls, spans))
+
+
+def _insert(
+    spans: Ranked, nulls: _Nulls, null_texts: Sequence[str], is_null: NDArray[np.bool_], size: int
+) -> tuple[Ranked, list[int]]:
+    """Return the lists with the null and empty entries, and the entry that answers each question."""
+    n_spans, n = len(spans.texts), len(null_texts)
+    # Entry n_spans + i is the null answer of question i, entry n_spans + n + i its empty answer.
+    texts = [*spans.texts, *null_texts, *[""] * n]
+    nowhere = np.full(n, -1)
+    more = Spans(np.arange(n), nulls.start_logit, nulls.end_logit, nowhere, nowhere)
+    table = Spans._make(np.concatenate([own, added, added]) for own, added in zip(spans.spans, more, strict=True))
+    question = spans.spans.example
+    n_ahead = np.bincount(question[spans.spans.score >= nulls.score[question]], minlength=n).tolist()
+    rows: list[int] = []
+    splits, chosen = [0], []
+    for index, (first, last) in enumerate(pairwise(spans.splits)):
+        null = n_spans + index
+        answer = null if is_null[index] else first
+        entries = list(range(first, last))
+        entries.insert(n_ahead[index], null)
+        del entries[size:]
+        if answer not in entries:
+            entries.append(answer)
+        if null_texts[index] or null not in entries:
+            entries.append(null + n)
+        chosen.append(len(rows) + entries.index(answer))
+        rows.extend(entries)
+        splits.append(len(rows))
+    return Ranked([texts[row] for row in rows], table.take(np.array(rows, np.int64)), splits), chosen
+
+
+def _difference(nulls: _Nulls, best: Spans) -> NDArray[np.float64]:
+    """Return null score minus the score of the best span, given the best spans of the questions that have one."""
+    difference = np.full(len(nulls.kind), np.inf)
+    difference[best.example] = nulls.score[best.example] - best.score
+    return difference
+
+
+def best_threshold(difference: NDArray[np.float64], span: NDArray[np.float64], null: NDArray[np.float64]) -> float:
+    """Return the threshold t that maximises the sum of `null` where difference > t, and of `span` elsewhere.
+
+    Args:
+        difference: float64 [E], null score minus span score; inf where the answer is null at any threshold.
+        span: float64 [E], what the span scores.
+        null: float64 [E], what the null answer scores.
+
+    Returns:
+        0 if no other threshold does better; else the middle, nearest to 0, of a best interval of thresholds.
+    """
+    finite = np.isfinite(difference)
+    order = np.argsort(difference[finite], kind="stable")
+    values, gain = difference[finite][order], (span - null)[finite][order]
+    edges, counts = np.unique(values, return_counts=True)
+    if not len(edges):
+        return 0.0
+    # Interval k, from edge k - 1 up to but without edge k, gives the questions of the first k edges their span.
+    total = np.concatenate([[0.0], np.cumsum(gain)])[np.concatenate([[0], np.cumsum(counts)])]
+    bounds = np.concatenate([[edges[0] - 2], edges, [edges[-1] + 2]])
+    low, high = bounds[:-1], bounds[1:]
+    middle = low + (high - low) / 2
+    # Between neighbouring floats the middle may be the upper one, which belongs to the next interval.
+    threshold = np.where(middle < high, middle, low)
+    threshold[np.searchsorted(edges, 0.0, side="right")] = 0.0
+    best = threshold[total >= total.max() - _ROUNDING]
+    return float(best[np.abs(best).argmin()])
