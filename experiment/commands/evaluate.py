@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiment.inputs.setup import read_examples, task_of
+from experiment.inputs.data import read_examples
 from experiment.io.predictions import number, read_object, read_predictions, write_score
 from experiment.io.terminal import terminal
 from experiment.options.flags import EvaluateOptions
+from experiment.options.recipe import task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import Example
 from tasks.core.task import Score, Task

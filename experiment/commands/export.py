@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from experiment.backend import load_backend
+from experiment.inputs.model import fitting_tokenizer
 from experiment.inputs.settings import FILE_NAME
-from experiment.inputs.setup import fitting_tokenizer
 from experiment.options.flags import ExportOptions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import new_directory

@@ -12,21 +12,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from experiment.inputs.data import Data, encode, first_targets, read_examples
+from experiment.inputs.model import check_limits, model_source
 from experiment.inputs.settings import read_settings
-from experiment.inputs.setup import (
-    Data,
-    check_limits,
-    decode_options,
-    encode,
-    first_targets,
-    model_source,
-    precision_of,
-    read_examples,
-    resolve_recipe,
-    task_of,
-)
 from experiment.io.terminal import terminal
 from experiment.options.flags import OptimizerOptions, ParityOptions
+from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
 from experiment.parity.compare import TOLERANCES, Comparison, Part, Row, Tolerances, row
 from experiment.parity.observe import Job, observing
 from experiment.training.record import versions

@@ -12,8 +12,9 @@ from typing import Any
 from experiment.estimate.hardware import DEVICES, Device, n_layers
 from experiment.estimate.memory import Memory, training_memory
 from experiment.estimate.workload import Architecture, Work, architecture, work
-from experiment.inputs.setup import check_limits, precision_of, resolve_recipe, task_of
+from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
+from experiment.options.recipe import precision_of, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
 from preprocess.base.names import did_you_mean

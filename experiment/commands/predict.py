@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from experiment.answering import logits_of
 from experiment.backend import choose_device, load_backend
+from experiment.inputs.data import encode, first_targets, read_examples
+from experiment.inputs.model import check_limits, model_source
 from experiment.inputs.settings import read_settings
-from experiment.inputs.setup import (
-    check_limits,
-    decode_options,
-    encode,
-    first_targets,
-    logits_of,
-    model_source,
-    read_examples,
-    resolve_recipe,
-    task_of,
-)
 from experiment.io.predictions import write_predictions
 from experiment.io.terminal import Bars, terminal
 from experiment.options.flags import PredictOptions
+from experiment.options.recipe import decode_options, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example

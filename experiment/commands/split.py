@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from experiment.inputs.setup import read_examples, task_of
+from experiment.inputs.data import read_examples
 from experiment.io.terminal import terminal
 from experiment.options.flags import SplitOptions
+from experiment.options.recipe import task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_text
 from preprocess.text.offsets import is_unicode

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from experiment.inputs.setup import first_targets, read_examples, task_of
+from experiment.inputs.data import first_targets, read_examples
 from experiment.io.terminal import terminal
 from experiment.options.flags import StatsOptions
+from experiment.options.recipe import task_of
 from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches

@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiment.estimate.hardware import forward_flops, n_layers, training_flops
+from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file
-from experiment.inputs.setup import (
-    check_model_choice,
-    encode,
-    first_targets,
-    fitting_tokenizer,
-    lower_case,
-    read_examples,
-    trainable,
-)
+from experiment.inputs.model import check_model_choice, fitting_tokenizer, lower_case
 from experiment.options.flags import PlanOptions
 from experiment.training.steps import Evaluated
 from preprocess.base.errors import CheckpointError

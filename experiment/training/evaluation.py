@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from experiment.inputs.setup import Data, decode_options, logits_of
+from experiment.answering import logits_of
+from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
+from experiment.options.recipe import decode_options
 from experiment.training.guards import REMEDY, TrainingError
 from experiment.training.job import Job
 from preprocess.base.files import write_json

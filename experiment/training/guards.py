@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.inputs.setup import Data
+from experiment.inputs.data import Data
 from preprocess.base.files import write_json
 from preprocess.types import FeatureSet, HeadSpec
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiment.backend import Backend, Group
-from experiment.inputs.setup import Data, ModelSource
+from experiment.inputs.data import Data
+from experiment.inputs.model import ModelSource
 from experiment.options.flags import TrainOptions
 from tasks.core.task import Scorer, Task
 

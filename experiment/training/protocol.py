@@ -12,19 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from experiment.backend import ONLY_IN, by_first, choose_device, load_backend
+from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file
-from experiment.inputs.setup import (
-    ModelSource,
-    check_limits,
-    encode,
-    first_targets,
-    model_source,
-    read_examples,
-    resolve_recipe,
-    task_of,
-    trainable,
-)
+from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.options.flags import TrainOptions
+from experiment.options.recipe import resolve_recipe, task_of
 from experiment.report.table import leaderboard
 from experiment.training import rundir
 from experiment.training.checkpoints import Checkpoints

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment import backend as backends
+from experiment.answering import logits_of
 from experiment.backend import ONLY_IN
 from experiment.estimate.hardware import peak_flops
+from experiment.inputs.data import Data
 from experiment.inputs.settings import write_settings
-from experiment.inputs.setup import Data, logits_of, precision_of
+from experiment.options.recipe import precision_of
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.evaluation import brief, evaluate, predict_split, selection
 from experiment.training.guards import Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiment.inputs.setup import trainable
+from experiment.inputs.data import trainable
 from preprocess.align import align
 from preprocess.base.errors import DataError
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
