@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.types import Example, FeatureSet
-from tasks.core.task import DecodeOptions
+from tasks.core.prediction import DecodeOptions
 from tasks.metrics.segment import PUNCTUATION
 
 LISTED = list(PUNCTUATION)
@@ -43,7 +43,7 @@ def lay_out(examples: Sequence[Example], features: FeatureSet, vocabulary: Seque
     windows = collections.defaultdict(list)
     for index in range(len(features)):
         example = features.example_index[index]
-        first = features.piece_splits[features.context_index[example]] + features.piece_start[index]
+        first = features.piece_splits[features.context_index[index]] + features.piece_start[index]
         offset, length = features.doc_offset[index], features.doc_length[index]
         spans = [tuple(span) for span in features.piece_spans[first : first + length].tolist()]
         low, high = (features.max_context[index] + offset).tolist()

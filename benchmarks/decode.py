@@ -35,11 +35,11 @@ from _recipe import (  # noqa: E402
 
 from preprocess.batch import eval_batches  # noqa: E402
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
-from preprocess.types import SPAN_KIND, FeatureSet, Logits  # noqa: E402
-from preprocess.windows import encode  # noqa: E402
+from preprocess.types import NO_TARGET, FeatureSet, Outputs  # noqa: E402
 from tasks.core.discovery import get_task  # noqa: E402
 from tasks.core.nbest import nbest_json  # noqa: E402
-from tasks.core.task import Score, Task  # noqa: E402
+from tasks.core.prediction import Score
+from tasks.core.task import Task  # noqa: E402
 
 ROUNDS = 5
 EVAL_BATCH = 64
@@ -68,8 +68,9 @@ def plausible_logits(features: FeatureSet, n_kinds: int) -> Arrays:
     """
     random = np.random.RandomState(0)
     both = []
-    null = np.flatnonzero(features.kind != SPAN_KIND)
-    for target in (features.start_position, features.end_position):
+    null = np.flatnonzero(features.targets["kind"] != NO_TARGET) if n_kinds else np.zeros(0, np.int64)
+    for name in ("start", "end"):
+        target = features.targets[name]
         logits = random.normal(-4.0, 1.5, (len(features), WIDTH)).astype(np.float32)
         held = np.flatnonzero(target)
         for distance, height in ((0, 9.0), (1, 4.0), (-1, 4.0), (4, 5.0), (-6, 5.0), (12, 4.0), (-15, 4.0)):
@@ -80,25 +81,25 @@ def plausible_logits(features: FeatureSet, n_kinds: int) -> Arrays:
     if not n_kinds:
         return Arrays(both[0], both[1], None)
     kind = random.normal(0, 1, (len(features), n_kinds)).astype(np.float32)
-    kind[null, features.kind[null]] += 3.0
+    kind[null, features.targets["kind"][null]] += 3.0
     return Arrays(both[0], both[1], kind)
 
 
-def batches_of(features: FeatureSet, logits: Arrays) -> list[Logits]:
+def batches_of(features: FeatureSet, logits: Arrays) -> list[Outputs]:
     """Logits as a model returns them: batches of like length."""
     batches = []
     for rows in eval_batches(features, EVAL_BATCH):
         width = int(-(-features.lengths[rows].max() // 32) * 32)
-        kind = None if logits.kind is None else logits.kind[rows]
-        batches.append(Logits(rows, logits.start[rows, :width].copy(), logits.end[rows, :width].copy(), kind))
+        values = {"start": logits.start[rows, :width].copy(), "end": logits.end[rows, :width].copy()}
+        batches.append(Outputs(rows, values if logits.kind is None else {**values, "kind": logits.kind[rows]}))
     return batches
 
 
 def measure(task: Task, file: Path, tokenizer: WordPieceTokenizer, words: Words) -> list[dict[str, Any]]:
     examples, _ = task.read(file)
     targets = [next(iter(task.targets(example)), None) for example in examples]
-    features = encode(examples, targets, tokenizer, max_seq_length=WIDTH, doc_stride=128, kinds=task.head.kinds)
-    logits = plausible_logits(features, len(task.head.kinds))
+    features = task.problem.encode(examples, targets, tokenizer, max_seq_length=WIDTH, doc_stride=128)
+    logits = plausible_logits(features, task.problem.head.rows.get("kind", 0))
     batches = batches_of(features, logits)
     # What stands at padding must not compete in the peer either.
     padding = np.arange(WIDTH) >= features.lengths[:, None]
@@ -116,14 +117,14 @@ def measure(task: Task, file: Path, tokenizer: WordPieceTokenizer, words: Words)
             return score_cmrc(examples, decode_spans(examples, windows, logits.start, logits.end, folder), words)
 
         def with_files() -> Score:
-            predictions = task.decode(examples, features, batches, OPTIONS)
+            predictions = task.problem.decode(examples, features, batches, OPTIONS)
             answers = {id: prediction.text for id, prediction in predictions.items()}
             (folder / "ours.json").write_bytes(json.dumps(answers, ensure_ascii=False).encode())
             (folder / "ours_nbest.json").write_bytes(nbest_json(predictions).encode())
             return task.score(examples, answers)
 
         def one_best() -> Score:
-            return scorer(task.best_answers(examples, features, batches, OPTIONS))
+            return scorer(task.problem.best_answers(examples, features, batches, OPTIONS))
 
         seconds: dict[str, list[float]] = {"peer": [], **{part: [] for part in BARS[task.name]}}
         for _ in range(ROUNDS):

@@ -34,7 +34,7 @@ from preprocess.cache import open_features, write_features  # noqa: E402
 from preprocess.readers.mrc import read_examples  # noqa: E402
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
 from preprocess.types import Example, FeatureSet  # noqa: E402
-from preprocess.windows import encode  # noqa: E402
+from tasks.problems.span import SpanProblem  # noqa: E402
 
 MAX_SEQ_LENGTH = 512
 #: The overlap at which a question of average length (16 pieces) has a window every 128 pieces.
@@ -102,7 +102,7 @@ def bench_encode(examples: list[Example], tokenizer: WordPieceTokenizer, directo
     targets = [next((answer for answer in example.answers if answer.located), None) for example in examples]
 
     def ours() -> FeatureSet:
-        return encode(examples, targets, tokenizer, max_seq_length=MAX_SEQ_LENGTH, doc_overlap=OVERLAP)
+        return SpanProblem().encode(examples, targets, tokenizer, max_seq_length=MAX_SEQ_LENGTH, doc_overlap=OVERLAP)
 
     def peer() -> Any:
         return run_qa_features(dataset, peer_tokenizer)
@@ -124,7 +124,7 @@ def bench_encode(examples: list[Example], tokenizer: WordPieceTokenizer, directo
 def bench_reopen(examples: list[Example], tokenizer: WordPieceTokenizer, directory: Path) -> dict[str, Any]:
     import datasets
 
-    features = encode(examples, [None] * len(examples), tokenizer, max_seq_length=MAX_SEQ_LENGTH)
+    features = SpanProblem().encode(examples, [None] * len(examples), tokenizer, max_seq_length=MAX_SEQ_LENGTH)
     write_features(directory / "ours", features)
     rows = [ids.tolist() for ids in np.split(features.input_ids, features.row_splits[1:-1])]
     segments = [
@@ -136,7 +136,7 @@ def bench_reopen(examples: list[Example], tokenizer: WordPieceTokenizer, directo
     def ours() -> int:
         opened = open_features(directory / "ours")
         batches = epoch_batches(opened, BATCH_SIZE, seed=1, epoch=0)[:N_BATCHES]
-        return sum(int(collate(opened, batch).attention_mask.sum()) for batch in batches)
+        return sum(int(collate(opened, batch).inputs["attention_mask"].sum()) for batch in batches)
 
     def peer() -> int:
         opened = datasets.load_from_disk(str(directory / "peer"))

@@ -48,9 +48,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiment.estimate.hardware import peak_flops, training_flops  # noqa: E402
 from preprocess.batch import collate  # noqa: E402
-from preprocess.types import SPAN_KIND, Batch, FeatureSet, HeadSpec  # noqa: E402
+from preprocess.types import Batch, FeatureSet  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
 from pytorch_modeling import Trainer, build_model  # noqa: E402
+from tasks.problems.span import SpanProblem  # noqa: E402
 
 VOCABULARY = 21128
 CONFIGS = {
@@ -90,17 +91,20 @@ def windows(n: int, length: int) -> FeatureSet:
         input_ids=random.integers(1, VOCABULARY, lengths.sum()).astype(np.uint16),
         row_splits=np.concatenate([[0], np.cumsum(lengths)]),
         example_index=np.arange(n, dtype=np.int32),
+        option_index=none,
+        context_index=none,
         doc_offset=np.full(n, 17, np.int32),
         doc_length=(lengths - 18).astype(np.int32),
         piece_start=none,
         max_context=np.zeros((n, 2), np.int32),
-        start_position=random.integers(17, lengths).astype(np.int32),
-        end_position=(lengths - 1).astype(np.int32),
-        kind=np.full(n, SPAN_KIND, np.int8),
-        context_index=none,
         piece_spans=np.zeros((0, 2), np.int32),
         piece_splits=np.zeros(1, np.int64),
-        meta={"max_seq_length": length, "pad_id": 0},
+        targets={},
+        meta={"max_seq_length": length, "pad_id": 0, "losses": {}, "counts": {}},
+    ).with_targets(
+        SpanProblem.head,
+        {"start": random.integers(17, lengths).astype(np.int32), "end": (lengths - 1).astype(np.int32)},
+        {},
     )
 
 
@@ -136,7 +140,7 @@ class Pass:
 
 @cache
 def our_model(size: str) -> Any:
-    return build_model(CONFIGS[size], HeadSpec(), device="cpu", seed=1)
+    return build_model(CONFIGS[size], SpanProblem.head, device="cpu", seed=1)
 
 
 @cache
@@ -175,7 +179,8 @@ def our_passes(part: Part, batch_size: int, grouped: bool = False, n_batches: in
         for chosen in rows.reshape(n_batches, batch_size):
             batch = collate(features, chosen, pad_to_multiple_of=32 if grouped else part.length)
             trainer.step([batch])
-            flops += batch.input_ids.shape[0] * training_flops(CONFIGS[part.size], batch.input_ids.shape[1])
+            n, length = batch.inputs["input_ids"].shape
+            flops += n * training_flops(CONFIGS[part.size], length)
         part.synchronize()
         seconds = time.perf_counter() - started
     metrics = trainer.metrics()
@@ -189,11 +194,8 @@ def grouped_passes(part: Part, batch_size: int) -> Pass:
 
 def inputs(batch: Batch) -> dict[str, torch.Tensor]:
     columns = {
-        "input_ids": batch.input_ids[0],
-        "attention_mask": batch.attention_mask[0],
-        "token_type_ids": batch.token_type_ids[0],
-        "start_positions": batch.start_position[0],
-        "end_positions": batch.end_position[0],
+        **{name: column[0] for name, column in batch.inputs.items()},
+        **{f"{name}_positions": target[0] for name, target in batch.targets.items()},
     }
     return {name: torch.tensor(column, dtype=torch.int64) for name, column in columns.items()}
 

@@ -49,7 +49,7 @@ def write_checkpoint(directory: Path) -> int:
     (directory / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     config = read_config(directory)
     random = np.random.default_rng(0)
-    shapes = parameter_shapes(config, pooled=True, span=False, n_kinds=0)
+    shapes = parameter_shapes(config, pooled=True)
     ours = {name: random.standard_normal(shape, np.float32) * 0.02 for name, shape in shapes.items()}
     write_safetensors(directory / "model.safetensors", saved_format(config).to_theirs(ours))
     return sum(array.nbytes for array in ours.values())

@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiment.estimate.memory import training_memory  # noqa: E402
-from preprocess.types import SPAN_KIND, Batch, HeadSpec  # noqa: E402
+from preprocess.types import Batch, HeadSpec  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
+from tasks.problems.span import SpanProblem  # noqa: E402
 
 BASE = {
     "vocab_size": 21128,
@@ -81,21 +82,15 @@ BAR = 0.10
 _MMAP_THRESHOLD = 1 << 16
 
 
-def random_batch(batch: int, length: int, vocab_size: int, n_kinds: int = 0) -> Batch:
+def random_batch(batch: int, length: int, vocab_size: int) -> Batch:
     """Return windows of random ids, without padding."""
     random = np.random.RandomState(0)
     ones = np.ones((batch, length), np.int32)
     start = random.randint(0, length - 1, batch).astype(np.int32)
-    kind = random.randint(-1, n_kinds, batch) if n_kinds else np.full(batch, SPAN_KIND)
-    return Batch(
-        window=np.arange(batch, dtype=np.int32),
-        input_ids=random.randint(1, vocab_size, (batch, length)).astype(np.int32),
-        attention_mask=ones,
-        token_type_ids=ones,
-        start_position=start,
-        end_position=start + 1,
-        kind=kind.astype(np.int32),
-    )
+    ids = random.randint(1, vocab_size, (batch, length)).astype(np.int32)
+    index = np.arange(batch, dtype=np.int32)
+    inputs = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones}
+    return Batch(index, index, inputs, {"start": start, "end": start + 1})
 
 
 def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: str, n_recomputed: int) -> Any:
@@ -120,7 +115,7 @@ def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: s
 def take_steps(case: Case, device: str, n: int = 2) -> None:
     """Build the model of a case and take optimizer steps."""
     config = ModelConfig(**case["config"])
-    trainer = build_trainer(config, HeadSpec(), device, case["precision"], case["gradient_checkpointing"])
+    trainer = build_trainer(config, SpanProblem.head, device, case["precision"], case["gradient_checkpointing"])
     for _ in range(n):
         trainer.step([random_batch(case["batch"], case["length"], config.vocab_size)])
 
@@ -145,7 +140,7 @@ def _resident() -> int:
 
 def predicted_bytes(case: Case) -> int:
     shape = {name: case[name] for name in ("batch", "length", "precision", "gradient_checkpointing")}
-    return training_memory(ModelConfig(**case["config"]), HeadSpec(), **shape).total
+    return training_memory(ModelConfig(**case["config"]), SpanProblem.head, **shape).total
 
 
 def _measured(case: Case, device: str) -> int:

@@ -34,9 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from preprocess.batch import collate  # noqa: E402
 from preprocess.readers.mrc import read_examples  # noqa: E402
 from preprocess.tokenizers.wordpiece import load_tokenizer  # noqa: E402
-from preprocess.types import Batch, FeatureSet, HeadSpec  # noqa: E402
-from preprocess.windows import encode  # noqa: E402
+from preprocess.types import Batch, FeatureSet  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
+from tasks.problems.span import SpanProblem  # noqa: E402
 
 LENGTH, BATCH, N_LAYERS, VOCABULARY = 512, 8, 4, 21128
 #: Windows of a round's grouped steps; all other sides' steps cost the same whatever the windows.
@@ -61,7 +61,7 @@ def windows() -> FeatureSet:
     examples = [examples[i] for i in np.random.default_rng(0).permutation(len(examples))[: N_WINDOWS * 2]]
     tokenizer = load_tokenizer(data / "vocab" / "bert-base-chinese-vocab.txt", True)
     targets = [example.answers[0] for example in examples]
-    return encode(examples, targets, tokenizer, max_seq_length=LENGTH, doc_stride=128)
+    return SpanProblem().encode(examples, targets, tokenizer, max_seq_length=LENGTH, doc_stride=128)
 
 
 def batches(features: FeatureSet, grouped: bool) -> Iterator[Batch]:
@@ -78,7 +78,7 @@ def ours(package: str, grouped: bool) -> Callable[[], None]:
     from importlib import import_module
 
     backend = import_module(package)
-    model = backend.build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = backend.build_model(CONFIG, SpanProblem.head, device="cpu", seed=1)
     trainer = backend.Trainer(
         model,
         n_steps=1000,
@@ -111,11 +111,8 @@ def inputs(batch: Batch) -> dict[str, Any]:
     import torch
 
     columns = {
-        "input_ids": batch.input_ids,
-        "attention_mask": batch.attention_mask,
-        "token_type_ids": batch.token_type_ids,
-        "start_positions": batch.start_position,
-        "end_positions": batch.end_position,
+        **batch.inputs,
+        **{f"{name}_positions": target for name, target in batch.targets.items()},
     }
     return {name: torch.from_numpy(column.astype(np.int64)) for name, column in columns.items()}
 
@@ -190,11 +187,11 @@ def keras_hub() -> Callable[[], None]:
     def step() -> None:
         batch = next(source)
         x = {
-            "token_ids": batch.input_ids,
-            "segment_ids": batch.token_type_ids,
-            "padding_mask": batch.attention_mask,
+            "token_ids": batch.inputs["input_ids"],
+            "segment_ids": batch.inputs["token_type_ids"],
+            "padding_mask": batch.inputs["attention_mask"],
         }
-        y = {"start": batch.start_position, "end": batch.end_position}
+        y = dict(batch.targets)
         model.fit(x, y, batch_size=BATCH, verbose=0)
 
     return step

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import UsageError
-from preprocess.types import Batch, HeadSpec, Logits
+from preprocess.types import Batch, HeadSpec, Outputs
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import LoadReport
 
@@ -116,7 +116,7 @@ class Backend(Protocol):
     def save_weights(self, model: Any, directory: Path | None) -> None:
         """Write config.json and weights in the layout of transformers; all processes call it, most with None."""
 
-    def predict(self, model: Any, batches: Iterable[Batch], *, precision: str) -> Iterator[Logits]:
+    def predict(self, model: Any, batches: Iterable[Batch], *, precision: str) -> Iterator[Outputs]:
         """Yield logits per batch."""
 
     def hidden_states(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.types import Pieces
-
 
 @dataclass(frozen=True, slots=True)
 class PieceSpans:
@@ -26,7 +24,11 @@ class PieceSpans:
 
 
 def align(
-    pieces: Pieces, text_index: NDArray[np.int64], char_start: NDArray[np.int64], char_end: NDArray[np.int64]
+    piece_spans: NDArray[np.int32],
+    piece_splits: NDArray[np.int64],
+    text_index: NDArray[np.int64],
+    char_start: NDArray[np.int64],
+    char_end: NDArray[np.int64],
 ) -> PieceSpans:
     """Find the pieces that overlap character spans.
 
@@ -34,26 +36,27 @@ def align(
     characters) need no piece.
 
     Args:
-        pieces: tokenised texts, whose spans never run backwards.
+        piece_spans: [n_pieces, 2], half-open code-point spans of the pieces of all texts; they never run backwards.
+        piece_splits: [n_texts + 1]; text i holds pieces piece_splits[i] to piece_splits[i + 1].
         text_index: [n], the text of each span.
         char_start: [n], first code point of each span.
         char_end: [n], one past the last code point.
     """
-    n_pieces = len(pieces.ids)
+    n_pieces = len(piece_spans)
     # One axis for all texts: each text starts behind the last character of a piece (or span) of the one before.
-    widths = np.zeros(len(pieces.splits), np.int64)
-    filled = np.flatnonzero(np.diff(pieces.splits))
-    widths[filled + 1] = pieces.spans[pieces.splits[filled + 1] - 1, 1]
+    widths = np.zeros(len(piece_splits), np.int64)
+    filled = np.flatnonzero(np.diff(piece_splits))
+    widths[filled + 1] = piece_spans[piece_splits[filled + 1] - 1, 1]
     np.maximum.at(widths, text_index + 1, char_end)
     base = np.cumsum(widths)
-    piece_base = np.repeat(base[:-1], np.diff(pieces.splits))
-    first = np.searchsorted(pieces.spans[:, 1] + piece_base, char_start + base[text_index], side="right")
-    last = np.searchsorted(pieces.spans[:, 0] + piece_base, char_end + base[text_index], side="left") - 1
+    piece_base = np.repeat(base[:-1], np.diff(piece_splits))
+    first = np.searchsorted(piece_spans[:, 1] + piece_base, char_start + base[text_index], side="right")
+    last = np.searchsorted(piece_spans[:, 0] + piece_base, char_end + base[text_index], side="left") - 1
     covered = (first <= last) & (char_start < char_end)
     if not n_pieces:
         nowhere = np.full(len(text_index), -1, np.int64)
         return PieceSpans(nowhere, nowhere, np.zeros(len(text_index), bool))
     safe_first, safe_last = np.minimum(first, n_pieces - 1), np.maximum(last, 0)
-    widened = (pieces.spans[safe_first, 0] < char_start) | (pieces.spans[safe_last, 1] > char_end)
-    offset = pieces.splits[text_index]
+    widened = (piece_spans[safe_first, 0] < char_start) | (piece_spans[safe_last, 1] > char_end)
+    offset = piece_splits[text_index]
     return PieceSpans(np.where(covered, first - offset, -1), np.where(covered, last - offset, -1), covered & widened)

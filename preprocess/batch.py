@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from preprocess.types import Batch, FeatureSet
+from preprocess.ranges import ranges
+from preprocess.types import NO_TARGET, Batch, FeatureSet
 
 
 def collate(
@@ -37,15 +39,53 @@ def collate(
     source = starts[:, None] + np.where(real, column, 0)
     input_ids = np.where(real, features.input_ids[source], features.meta["pad_id"]).astype(np.int32)
     context = real & (column >= features.doc_offset[window][:, None])
-    return Batch(
-        window=window,
-        input_ids=input_ids,
-        attention_mask=real.astype(np.int32),
-        token_type_ids=context.astype(np.int32),
-        start_position=(features.start_position[window] + shift).astype(np.int32),
-        end_position=(features.end_position[window] + shift).astype(np.int32),
-        kind=features.kind[window].astype(np.int32),
-    )
+    inputs = {
+        "input_ids": input_ids,
+        "attention_mask": real.astype(np.int32),
+        "token_type_ids": context.astype(np.int32),
+    }
+    targets = {}
+    for name, target in features.targets.items():
+        if features.meta["losses"][name] == "tag":
+            targets[name] = np.where(real, target[source], NO_TARGET).astype(np.int32)
+        elif features.meta["losses"][name] == "position":
+            targets[name] = np.where(target[window] == NO_TARGET, NO_TARGET, target[window] + shift).astype(np.int32)
+        else:
+            targets[name] = target[window].astype(np.int32)
+    return Batch(window, features.example_index[window].astype(np.int32), inputs, targets)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What stays together in a batch: single windows, or all windows of an example.
+
+    Args:
+        first: int64 [U], first window of each unit.
+        size: int64 [U], windows in it.
+        length: int64 [U], tokens of its longest window.
+    """
+
+    first: NDArray[np.int64]
+    size: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: FeatureSet, whole_groups: bool) -> _Units:
+        n = len(features)
+        if not whole_groups:
+            return cls(np.arange(n), np.ones(n, np.int64), features.lengths)
+        first = np.flatnonzero(np.diff(features.example_index, prepend=-1))
+        return cls(first, np.diff([*first, n]), np.maximum.reduceat(features.lengths, first))
+
+    def per_batch(self, batch_size: int) -> int:
+        """Return how many units a batch of at most so many windows holds whichever they are, at least 1."""
+        return max(1, batch_size // int(self.size.max()))
+
+
+def n_batches(features: FeatureSet, batch_size: int, *, whole_groups: bool = False) -> int:
+    """Return the number of batches of an epoch; the arguments are those of `epoch_batches`."""
+    units = _Units.of(features, whole_groups)
+    return -(-len(units.first) // units.per_batch(batch_size))
 
 
 def epoch_batches(
@@ -56,6 +96,7 @@ def epoch_batches(
     epoch: int,
     group_by_length: bool = True,
     mega_batch: int = 50,
+    whole_groups: bool = False,
 ) -> list[NDArray[np.int32]]:
     """Order all windows for one epoch: each once, all batches full but the last of the epoch.
 
@@ -69,22 +110,44 @@ def epoch_batches(
         epoch: 0 or more; each epoch has its own order.
         group_by_length: False leaves the windows in plain random order.
         mega_batch: batches per group.
+        whole_groups: keep the windows of each example together; a batch is as many examples as are sure to have no
+            more than batch_size windows, and at least one.
 
     Returns:
-        Window indices, int32 [batch_size] each; the last may be shorter.
+        Window indices, int32 [batch_size] each; the last may be shorter, and with whole_groups all.
     """
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch])))
-    order = random.permutation(len(features)).astype(np.int32)
-    n_full = len(order) // batch_size
+    units = _Units.of(features, whole_groups)
+    n_units = units.per_batch(batch_size)
+    order = random.permutation(len(units.first)).astype(np.int32)
+    n_full = len(order) // n_units
     # The remainder is cut off before sorting, so that it is a random sample and not the longest windows.
-    full, rest = order[: n_full * batch_size], order[n_full * batch_size :]
+    full, rest = order[: n_full * n_units], order[n_full * n_units :]
     if group_by_length:
-        group = np.arange(len(full)) // (mega_batch * batch_size)
-        full = full[np.lexsort((features.lengths[full], group))]
-    batches = full.reshape(n_full, batch_size)
+        group = np.arange(len(full)) // (mega_batch * n_units)
+        full = full[np.lexsort((units.length[full], group))]
+    batches = full.reshape(n_full, n_units)
     if group_by_length:
         batches = batches[np.lexsort((random.random(n_full), np.arange(n_full) // mega_batch))]
-    return [*batches, rest] if len(rest) else list(batches)
+    ordered = [*batches, rest] if len(rest) else list(batches)
+    if not whole_groups:
+        return ordered
+    return [ranges(units.first[batch], units.size[batch]).astype(np.int32) for batch in ordered]
+
+
+def split_batch(
+    features: FeatureSet, windows: NDArray[np.int32], size: int, *, whole_groups: bool = False
+) -> list[NDArray[np.int32]]:
+    """Cut a batch into parts of at most `size` windows; of whole examples, whose windows may be more, if so asked."""
+    if not whole_groups:
+        return [windows[i : i + size] for i in range(0, len(windows), size)]
+    parts: list[NDArray[np.int32]] = []
+    for example in np.split(windows, np.flatnonzero(np.diff(features.example_index[windows])) + 1):
+        if parts and len(parts[-1]) + len(example) <= size:
+            parts[-1] = np.concatenate([parts[-1], example])
+        else:
+            parts.append(example)
+    return parts
 
 
 def eval_batches(features: FeatureSet, batch_size: int) -> list[NDArray[np.int32]]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,48 +21,65 @@ from numpy.typing import NDArray
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
-from preprocess.types import Answer, Example, FeatureSet
-from preprocess.windows import encode
+from preprocess.types import Example, FeatureSet
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 #: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet.
 _VERSION = "2"
+#: What the files of targets are called, before the name of their output.
+_TARGET = "target."
 _TEMPORARY = ".features.tmp"
 #: A temporary directory this old belongs to a writer that was killed.
 _ABANDONED_S = 3600.0
 
 
+class Encoder(Protocol):
+    """What turns examples into a FeatureSet: a task's problem."""
+
+    @property
+    def name(self) -> str:
+        """Names all that `encode` depends on beside its arguments."""
+
+    def encode(
+        self, examples: Sequence[Example], targets: Sequence[Any], tokenizer: WordPieceTokenizer, **params: Any
+    ) -> FeatureSet:
+        """Cut examples into windows, with their targets."""
+
+
 def cached_encode(
     cache_dir: str | Path | None,
+    encoder: Encoder,
     examples: Sequence[Example],
-    targets: Sequence[Answer | None],
+    targets: Sequence[Any],
     tokenizer: WordPieceTokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
 ) -> FeatureSet:
-    """Return `windows.encode` of the same arguments, from `cache_dir` where it is there already.
+    """Return `encoder.encode` of the same arguments, from `cache_dir` where it is there already.
 
     A damaged entry is rebuilt; a cache that can't be written costs a warning and the time, never the result.
 
     Args:
         cache_dir: directory of all entries, made if needed; None encodes in memory.
+        encoder: makes the windows.
         examples: E examples.
-        targets: E answers or None.
+        targets: E values that say by their `repr` all that they are, or None.
         tokenizer: makes the pieces.
         transform: keyword argument of `encode`; its name stands for what it does.
         **params: further keyword arguments of `encode`.
     """
     if cache_dir is None:
-        return encode(examples, targets, tokenizer, transform=transform, **params)
-    directory = Path(cache_dir) / cache_key(examples, targets, tokenizer, transform=transform, **params)
+        return encoder.encode(examples, targets, tokenizer, transform=transform, **params)
+    key = cache_key(encoder, examples, targets, tokenizer, transform=transform, **params)
+    directory = Path(cache_dir) / key
     try:
         if directory.is_dir():
             return open_features(directory)
     except (OSError, DataError) as error:
         _LOG.warning("%s; rebuilding it", error)
-    features = encode(examples, targets, tokenizer, transform=transform, **params)
+    features = encoder.encode(examples, targets, tokenizer, transform=transform, **params)
     try:
         write_features(directory, features)
         return open_features(directory)
@@ -72,20 +89,22 @@ def cached_encode(
 
 
 def cache_key(
+    encoder: Encoder,
     examples: Sequence[Example],
-    targets: Sequence[Answer | None],
+    targets: Sequence[Any],
     tokenizer: WordPieceTokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
 ) -> str:
     """Return the hash (32 hex digits) of all that `encode` depends on."""
-    contexts = {text: index for index, text in enumerate(dict.fromkeys(example.context for example in examples))}
+    texts = {text: index for index, text in enumerate(dict.fromkeys(example.context for example in examples))}
+    facts = [_code_version(), encoder.name, tokenizer.fingerprint, transform and transform.name]
     content = [
-        [_code_version(), tokenizer.fingerprint, transform and transform.name, sorted(params.items())],
-        list(contexts),
-        [[contexts[example.context], example.question] for example in examples],
-        [target and [target.kind, target.char_start, target.char_end] for target in targets],
+        [*facts, sorted(params.items())],
+        list(texts),
+        [[texts[example.context], example.question, *example.options] for example in examples],
+        [repr(target) for target in targets],
     ]
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
@@ -111,8 +130,10 @@ def write_features(directory: str | Path, features: FeatureSet) -> None:
     temporary = _new_temporary(directory)
     try:
         columns = {}
-        for name in FeatureSet.columns():
-            array = np.ascontiguousarray(getattr(features, name))
+        arrays = {name: getattr(features, name) for name in FeatureSet.columns()}
+        arrays |= {_TARGET + name: array for name, array in features.targets.items()}
+        for name, array in arrays.items():
+            array = np.ascontiguousarray(array)
             with open(temporary / f"{name}.npy", "wb") as file:
                 np.save(file, array)
                 _flush(file.fileno(), file)
@@ -139,8 +160,11 @@ def open_features(directory: str | Path) -> FeatureSet:
         body = manifest["body"]
         if manifest["hash"] != _hash(body):
             raise ValueError("the manifest was changed")
-        columns = {name: _open_column(directory, name, body["columns"][name]) for name in FeatureSet.columns()}
-        return FeatureSet(**columns, meta=body["meta"])
+        columns = {name: _open_column(directory, name, facts) for name, facts in body["columns"].items()}
+        targets = {
+            name.removeprefix(_TARGET): columns.pop(name) for name in list(columns) if name.startswith(_TARGET)
+        }
+        return FeatureSet(**columns, targets=targets, meta=body["meta"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{directory}: damaged features ({reason}); delete the directory to rebuild it") from None

@@ -1,21 +1,27 @@
 """The values that flow through the toolkit.
 
-raw file -> `Example` -> `FeatureSet` -> `Batch` -> `Logits` -> Prediction -> Score.
+raw file -> `Example` -> `FeatureSet` -> `Batch` -> `Outputs` -> Prediction -> Score.
 
 Everything here is numpy and the standard library: both frameworks, every task and the cache share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: `FeatureSet.kind` and `Batch.kind` of a window whose target is a span (ignored by the kind loss).
-SPAN_KIND = -1
+#: The target of a window, or of a token, that an output learns nothing from.
+NO_TARGET = -1
+
+#: What an output reads: the state of each token, or the pooled state of the whole window.
+Reads = Literal["token", "sequence"]
+#: What an output's loss is, see `Output`.
+Loss = Literal["position", "class", "tag", "choice"]
+_READ_BY: Mapping[Loss, Reads] = {"position": "token", "class": "sequence", "tag": "token", "choice": "sequence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Example:
         answers: all annotators' answers, in file order.
         group: id of the article or case; splits keep groups together.
         extra: further published keys that a metric needs (CJRC's "domain").
+        options: the answers to choose from, where the question gives them.
     """
 
     id: str
@@ -59,6 +66,7 @@ class Example:
     answers: tuple[Answer, ...] = ()
     group: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +95,45 @@ class FeatureSet:
         input_ids: uint16 or uint32 [T].
         row_splits: int64 [W + 1]; window w holds tokens row_splits[w] to row_splits[w + 1].
         example_index: int32 [W], the example a window belongs to; windows of an example are adjacent and in order.
+        option_index: int32 [W], which of its example's pairs of texts a window reads; 0 where there is one.
+        context_index: int32 [W], the distinct context that a window reads.
         doc_offset: int32 [W], position of the first context piece.
         doc_length: int32 [W], number of context pieces in the window.
         piece_start: int32 [W], index (within its context) of the window's first context piece.
         max_context: int32 [W, 2], half-open range, relative to doc_offset, of the pieces that have their largest
             context in this window.
-        start_position: int32 [W], position of the target's first piece; 0 where the window holds no whole target.
-        end_position: int32 [W], position of the target's last piece (inclusive); 0 likewise.
-        kind: int8 [W], index into `HeadSpec.kinds`, or `SPAN_KIND`.
-        context_index: int32 [E], the distinct context of an example.
         piece_spans: int32 [P, 2], code-point spans of the context pieces in the original context.
         piece_splits: int64 [C + 1], pieces of context c are piece_splits[c] to piece_splits[c + 1].
-        meta: JSON-able facts: "max_seq_length", "pad_id", and the counts of the encoding under "counts".
+        targets: output's name -> integer [W], or [T] where each token has a target; see `Output` for what they say.
+        meta: JSON-able facts: "max_seq_length", "pad_id", the losses of the targets by name under "losses", and the
+            counts of the encoding under "counts".
     """
 
     input_ids: NDArray[np.integer]
     row_splits: NDArray[np.int64]
     example_index: NDArray[np.int32]
+    option_index: NDArray[np.int32]
+    context_index: NDArray[np.int32]
     doc_offset: NDArray[np.int32]
     doc_length: NDArray[np.int32]
     piece_start: NDArray[np.int32]
     max_context: NDArray[np.int32]
-    start_position: NDArray[np.int32]
-    end_position: NDArray[np.int32]
-    kind: NDArray[np.int8]
-    context_index: NDArray[np.int32]
     piece_spans: NDArray[np.int32]
     piece_splits: NDArray[np.int64]
+    targets: Mapping[str, NDArray[np.integer]]
     meta: Mapping[str, Any]
 
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self.row_splits) - 1
+
+    def with_targets(
+        self, head: HeadSpec, targets: Mapping[str, NDArray[np.integer]], counts: Mapping[str, int]
+    ) -> FeatureSet:
+        """Return the same windows with what they are trained on, and with further counts."""
+        losses = {output.name: output.loss for output in head.outputs}
+        meta = {**self.meta, "losses": losses, "counts": {**self.meta["counts"], **counts}}
+        return replace(self, targets=targets, meta=meta)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -127,8 +142,8 @@ class FeatureSet:
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """Return the names of the array fields, in order."""
-        return tuple(f.name for f in fields(cls) if f.name != "meta")
+        """Return the names of the array fields, in order; `targets` holds further arrays."""
+        return tuple(f.name for f in fields(cls) if f.name not in ("targets", "meta"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,50 +152,129 @@ class Batch:
 
     Args:
         window: int32 [B], index of each window in its FeatureSet.
-        input_ids: int32 [B, L].
-        attention_mask: int32 [B, L], 1 for a real token and 0 for padding.
-        token_type_ids: int32 [B, L], 0 for the question and padding, 1 for the context.
-        start_position: int32 [B]; position in the padded row.
-        end_position: int32 [B], inclusive.
-        kind: int32 [B], index into `HeadSpec.kinds`, or `SPAN_KIND`.
+        group: int32 [B], the example of each window; those of one example stand together.
+        inputs: what the encoder reads, int32 [B, L] each: "input_ids"; "attention_mask", 1 for a real token and 0 for
+            padding; "token_type_ids", 0 for the question and padding, 1 for the context.
+        targets: output's name -> int32 [B], or [B, L] where each token has a target; positions count in the padded
+            row. An output that is not named is not learned from.
     """
 
     window: NDArray[np.int32]
-    input_ids: NDArray[np.int32]
-    attention_mask: NDArray[np.int32]
-    token_type_ids: NDArray[np.int32]
-    start_position: NDArray[np.int32]
-    end_position: NDArray[np.int32]
-    kind: NDArray[np.int32]
+    group: NDArray[np.int32]
+    inputs: Mapping[str, NDArray[np.int32]]
+    targets: Mapping[str, NDArray[np.int32]]
 
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self.window)
 
+    def take(self, rows: NDArray[np.integer]) -> Batch:
+        """Return some of the rows."""
+        inputs = {name: column[rows] for name, column in self.inputs.items()}
+        targets = {name: column[rows] for name, column in self.targets.items()}
+        return Batch(self.window[rows], self.group[rows], inputs, targets)
+
+    def shares(self, n: int, *, whole_groups: bool) -> list[NDArray[np.integer]]:
+        """Divide the rows among n devices, as evenly as can be; some may get none.
+
+        Args:
+            n: at least 1.
+            whole_groups: whether the windows of an example stay together.
+        """
+        if not whole_groups:
+            return np.array_split(np.arange(len(self)), n)
+        starts = np.flatnonzero(np.diff(self.group, prepend=-1))
+        bounds = [len(self) if not len(part) else int(part[0]) for part in np.array_split(starts, n)]
+        return [np.arange(first, last) for first, last in zip(bounds, [*bounds[1:], len(self)], strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Something that a model says of each window, and how that is learned.
+
+    The loss is a mean over what has a target. By its name:
+
+    * "position": one of the window's real tokens is right; the softmax goes over them, the target is its position;
+    * "class": one of `size` classes is right; the target is its index;
+    * "tag": each token has one of `size` tags; the targets, one per token, are their indices;
+    * "choice": one of the windows of an example is right; the softmax goes over them, its target is 1, that of the
+      others 0.
+
+    Args:
+        name: what its values and targets are called.
+        reads: "token", values [B, L]; or "sequence", values [B]; with a further axis where `size` is not 1.
+        size: values per token, or per window.
+        loss: one of those above.
+        projection: outputs of one projection read the same and are rows of one matrix, in order, and the mean of
+            their losses counts; "" for a projection of the output's own name.
+    """
+
+    name: str
+    reads: Reads
+    size: int
+    loss: Loss
+    projection: str = ""
+
+    def __post_init__(self) -> None:
+        """Name the projection; a loss that can't be had from what is read is a fault of the problem."""
+        if not self.projection:
+            object.__setattr__(self, "projection", self.name)
+        assert _READ_BY[self.loss] == self.reads, f"output {self.name}: a {self.loss} is read from {self.reads}"
+        assert self.size == 1 or self.loss in ("class", "tag"), f"output {self.name}: a {self.loss} has one value"
+
+    def n_targets(self, target: NDArray[np.integer]) -> int:
+        """Return how many things have a target, of which the loss is the mean: windows, tokens or examples."""
+        return int(np.count_nonzero(target == 1 if self.loss == "choice" else target != NO_TARGET))
+
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """What a task asks of the model's head.
+    """What a problem asks of the model, in the order of the model's parameters.
 
     Args:
-        kinds: names of the answers that are no span, in the order of their logits; empty for span-only tasks.
+        outputs: with names of their own.
     """
 
-    kinds: tuple[str, ...] = ()
+    outputs: tuple[Output, ...]
+
+    @property
+    def projections(self) -> dict[str, tuple[Output, ...]]:
+        """The outputs of each projection, by its name, in order."""
+        names = dict.fromkeys(output.projection for output in self.outputs)
+        return {name: tuple(o for o in self.outputs if o.projection == name) for name in names}
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The rows of each projection's matrix, by its name, in order."""
+        return {name: sum(o.size for o in outputs) for name, outputs in self.projections.items()}
+
+    def reads(self, what: Reads) -> bool:
+        """Whether an output reads this."""
+        return any(output.reads == what for output in self.outputs)
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the windows of an example have to be learned from together."""
+        return any(output.loss == "choice" for output in self.outputs)
+
+    def n_targets(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """Return how many targets each projection has in some batches, at least 1; none where it has no column."""
+        return {
+            name: max(1, sum(outputs[0].n_targets(batch.targets[outputs[0].name]) for batch in batches))
+            for name, outputs in self.projections.items()
+            if outputs[0].name in batches[0].targets
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Logits:
-    """A model's output for one batch; batches may come back in any order.
+class Outputs:
+    """What a model says of one batch; batches may come back in any order.
 
     Args:
         window: int32 [B], index of each row's window in its FeatureSet.
-        start: float32 [B, L], start score per position; what stands at padding is not to be read.
-        end: float32 [B, L], end score per position.
-        kind: float32 [B, K] in the order of `HeadSpec.kinds`, or None for span-only heads.
+        values: output's name -> float32 [B, L] or [B], with a further axis where its size is not 1; what stands at
+            padding is not to be read.
     """
 
     window: NDArray[np.int32]
-    start: NDArray[np.float32]
-    end: NDArray[np.float32]
-    kind: NDArray[np.float32] | None = None
+    values: Mapping[str, NDArray[np.float32]]

@@ -1,4 +1,4 @@
-"""Examples -> FeatureSet: windows `[CLS] question [SEP] context-part [SEP]`, each text tokenised once, then numpy."""
+"""Texts -> FeatureSet: windows `[CLS] question [SEP] context-part [SEP]`, each text tokenised once, then numpy."""
 
 from __future__ import annotations
 
@@ -8,104 +8,93 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.align import align
 from preprocess.base.errors import DataError
+from preprocess.ranges import ranges
 from preprocess.text.offsets import MappedText, TextTransform
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet, Pieces
+from preprocess.types import FeatureSet, Pieces
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Where the windows lie: int64 [W], except `first_window` [E]."""
+    """Where the windows lie, int64 [W]: the pair of texts they come from, and what they hold of it."""
 
-    example: Ints
-    first_window: Ints
+    pair: Ints
     query_length: Ints
     piece_start: Ints
     doc_length: Ints
 
 
-@dataclass(frozen=True, slots=True)
-class _Targets:
-    """Piece spans of the targets, [E]; -1 where there is none."""
-
-    token_start: Ints
-    token_end: Ints
-    kind: NDArray[np.int8]
-    is_span: NDArray[np.bool_]
-
-
-def encode(
-    examples: Sequence[Example],
-    targets: Sequence[Answer | None],
+def cut_windows(
+    questions: Sequence[str],
+    contexts: Sequence[str],
     tokenizer: WordPieceTokenizer,
     *,
+    example_index: Sequence[int] | None = None,
     max_seq_length: int = 512,
     doc_stride: int = 128,
     doc_overlap: int | None = None,
     max_query_length: int = 64,
-    kinds: Sequence[str] = (),
     transform: TextTransform | None = None,
 ) -> FeatureSet:
-    """Cut examples into windows, as `convert_examples_to_features` of google-research/bert's run_squad.py.
+    """Cut pairs of texts into windows, as `convert_examples_to_features` of google-research/bert's run_squad.py.
 
-    Windows of an example start at piece 0, step, 2 * step … up to the first that reaches the end of the context.
+    Windows of a pair start at piece 0, step, 2 * step … up to the first that reaches the end of the context.
 
     Args:
-        examples: E examples.
-        targets: E answers to train on; None or an answer without a place gives no label.
+        questions: P texts that every window of their pair begins with.
+        contexts: P texts that windows hold a part of.
         tokenizer: makes the pieces.
+        example_index: the example of each pair, those of one example adjacent; None where each has one pair.
         max_seq_length: most tokens of a window, the three special ones included.
         doc_stride: pieces from one window's start to the next (at most a whole window).
         doc_overlap: pieces that neighbouring windows share (transformers' stride); replaces `doc_stride`.
         max_query_length: most pieces of a question; the rest is cut off.
-        kinds: names of the answers that are no span, in the order of their logits.
-        transform: derives what is tokenised from contexts and questions; `piece_spans`, and so labels and answers,
-            stay places in the published context.
+        transform: derives what is tokenised from the texts; `piece_spans`, and so labels and answers, stay places in
+            the published context.
+
+    Returns:
+        the windows, without targets.
 
     Raises:
-        DataError: if a parameter is impossible for these examples, or a target's kind is unknown.
+        DataError: if a parameter is impossible for these texts.
     """
-    assert len(examples) == len(targets), "one target (or None) per example"
-    context_index = _first_seen([example.context for example in examples])
-    question_index = _first_seen([example.question for example in examples])
-    contexts = _tokenise([example.context for example in examples], tokenizer, transform)
-    questions = _tokenise([example.question for example in examples], tokenizer, transform)
-    question_length = np.diff(questions.splits)[question_index]
-    context_length = np.diff(contexts.splits)[context_index]
+    example_of = np.arange(len(contexts)) if example_index is None else np.asarray(example_index, np.int64)
+    context_index, question_index = _first_seen(contexts), _first_seen(questions)
+    context_pieces = _tokenise(contexts, tokenizer, transform)
+    question_pieces = _tokenise(questions, tokenizer, transform)
+    question_length = np.diff(question_pieces.splits)[question_index]
+    context_length = np.diff(context_pieces.splits)[context_index]
     grid = _lay_windows(question_length, context_length, max_seq_length, doc_stride, doc_overlap, max_query_length)
-    input_ids, row_splits = _fill_ids(grid, contexts, questions, context_index, question_index, tokenizer)
-
+    input_ids, row_splits = _fill_ids(grid, context_pieces, question_pieces, context_index, question_index, tokenizer)
+    n_examples = len(np.unique(example_of))
+    first_pair = np.flatnonzero(np.diff(example_of, prepend=-1))
     counts = {
-        "n_examples": len(examples),
-        "n_contexts": len(contexts.splits) - 1,
-        "n_windows": len(grid.example),
+        "n_examples": n_examples,
+        "n_contexts": len(context_pieces.splits) - 1,
+        "n_windows": len(grid.pair),
         "n_tokens": len(input_ids),
-        "n_context_pieces": len(contexts.ids),
-        "n_pieces_unknown": int(np.count_nonzero(contexts.ids == tokenizer.unk_id)),
+        "n_context_pieces": len(context_pieces.ids),
+        "n_pieces_unknown": int(np.count_nonzero(context_pieces.ids == tokenizer.unk_id)),
         "query_truncated": int(np.count_nonzero(question_length > max_query_length)),
-        "context_split": int(np.count_nonzero(np.bincount(grid.example, minlength=len(examples)) > 1)),
+        "context_split": int(np.count_nonzero(np.bincount(grid.pair, minlength=len(contexts)) > 1)),
     }
-    aligned = _align_targets(targets, contexts, context_index, tuple(kinds), counts)
-    start_position, end_position, kind = _label(grid, aligned, tuple(kinds), counts)
     return FeatureSet(
         input_ids=input_ids,
         row_splits=row_splits,
-        example_index=grid.example.astype(np.int32),
+        example_index=example_of[grid.pair].astype(np.int32),
+        option_index=(grid.pair - first_pair[example_of[grid.pair]]).astype(np.int32),
+        context_index=context_index[grid.pair].astype(np.int32),
         doc_offset=(grid.query_length + 2).astype(np.int32),
         doc_length=grid.doc_length.astype(np.int32),
         piece_start=grid.piece_start.astype(np.int32),
-        max_context=max_context_ranges(grid.example, grid.piece_start, grid.doc_length),
-        start_position=start_position,
-        end_position=end_position,
-        kind=kind,
-        context_index=context_index.astype(np.int32),
-        piece_spans=contexts.spans,
-        piece_splits=contexts.splits,
-        meta={"max_seq_length": max_seq_length, "pad_id": tokenizer.pad_id, "counts": counts},
+        max_context=max_context_ranges(grid.pair, grid.piece_start, grid.doc_length),
+        piece_spans=context_pieces.spans,
+        piece_splits=context_pieces.splits,
+        targets={},
+        meta={"max_seq_length": max_seq_length, "pad_id": tokenizer.pad_id, "losses": {}, "counts": counts},
     )
 
 
@@ -165,11 +154,11 @@ def _lay_windows(
             raise DataError(f"doc_stride {doc_stride} must be 1 or more")
         step = np.minimum(doc_stride, room)
     n_windows = 1 + np.maximum(0, -((room - context_length) // step))  # ceil((context - room) / step), at least 0
-    example = np.repeat(np.arange(len(room)), n_windows)
+    pair = np.repeat(np.arange(len(room)), n_windows)
     first_window = np.cumsum(n_windows) - n_windows
-    piece_start = (np.arange(len(example)) - first_window[example]) * step[example]
-    doc_length = np.minimum(room[example], context_length[example] - piece_start)
-    return _Grid(example, first_window, query_length[example], piece_start, doc_length)
+    piece_start = (np.arange(len(pair)) - first_window[pair]) * step[pair]
+    doc_length = np.minimum(room[pair], context_length[pair] - piece_start)
+    return _Grid(pair, query_length[pair], piece_start, doc_length)
 
 
 def _fill_ids(
@@ -180,27 +169,20 @@ def _fill_ids(
     question_index: Ints,
     tokenizer: WordPieceTokenizer,
 ) -> tuple[NDArray[np.integer], Ints]:
-    row_splits = np.zeros(len(grid.example) + 1, np.int64)
+    row_splits = np.zeros(len(grid.pair) + 1, np.int64)
     np.cumsum(grid.query_length + grid.doc_length + 3, out=row_splits[1:])
     row_start = row_splits[:-1]
     input_ids = np.full(row_splits[-1], tokenizer.sep_id, contexts.ids.dtype)
     input_ids[row_start] = tokenizer.cls_id
-    question_start = questions.splits[question_index[grid.example]]
+    question_start = questions.splits[question_index[grid.pair]]
     input_ids[ranges(row_start + 1, grid.query_length)] = questions.ids[ranges(question_start, grid.query_length)]
-    piece_start = contexts.splits[context_index[grid.example]] + grid.piece_start
+    piece_start = contexts.splits[context_index[grid.pair]] + grid.piece_start
     doc_start = row_start + grid.query_length + 2
     input_ids[ranges(doc_start, grid.doc_length)] = contexts.ids[ranges(piece_start, grid.doc_length)]
     return input_ids, row_splits
 
 
-def ranges(starts: Ints, lengths: Ints) -> Ints:
-    """Return `starts[i], starts[i] + 1, …` (`lengths[i]` of them) for all i one after the other, int64."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(starts - ends + lengths, lengths) + np.arange(total)
-
-
-def max_context_ranges(example: Ints, piece_start: Ints, doc_length: Ints) -> NDArray[np.int32]:
+def max_context_ranges(pair: Ints, piece_start: Ints, doc_length: Ints) -> NDArray[np.int32]:
     """Find the pieces that have their largest context in each window.
 
     The rule is `_check_is_max_context` of google-research/bert's run_squad.py: of the windows that hold a piece the
@@ -208,7 +190,7 @@ def max_context_ranges(example: Ints, piece_start: Ints, doc_length: Ints) -> ND
     context the later one's lead only grows from left to right, so there is one crossing per pair, found by bisection.
 
     Args:
-        example: [W], windows of an example are adjacent and start further and further right.
+        pair: [W], windows of a pair are adjacent and start further and further right.
         piece_start: [W], first piece of each window.
         doc_length: [W], pieces in each window.
 
@@ -217,11 +199,9 @@ def max_context_ranges(example: Ints, piece_start: Ints, doc_length: Ints) -> ND
     """
     low, high = piece_start.copy(), piece_start + doc_length
     apart = 1
-    while (n_pairs := len(example) - apart) > 0:
-        overlap = (example[:n_pairs] == example[apart:]) & (
-            piece_start[apart:] < (piece_start + doc_length)[:n_pairs]
-        )
-        early = np.flatnonzero(overlap) if n_pairs > 0 else np.empty(0, np.int64)
+    while (n_pairs := len(pair) - apart) > 0:
+        overlap = (pair[:n_pairs] == pair[apart:]) & (piece_start[apart:] < (piece_start + doc_length)[:n_pairs])
+        early = np.flatnonzero(overlap)
         if not len(early):
             break
         crossing = _crossing(piece_start, doc_length, early, early + apart)
@@ -249,48 +229,3 @@ def _crossing(piece_start: Ints, doc_length: Ints, early: Ints, late: Ints) -> I
         high = np.where(active & later_wins, middle, high)
         low = np.where(active & ~later_wins, middle + 1, low)
     return low
-
-
-def _align_targets(
-    targets: Sequence[Answer | None],
-    contexts: Pieces,
-    context_index: Ints,
-    kinds: tuple[str, ...],
-    counts: dict[str, int],
-) -> _Targets:
-    # Without a logit for "unknown", unanswerable questions are labelled with the span of [CLS], as in SQuAD 2.0.
-    numbers = {"span": SPAN_KIND, "unknown": SPAN_KIND, **{name: index for index, name in enumerate(kinds)}}
-    unknown = sorted({target.kind for target in targets if target is not None} - numbers.keys())
-    if unknown:
-        raise DataError(f"target kind {unknown[0]!r} is not one of {sorted(numbers)}; give the task's kinds")
-    kind = np.array([SPAN_KIND if t is None else numbers[t.kind] for t in targets], np.int8)
-    is_span = np.array([t is not None and t.kind == "span" and t.located for t in targets], bool)
-    spans = [(t.char_start, t.char_end) for t in targets if t is not None and t.kind == "span" and t.located]
-    chars = np.array(spans, np.int64).reshape(-1, 2)
-    token_start, token_end = np.full(len(targets), -1), np.full(len(targets), -1)
-    found = align(contexts, context_index[is_span], chars[:, 0], chars[:, 1])
-    token_start[is_span], token_end[is_span] = found.token_start, found.token_end
-    counts["target_span"] = int(np.count_nonzero(is_span))
-    counts["target_kind"] = sum(target is not None and target.kind != "span" for target in targets)
-    counts["without_target"] = len(targets) - counts["target_span"] - counts["target_kind"]
-    counts["target_widened"] = int(np.count_nonzero(found.widened))
-    counts["target_without_piece"] = int(np.count_nonzero(found.token_start < 0))
-    return _Targets(token_start, token_end, kind, is_span)
-
-
-def _label(
-    grid: _Grid, targets: _Targets, kinds: tuple[str, ...], counts: dict[str, int]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
-    first, last = targets.token_start[grid.example], targets.token_end[grid.example]
-    held = (first >= grid.piece_start) & (last < grid.piece_start + grid.doc_length) & (first >= 0)
-    shift = grid.query_length + 2 - grid.piece_start
-    start_position = np.where(held, first + shift, 0).astype(np.int32)
-    end_position = np.where(held, last + shift, 0).astype(np.int32)
-    absent = kinds.index("unknown") if "unknown" in kinds else SPAN_KIND
-    trainable = targets.token_start >= 0
-    kind = np.where(trainable[grid.example] & ~held, absent, targets.kind[grid.example]).astype(np.int8)
-    in_window = np.bincount(grid.example[held], minlength=len(trainable)) > 0
-    in_first = held[grid.first_window]
-    counts["target_in_no_window"] = int(np.count_nonzero(trainable & ~in_window))
-    counts["target_not_in_first_window"] = int(np.count_nonzero(trainable & ~in_first))
-    return start_position, end_position, kind

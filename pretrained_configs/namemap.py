@@ -41,6 +41,12 @@ MAY_BE_FRESH = ("head.*", "pooler.*")
 _DIRECTORY = Path(__file__).with_name("namemaps")
 
 
+#: The format that models are saved in, where it has such an architecture.
+SAVED = "transformers"
+#: In it, heads of problems that it does not know keep their names.
+_OTHER_HEADS = Rule("head.{path}", ("head.{path}",))
+
+
 @runtime_checkable
 class LazyTensor(Protocol):
     """A stored tensor whose values are read when asked for."""
@@ -88,9 +94,12 @@ class NameMap:
         self._implied = tuple(values.get("implied_prefixes", ()))
         self._aliases = tuple((alias["old"], alias["new"]) for alias in values.get("aliases", ()))
         self._ignore = tuple((rule["theirs"], rule["reason"]) for rule in values.get("ignore", ()))
+        self._ignore += ((_OTHER_HEADS.theirs[0].replace("{path}", "*"), "this model has no such head"),)
         self.values = values
         leaves = {**LEAVES, **values.get("leaves", {})}
         self._rules = [rule for entry in values["rules"] for rule in rules(entry, leaves)]
+        if values.get("config", {}).get("target") == SAVED:
+            self._rules.append(_OTHER_HEADS)
         for rule in self._rules:
             holders = {frozenset(placeholders(name)) for name in (rule.ours, *rule.theirs)}
             if rule.op not in OPS:
@@ -186,6 +195,13 @@ class NameMap:
         if found is None or not all(name in keys for name in found[1]):
             return None
         return found[0].shape([tuple(source[keys[name]].shape) for name in found[1]])
+
+    def heads_in(self, source: Source) -> dict[str, int]:
+        """Return the rows of each head's matrix that a source holds, by the head's name."""
+        named = (self._ours_of(self.canonical(key)) for key in source)
+        found = {ours: self.shape_in(source, ours) for ours in named if ours is not None and ours.startswith("head.")}
+        matrices = {ours: shape for ours, shape in found.items() if ours.endswith(".weight") and shape is not None}
+        return {ours.split(".")[1]: shape[0] for ours, shape in matrices.items()}
 
     def to_theirs(self, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Write our parameters under today's published names; the exact inverse of `to_ours`.

@@ -5,20 +5,21 @@ Matrices are [out, in]. Both frameworks build models that have just these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.report import Shape
 
 
-def parameter_shapes(config: ModelConfig, *, pooled: bool, span: bool = False, n_kinds: int = 0) -> dict[str, Shape]:
+def parameter_shapes(
+    config: ModelConfig, *, pooled: bool, heads: Mapping[str, int] | None = None
+) -> dict[str, Shape]:
     """Return name -> shape.
 
     Args:
         config: the architecture.
         pooled: whether there is a pooler.
-        span: whether there is a span head.
-        n_kinds: outputs of the kind head; 0 where there is none.
+        heads: rows of the task head's matrices, by their names.
     """
     hidden, embedding = config.hidden_size, config.embedding_size
     # Position, token type and LayerNorm are as wide as the word table, unless that is projected before the sum.
@@ -40,10 +41,8 @@ def parameter_shapes(config: ModelConfig, *, pooled: bool, span: bool = False, n
         shapes.update(_norm(f"{layer}.ffn_norm", hidden))
     if pooled:
         shapes.update(_linear("pooler", hidden, hidden))
-    if span:
-        shapes.update(_linear("head.span", hidden, 2))
-    if n_kinds:
-        shapes.update(_linear("head.kind", hidden, n_kinds))
+    for name, n_rows in (heads or {}).items():
+        shapes.update(_linear(f"head.{name}", hidden, n_rows))
     return shapes
 
 

@@ -20,7 +20,7 @@ from preprocess.base.names import unknown
 from pretrained_configs.config import ACTIVATIONS, MODEL_TYPES, ModelConfig
 from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.locate import LocalCheckpoint, config_file, resolve
-from pretrained_configs.namemap import NameMap, Source
+from pretrained_configs.namemap import SAVED, NameMap, Source
 from pretrained_configs.report import fold
 
 #: Who reads what is written: transformers' from_pretrained, the TensorFlow 1 programs of the authors, the reference
@@ -288,7 +288,7 @@ def _either(values: list[Any]) -> str:
 def saved_format(config: ModelConfig) -> NameMap:
     """Return the format in which models are saved: transformers' where it has such an architecture, else our own."""
     try:
-        return format_for(config, "transformers")
+        return format_for(config, SAVED)
     except CheckpointError:
         return format_for(config, "native")
 

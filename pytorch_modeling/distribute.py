@@ -13,7 +13,6 @@ import os
 import time
 import weakref
 from collections.abc import Iterable
-from dataclasses import fields
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -103,18 +102,18 @@ def _leave() -> None:
         time.sleep(_FREEING_S)  # caches of FSDP2 keep it, too: the threads stay, and get the time to finish
 
 
-def share(batch: Batch, group: Group) -> tuple[Batch, float]:
+def share(batch: Batch, group: Group, *, whole_groups: bool = False) -> tuple[Batch, float]:
     """Return this process's rows of a batch and the weight of their loss.
 
     A batch of fewer rows than there are processes leaves some without any; they compute a row that weighs 0, because
-    all take part in the sum of the gradients.
+    all take part in the sum of the gradients. With `whole_groups` the windows of an example stay together.
     """
     if group.size == 1:
         return batch, 1.0
-    rows = np.array_split(np.arange(len(batch)), group.size)[group.rank]
+    rows = batch.shares(group.size, whole_groups=whole_groups)[group.rank]
     weight = 1.0 if len(rows) else 0.0
     rows = rows if len(rows) else np.zeros(1, np.int64)
-    return Batch(**{f.name: getattr(batch, f.name)[rows] for f in fields(Batch)}), weight
+    return batch.take(rows), weight
 
 
 def summing(model: nn.Module, group: Group) -> nn.Module:

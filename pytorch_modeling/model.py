@@ -40,11 +40,11 @@ class MRCModel(nn.Module):
         super().__init__()
         self.config = config
         self.head_spec = head
-        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or bool(head.kinds))
+        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or head.reads("sequence"))
         self.head = Head(config.hidden_size, head) if head is not None else None
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return start [B, S], end [B, S] and kind [B, K] (or None) logits of a batch."""
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`."""
         assert self.head is not None, "this model was built without a head"
         mask = batch["attention_mask"]
         sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"])
@@ -135,8 +135,9 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch to the device as int64 tensors, named like its fields."""
-    return {name: _to_device(getattr(batch, name), device) for name in Batch.__dataclass_fields__}
+    """Copy a batch to the device as int64 tensors: inputs and targets by their names, and "group"."""
+    columns = {**batch.inputs, **batch.targets, "group": batch.group}
+    return {name: _to_device(column, device) for name, column in columns.items()}
 
 
 def _to_device(column: NDArray[np.int32], device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""From batches to logits and hidden states, without gradients."""
+"""From batches to outputs and hidden states, without gradients."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preprocess.types import Batch, Logits
+from preprocess.types import Batch, Outputs
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.model import MRCModel, to_tensors
 from pytorch_modeling.trainer import autocast
 
 
-def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32") -> Iterator[Logits]:
-    """Yield the logits of each batch, float32, in the order of the batches.
+def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32") -> Iterator[Outputs]:
+    """Yield the outputs of each batch, float32, in the order of the batches.
 
-    The processes of a group, given the same batches, take turns at them, and each yields the logits of all.
+    The processes of a group, given the same batches, take turns at them, and each yields the outputs of all.
     """
     model.eval()
     group, remaining = Group.current(), iter(batches)
     while turn := list(islice(remaining, group.size)):
         # All run the model, as the processes of a sharded one have to.
-        own = _logits(model, turn[min(group.rank, len(turn) - 1)], precision)
+        own = _outputs(model, turn[min(group.rank, len(turn) - 1)], precision)
         yield from group.gather(own)[: len(turn)]
 
 
-def _logits(model: MRCModel, batch: Batch, precision: str) -> Logits:
+def _outputs(model: MRCModel, batch: Batch, precision: str) -> Outputs:
     # Not inference_mode: what a sharded model borrows in it can't take part in training afterwards.
     with torch.no_grad(), autocast(model.device, precision):
-        start, end, kind = model(to_tensors(batch, model.device))
-    return Logits(batch.window, _array(start), _array(end), None if kind is None else _array(kind))
+        values = model(to_tensors(batch, model.device))
+    return Outputs(batch.window, {name: _array(value) for name, value in values.items()})
 
 
 def hidden_states(

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preprocess.types import SPAN_KIND, Batch
-from pytorch_modeling.heads import kind_loss, span_loss
+from preprocess.types import Batch
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
+from pytorch_modeling.objective import objective
 from pytorch_modeling.trainer import autocast
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -35,7 +35,7 @@ def activations(model: MRCModel, batch: Batch, *, precision: str) -> Arrays:
         model.encoder(
             tensors["input_ids"], tensors["attention_mask"], tensors["token_type_ids"], hidden_states=states
         )
-    real = batch.attention_mask.astype(bool)
+    real = batch.inputs["attention_mask"].astype(bool)
     names = ["embedding_output", *(f"layer_{i}" for i in range(len(states) - 1))]
     if states[1] is states[0]:
         del names[1], states[1]
@@ -52,21 +52,21 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
         loss_scale: factor on the loss on the way back, which float16 needs; the gradients returned are without it.
 
     Returns:
-        float32 by name: "start_logits" [N], "end_logits" [N], "kind_logits" [B, K] if the head has kinds, "loss" [];
-        and the gradients by the parameters' framework-neutral names.
+        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it reads tokens, and "loss" [],
+        as training computes it; and the gradients by the parameters' framework-neutral names.
     """
     tensors = to_tensors(batch, model.device)
     with autocast(model.device, precision):
-        start, end, kind = model(tensors)
-    loss = span_loss(start, end, tensors) / len(batch)
-    if kind is not None:
-        loss = loss + kind_loss(kind, tensors["kind"]) / max(1, int((batch.kind != SPAN_KIND).sum()))
+        values = model(tensors)
+    assert model.head_spec is not None, "a model without a head has no loss"
+    loss = objective(model.head_spec, values, tensors, model.head_spec.n_targets([batch]))
     named = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
     found = torch.autograd.grad(loss * loss_scale, list(named.values()), allow_unused=True, materialize_grads=True)
-    real = batch.attention_mask.astype(bool)
-    outputs = {"start_logits": _array(start)[real], "end_logits": _array(end)[real]}
-    if kind is not None:
-        outputs["kind_logits"] = _array(kind)
+    real = batch.inputs["attention_mask"].astype(bool)
+    outputs = {
+        f"{output.name}_logits": _array(values[output.name])[real if output.reads == "token" else slice(None)]
+        for output in model.head_spec.outputs
+    }
     outputs["loss"] = _array(loss)
     return outputs, {name: _array(g) / np.float32(loss_scale) for name, g in zip(named, found, strict=True)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from preprocess.types import SPAN_KIND, Batch
+from preprocess.types import Batch
 from pytorch_modeling.distribute import Group, fill, sharded, share, sum_gradients, summing, total, whole
 from pytorch_modeling.encoder import compile_layers
-from pytorch_modeling.heads import kind_loss, span_loss
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
+from pytorch_modeling.objective import objective
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
@@ -79,6 +79,8 @@ class Trainer:
                 auto_find_batch_size (processes that wait for each other's parts can't give up a step) or "adamw8bit".
         """
         self.model = model
+        assert model.head_spec is not None, "a model without a head has nothing to learn"
+        self._head = model.head_spec
         model.encoder.n_recomputed = gradient_checkpointing
         if torch_compile:
             compile_layers(model.encoder)
@@ -134,12 +136,11 @@ class Trainer:
         Returns:
             this process's part of the mean loss.
         """
-        n_windows = sum(len(batch) for batch in batches)
-        n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
+        n_targets = self._head.n_targets(batches)
         mean = torch.zeros((), device=self.model.device)
         for i, batch in enumerate(batches, 1):
             with self._gradients_summed(overlapped and i == len(batches)):
-                loss = self._loss(batch, n_windows, n_kinds)
+                loss = self._loss(batch, n_targets)
                 self.scaler.scale(loss).backward()
             mean += loss.detach()
         return mean
@@ -172,17 +173,13 @@ class Trainer:
             return contextlib.nullcontext()
         return self._parallel.no_sync()
 
-    def _loss(self, batch: Batch, n_windows: int, n_kinds: int) -> Tensor:
-        """Return this process's part of the mean loss of n_windows windows, n_kinds of which have a kind."""
-        batch, weight = share(batch, self._group)
+    def _loss(self, batch: Batch, n_targets: Mapping[str, int]) -> Tensor:
+        """Return this process's part of the mean loss of a step with so many targets of each projection."""
+        batch, weight = share(batch, self._group, whole_groups=self._head.whole_groups)
         tensors = to_tensors(batch, self.model.device)
         with autocast(self.model.device, self.precision):
-            start, end, kind = self._parallel(tensors)
-        loss = span_loss(start, end, tensors) / n_windows
-        if kind is not None:
-            # Without a target the kinds' parameters have a gradient of 0, and not none: their moments decay.
-            loss = loss + kind_loss(kind, tensors["kind"]) / max(1, n_kinds)
-        return weight * loss
+            values = self._parallel(tensors)
+        return weight * objective(self._head, values, tensors, n_targets)
 
     def _update(self, loss: Tensor) -> Tensor:
         """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""

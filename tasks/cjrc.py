@@ -15,11 +15,12 @@ from typing import Any
 from preprocess.base.errors import DataError
 from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
-from preprocess.types import Answer, Example, HeadSpec
-from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task, TaskOptions
+from preprocess.types import Answer, Example
+from tasks.core.prediction import Scorer
+from tasks.core.task import PUBLISHED_RECIPE, Source, Task, TaskOptions
 from tasks.metrics.cjrc import CjrcScorer
 from tasks.metrics.kinds import kind_report
-from tasks.problems.kinds import KindDecoder
+from tasks.problems.kinds import KindProblem
 
 #: Kind of answer -> how it is written, in the order of the model's kind logits.
 KIND_TEXTS = {"unknown": "", "yes": "YES", "no": "NO"}
@@ -95,7 +96,6 @@ _URL = (
     "https://raw.githubusercontent.com/china-ai-law-challenge/CAIL2019/master/"
     "%E9%98%85%E8%AF%BB%E7%90%86%E8%A7%A3/data/"
 )
-_DECODER = KindDecoder(KIND_TEXTS, objective=("f1",))
 
 TASK = Task(
     name="cjrc",
@@ -103,13 +103,10 @@ TASK = Task(
     title="CJRC",
     read=_read,
     targets=_targets("first"),
-    decode=_DECODER.decode,
-    best_answers=_DECODER.best_answers,
-    tune=_DECODER.tune,
+    problem=KindProblem(KIND_TEXTS, objective=("f1",)),
     scorer=_scorer,
     selection=("f1", "em"),
     defaults=PUBLISHED_RECIPE,
-    head=HeadSpec(kinds=tuple(KIND_TEXTS)),
     options=frozenset({"answer_policy"}),
     configure=_configure,
     report=_report,

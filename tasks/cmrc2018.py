@@ -8,9 +8,10 @@ from pathlib import Path
 from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
 from preprocess.types import Answer, Example
-from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
+from tasks.core.prediction import Scorer
+from tasks.core.task import PUBLISHED_RECIPE, Source, Task
 from tasks.metrics.cmrc import CmrcScorer
-from tasks.problems.span import best_spans, decode_spans
+from tasks.problems.span import SpanProblem
 
 
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:
@@ -46,8 +47,7 @@ TASK = Task(
     title="CMRC 2018",
     read=_read,
     targets=_targets,
-    decode=decode_spans,
-    best_answers=best_spans,
+    problem=SpanProblem(),
     scorer=_scorer,
     selection=("f1", "em"),
     defaults=PUBLISHED_RECIPE,

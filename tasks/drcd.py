@@ -15,9 +15,10 @@ from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
 from preprocess.text.opencc import NO_CONVERSION, OpenCCTransform, opencc_transform
 from preprocess.types import Answer, Example
-from tasks.core.task import PUBLISHED_RECIPE, Score, Source, Task, TaskOptions
+from tasks.core.prediction import Score
+from tasks.core.task import PUBLISHED_RECIPE, Source, Task, TaskOptions
 from tasks.metrics.cmrc import CmrcScorer
-from tasks.problems.span import best_spans, decode_spans
+from tasks.problems.span import SpanProblem
 
 DEFAULT_OPENCC_CONFIG = "t2s"
 _URL = "https://raw.githubusercontent.com/DRCKnowledgeTeam/DRCD/master/"
@@ -98,8 +99,7 @@ def _task(opencc_config: str) -> Task:
         title="DRCD",
         read=_read,
         targets=_targets,
-        decode=decode_spans,
-        best_answers=best_spans,
+        problem=SpanProblem(),
         scorer=partial(_DrcdScorer, transform),
         selection=("f1", "em"),
         defaults=PUBLISHED_RECIPE,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from preprocess.readers.mrc import read_examples
 from preprocess.types import Answer, Example
-from tasks.core.task import PUBLISHED_RECIPE, Scorer, Source, Task
+from tasks.core.prediction import Scorer
+from tasks.core.task import PUBLISHED_RECIPE, Source, Task
 from tasks.metrics.squad import SquadScorer
-from tasks.problems.span import best_spans, decode_spans
+from tasks.problems.span import SpanProblem
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 
@@ -27,8 +28,7 @@ TASK = Task(
     title="SQuAD 1.1",
     read=read_examples,
     targets=_targets,
-    decode=decode_spans,
-    best_answers=best_spans,
+    problem=SpanProblem(),
     scorer=_scorer,
     selection=("f1", "em"),
     # What google-research/bert publishes for SQuAD.

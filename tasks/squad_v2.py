@@ -10,9 +10,10 @@ from typing import Any
 from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport, Problem
 from preprocess.types import Answer, Example
-from tasks.core.task import Prediction, Score, Scorer, Source
+from tasks.core.prediction import Prediction, Score, Scorer
+from tasks.core.task import Source
 from tasks.metrics.squad import SquadV2Scorer
-from tasks.problems.kinds import KindDecoder
+from tasks.problems.kinds import KindProblem
 from tasks.squad import TASK as SQUAD
 
 _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
@@ -20,7 +21,7 @@ _URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset/"
 _SURE = 1e4
 _UNANSWERABLE = Answer("", kind="unknown")
 # One kind of null answer: the score of [CLS] as a span decides, and the head needs no logits beside those of spans.
-_DECODER = KindDecoder({_UNANSWERABLE.kind: _UNANSWERABLE.text})
+_PROBLEM = KindProblem({_UNANSWERABLE.kind: _UNANSWERABLE.text})
 
 
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:
@@ -79,10 +80,8 @@ TASK = replace(
     title="SQuAD 2.0",
     read=_read,
     targets=_targets,
-    decode=_DECODER.decode,
-    best_answers=_DECODER.best_answers,
+    problem=_PROBLEM,
     scorer=_scorer,
-    tune=_DECODER.tune,
     na_scorer=_na_scorer,
     null_odds=null_odds,
     sources=(

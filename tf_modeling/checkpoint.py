@@ -104,5 +104,5 @@ def save_weights(model: MRCModel, directory: Path | None) -> None:
     ours = {name: parameter.neutral(parameter.variable.value) for name, parameter in parameters(model).items()}
     namemap = saved_format(model.config)
     write_safetensors(directory / "model.safetensors", namemap.to_theirs(ours))
-    values = write_values(model.config, namemap, None if model.head_spec is None else "span")
+    values = write_values(model.config, namemap, "span" if "head.span.weight" in ours else None)
     (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

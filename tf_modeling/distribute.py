@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from functools import cache
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from preprocess.types import Batch
@@ -101,12 +99,15 @@ class Replicas:
             )
             self.local = tuple(int(i) for i in strategy.experimental_local_results(ids))
 
-    def split(self, batch: Batch) -> list[tuple[int, Batch]]:
-        """Return (replica, its rows of the batch) for the replicas of this process; a share may be empty."""
+    def split(self, batch: Batch, *, whole_groups: bool = False) -> list[tuple[int, Batch]]:
+        """Return (replica, its rows of the batch) for the replicas of this process; a share may be empty.
+
+        With `whole_groups` the windows of an example stay together.
+        """
         if self.n_all == 1:
             return [(0, batch)]
-        rows = np.array_split(np.arange(len(batch)), self.n_all)
-        return [(i, Batch(**{f.name: getattr(batch, f.name)[rows[i]] for f in fields(Batch)})) for i in self.local]
+        rows = batch.shares(self.n_all, whole_groups=whole_groups)
+        return [(i, batch.take(rows[i])) for i in self.local]
 
     def run(self, function: Callable[..., Any], inputs: Sequence[Sequence[Any]]) -> Any:
         """Call a function in every replica, with its inputs; return what the first one returns."""

@@ -35,9 +35,7 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
         problem = f"input_ids: more than max_position_embeddings {limit} tokens; cut the text into windows"
         with tf.control_dependencies([tf.debugging.assert_less_equal(length, limit, message=problem)]):
             inputs = dict(zip(INPUTS, map(tf.identity, (input_ids, attention_mask, token_type_ids)), strict=True))
-        start, end, kind = model(inputs)
-        logits = {"start_logits": start, "end_logits": end}
-        return logits if kind is None else {**logits, "kind_logits": kind}
+        return {f"{name}_logits": values for name, values in model(inputs).items()}
 
     served = tf.Module()
     served.parameters = {name: parameter.variable.value for name, parameter in parameters(model).items()}

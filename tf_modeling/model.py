@@ -40,15 +40,13 @@ class MRCModel(Module):
         super().__init__()
         self.config = config
         self.head_spec = head
-        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or bool(head.kinds))
+        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or head.reads("sequence"))
         self.head = Head(config.hidden_size, head) if head is not None else None
         self.strategy = tf.distribute.get_strategy()
         self._functions: dict[Any, Callable[..., Any]] = {}
 
-    def call(
-        self, batch: dict[str, tf.Tensor], run: Pass | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Return start [B, S], end [B, S] and kind [B, K] (or None) logits of a batch."""
+    def call(self, batch: dict[str, tf.Tensor], run: Pass | None = None) -> dict[str, tf.Tensor]:
+        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`."""
         assert self.head is not None, "this model was built without a head"
         run = run or Pass()
         mask = batch["attention_mask"]
@@ -81,7 +79,7 @@ class MRCModel(Module):
 
 def parameter_name(module_name: str) -> str:
     """Translate a name of `MRCModel.named_parameters` to the framework-neutral one."""
-    stem, _, leaf = module_name.removeprefix("encoder.").rpartition(".")
+    stem, _, leaf = module_name.removeprefix("encoder.").replace("head.projections.", "head.").rpartition(".")
     return f"{stem}.{'weight' if leaf == 'kernel' else leaf}"
 
 
@@ -199,8 +197,7 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: str) -> dict[str, tf.Tensor]:
-    """Copy a batch to the device as int32 tensors, named like its fields."""
+    """Copy a batch to the device as int32 tensors: inputs and targets by their names, and "group"."""
+    columns = {**batch.inputs, **batch.targets, "group": batch.group}
     with tf.device(device):
-        return {
-            name: tf.constant(np.asarray(getattr(batch, name), dtype=np.int32)) for name in Batch.__dataclass_fields__
-        }
+        return {name: tf.constant(np.asarray(column, dtype=np.int32)) for name, column in columns.items()}

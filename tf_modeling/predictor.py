@@ -1,4 +1,4 @@
-"""From batches to logits and hidden states, without gradients."""
+"""From batches to outputs and hidden states, without gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import Batch, Logits
+from preprocess.types import Batch, Outputs
 from tf_modeling.model import MRCModel, on_gpu, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.trainer import AUTOCAST_DTYPES
@@ -18,15 +18,15 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 def predict(
     model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32", jit_compile: bool | None = None
-) -> Iterator[Logits]:
-    """Yield the logits of each batch, float32, in the order of the batches.
+) -> Iterator[Outputs]:
+    """Yield the outputs of each batch, float32, in the order of the batches.
 
     With `jit_compile` XLA compiles the model, once per shape of batch; None for doing so on GPUs only.
     """
     jit_compile = on_gpu(model) if jit_compile is None else jit_compile
 
-    def build() -> Callable[..., tuple[tf.Tensor, ...]]:
-        def forward(inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def build() -> Callable[..., dict[str, tf.Tensor]]:
+        def forward(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return model(inputs, run=Pass(AUTOCAST_DTYPES[precision]))
 
         signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in _INPUTS}]
@@ -36,8 +36,8 @@ def predict(
     for batch in batches:
         tensors = to_tensors(batch, model.device)
         with tf.device(model.device):
-            start, end, kind = forward({name: tensors[name] for name in _INPUTS})
-        yield Logits(batch.window, start.numpy(), end.numpy(), None if kind is None else kind.numpy())
+            values = forward({name: tensors[name] for name in _INPUTS})
+        yield Outputs(batch.window, {name: value.numpy() for name, value in values.items()})
 
 
 def hidden_states(

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import SPAN_KIND, Batch
-from tf_modeling.heads import kind_loss, span_loss
+from preprocess.types import Batch
 from tf_modeling.model import MRCModel, parameters, to_tensors
 from tf_modeling.nn import Pass
+from tf_modeling.objective import objective
 from tf_modeling.trainer import AUTOCAST_DTYPES
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -35,7 +35,7 @@ def activations(model: MRCModel, batch: Batch, *, precision: str) -> Arrays:
     with tf.device(model.device):
         # Not through Keras's __call__: it would fill a copy of the list.
         model.encoder.call(*inputs, run=Pass(AUTOCAST_DTYPES[precision]), hidden_states=states)
-    real = batch.attention_mask.astype(bool)
+    real = batch.inputs["attention_mask"].astype(bool)
     names = ["embedding_output", *(f"layer_{i}" for i in range(len(states) - 1))]
     if states[1] is states[0]:
         del names[1], states[1]
@@ -52,25 +52,26 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
         loss_scale: factor on the loss on the way back, which float16 needs; the gradients returned are without it.
 
     Returns:
-        float32 by name: "start_logits" [N], "end_logits" [N], "kind_logits" [B, K] if the head has kinds, "loss" [];
-        and the gradients by the parameters' framework-neutral names.
+        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it reads tokens, and "loss" [],
+        as training computes it; and the gradients by the parameters' framework-neutral names.
     """
     tensors = to_tensors(batch, model.device)
     named = parameters(model)
+    head = model.head_spec
+    assert head is not None, "a model without a head has no loss"
     with tf.device(model.device):
         with tf.GradientTape() as tape:
-            start, end, kind = model(tensors, run=Pass(AUTOCAST_DTYPES[precision]))
-            loss = span_loss(start, end, tensors) / len(batch)
-            if kind is not None:
-                loss += kind_loss(kind, tensors["kind"]) / max(1, int((batch.kind != SPAN_KIND).sum()))
+            values = model(tensors, run=Pass(AUTOCAST_DTYPES[precision]))
+            loss = objective(head, values, tensors, {name: float(n) for name, n in head.n_targets([batch]).items()})
             scaled = loss * loss_scale
         variables = [parameter.variable.value for parameter in named.values()]
         found = tape.gradient(scaled, variables, unconnected_gradients="zero")
         dense = [tf.convert_to_tensor(gradient) for gradient in found]
-    real = batch.attention_mask.astype(bool)
-    outputs = {"start_logits": start.numpy()[real], "end_logits": end.numpy()[real]}
-    if kind is not None:
-        outputs["kind_logits"] = kind.numpy()
+    real = batch.inputs["attention_mask"].astype(bool)
+    outputs = {
+        f"{output.name}_logits": values[output.name].numpy()[real if output.reads == "token" else slice(None)]
+        for output in head.outputs
+    }
     outputs["loss"] = loss.numpy()
     neutral = zip(named.items(), dense, strict=True)
     return outputs, {name: parameter.neutral(g) / np.float32(loss_scale) for (name, parameter), g in neutral}

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from preprocess.types import SPAN_KIND, Batch
+from preprocess.types import Batch
 from tf_modeling.distribute import Replicas, assign
-from tf_modeling.heads import kind_loss, span_loss
 from tf_modeling.model import MRCModel, on_gpu, parameters, to_tensors
 from tf_modeling.nn import Pass
+from tf_modeling.objective import objective
 from tf_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
 AUTOCAST_DTYPES = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 
 _SCALAR, _VECTOR, _MATRIX = tf.TensorSpec([], tf.float32), [None], [None, None]
-_COLUMNS = {
-    "input_ids": _MATRIX,
-    "attention_mask": _MATRIX,
-    "token_type_ids": _MATRIX,
-    "start_position": _VECTOR,
-    "end_position": _VECTOR,
-    "kind": _VECTOR,
-}
-_BATCH = {name: tf.TensorSpec(shape, tf.int32) for name, shape in _COLUMNS.items()}
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _SEED = tf.TensorSpec([2], tf.int32)
 
 
@@ -105,6 +97,8 @@ class Trainer:
                 CPUs oneDNN's matrix products are faster).
         """
         self.model = model
+        assert model.head_spec is not None, "a model without a head has nothing to learn"
+        self._head = model.head_spec
         model.encoder.n_recomputed = gradient_checkpointing
         self.n_steps = n_steps
         self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
@@ -131,7 +125,11 @@ class Trainer:
         self._grad_norms: list[tf.Tensor] = []
         self._replicas = Replicas(model.strategy)
         jit_compile = on_gpu(model) if jit_compile is None else jit_compile
-        inputs = [(_BATCH, _SCALAR, _SCALAR, _SEED)] * len(self._replicas.local)
+        targets = {output.name: _MATRIX if output.loss == "tag" else _VECTOR for output in self._head.outputs}
+        shapes = {**dict.fromkeys(_INPUTS, _MATRIX), "group": _VECTOR, **targets}
+        self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
+        counts = dict.fromkeys(self._head.rows, _SCALAR)
+        inputs = [(self._columns, counts, _SEED)] * len(self._replicas.local)
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)
         self._finish = self._function(self._finish_step, [_SCALAR, _SCALAR], jit_compile)
@@ -152,11 +150,10 @@ class Trainer:
         Raises:
             MemoryError: with auto_find_batch_size, if memory ran out; nothing has changed.
         """
-        n_windows = sum(len(batch) for batch in batches)
-        n_kinds = sum(int((batch.kind != SPAN_KIND).sum()) for batch in batches)
+        n_targets = self._head.n_targets(batches)
         with self.model.placed():
             rate = tf.constant(self._rate(self.n_done), tf.float32)
-            inputs = [self._inputs(batch, i, n_windows, n_kinds) for i, batch in enumerate(batches)]
+            inputs = [self._inputs(batch, i, n_targets) for i, batch in enumerate(batches)]
             if len(inputs) == 1 and not self._can_repeat:
                 loss, norm = self._whole(inputs[0], rate)
             else:
@@ -181,15 +178,15 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.learning_rate * linear_schedule(step, self.n_steps, self.n_warmup_steps)
 
-    def _inputs(self, batch: Batch, index: int, n_windows: int, n_kinds: int) -> list[tuple[Any, ...]]:
+    def _inputs(self, batch: Batch, index: int, n_targets: Mapping[str, int]) -> list[tuple[Any, ...]]:
         """Return the arguments of `_gradients` in each replica of this process."""
-        counts = tf.constant(float(n_windows)), tf.constant(float(n_kinds))
+        counts = {name: tf.constant(float(n)) for name, n in n_targets.items()}
         inputs = []
-        for replica, share in self._replicas.split(batch):
+        for replica, share in self._replicas.split(batch, whole_groups=self._head.whole_groups):
             tensors = to_tensors(share, self.model.device)
-            columns = {name: tensors[name] for name in _COLUMNS}
+            columns = {name: tensors[name] for name in self._columns}
             words = np.random.SeedSequence([self._seed, self.n_done, index, replica]).generate_state(2)
-            inputs.append((columns, *counts, tf.constant(words.view(np.int32))))
+            inputs.append((columns, counts, tf.constant(words.view(np.int32))))
         return inputs
 
     def _make_sums(self) -> None:
@@ -223,14 +220,12 @@ class Trainer:
         return self._replicas.run(replica, [()] * len(self._replicas.local))
 
     def _gradients(
-        self, batch: dict[str, tf.Tensor], n_windows: tf.Tensor, n_kinds: tf.Tensor, seed: tf.Tensor
+        self, batch: dict[str, tf.Tensor], n_targets: dict[str, tf.Tensor], seed: tf.Tensor
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Return the loss and, times the loss scale, its dense gradients."""
         with tf.GradientTape() as tape:
-            start, end, kind = self.model(batch, run=Pass(AUTOCAST_DTYPES[self.precision], seed))
-            loss = span_loss(start, end, batch) / n_windows
-            if kind is not None:
-                loss += tf.math.divide_no_nan(kind_loss(kind, batch["kind"]), n_kinds)
+            values = self.model(batch, run=Pass(AUTOCAST_DTYPES[self.precision], seed))
+            loss = objective(self._head, values, batch, n_targets)
             scaled = loss * self.scaler.scale if self.scaler.enabled else loss
         gradients = tape.gradient(scaled, self.optimizer.variables, unconnected_gradients="zero")
         # An embedding's gradient lists a row once per use: the uses have to be summed before anything squares them.

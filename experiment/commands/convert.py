@@ -49,13 +49,8 @@ def convert(options: ConvertOptions) -> None:
 
 def _held(config: ModelConfig, namemap: NameMap, source: Source) -> dict[str, Shape]:
     """Return the parameters that a checkpoint of this format should hold, with the heads that this one does hold."""
-    kinds = namemap.shape_in(source, "head.kind.weight")
-    return parameter_shapes(
-        config,
-        pooled=namemap.shape_in(source, "pooler.weight") is not None,
-        span=namemap.shape_in(source, "head.span.weight") is not None,
-        n_kinds=kinds[0] if kinds is not None else 0,
-    )
+    pooled = namemap.shape_in(source, "pooler.weight") is not None
+    return parameter_shapes(config, pooled=pooled, heads=namemap.heads_in(source))
 
 
 def _placed(config: ModelConfig, ours: dict[str, np.ndarray], target: str) -> tuple[ModelConfig, NameMap]:

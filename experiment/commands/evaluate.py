@@ -12,7 +12,8 @@ from experiment.options.flags import EvaluateOptions
 from experiment.options.recipe import task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import Example
-from tasks.core.task import Score, Task
+from tasks.core.prediction import Score
+from tasks.core.task import Task
 
 
 def evaluate(options: EvaluateOptions) -> Score:

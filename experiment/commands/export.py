@@ -16,6 +16,8 @@ from preprocess.base.files import new_directory
 from preprocess.types import HeadSpec
 from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.published import Checkpoint, read_checkpoint
+from tasks.problems.kinds import KindProblem
+from tasks.problems.span import SpanProblem
 
 
 def export(options: ExportOptions) -> None:
@@ -38,7 +40,8 @@ def export(options: ExportOptions) -> None:
             shutil.copy(found.files.directory / FILE_NAME, temporary)
         assets = sorted(Path(temporary).iterdir())
         import_module("tf_modeling.export").export(model, directory, assets)
-    kinds = f", kind_logits [B, {len(head.kinds)}]" if head.kinds else ""
+    kind = head.rows.get("kind")
+    kinds = f", kind_logits [B, {kind}]" if kind else ""
     print("\n".join(report.lines()))
     print(f"SavedModel written to {options.output}, with {', '.join(path.name for path in assets)} as assets")
     print(
@@ -56,4 +59,4 @@ def _head(found: Checkpoint, name: str) -> HeadSpec:
                 "checkpoint, such as the checkpoint-best of a run"
             )
         kinds = found.namemap.shape_in(source, "head.kind.weight")
-    return HeadSpec(tuple(f"kind_{i}" for i in range(kinds[0] if kinds is not None else 0)))
+    return KindProblem({f"kind_{i}": "" for i in range(kinds[0])}).head if kinds else SpanProblem().head

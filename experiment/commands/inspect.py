@@ -74,7 +74,7 @@ def inspect(options: InspectOptions) -> None:
 
 
 def _print_architecture(console: Console, config: ModelConfig) -> None:
-    shapes = parameter_shapes(config, pooled=True, span=False, n_kinds=0)
+    shapes = parameter_shapes(config, pooled=True)
     for field in fields(config):
         console.print(f"{field.name:<30}{getattr(config, field.name)}")
     count = sum(math.prod(shape) for shape in shapes.values())

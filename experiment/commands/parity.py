@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, count, islice
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -24,11 +25,12 @@ from experiment.training.record import versions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
 from preprocess.batch import collate, epoch_batches, eval_batches
-from preprocess.types import SPAN_KIND, Batch, HeadSpec, Logits
+from preprocess.types import NO_TARGET, Batch, HeadSpec, Outputs
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate
 from pretrained_configs.published import read_checkpoint, read_config
-from tasks.core.task import DecodeOptions, Task
+from tasks.core.prediction import DecodeOptions
+from tasks.core.task import Task
 
 FRAMEWORKS = ("pytorch", "tensorflow")
 #: Length of random windows where none is asked for, in tokens.
@@ -55,10 +57,10 @@ class Answers:
     tolerances: Tolerances
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def judge(self, first: list[Logits], second: list[Logits]) -> Iterator[Row]:
+    def judge(self, first: list[Outputs], second: list[Outputs]) -> Iterator[Row]:
         """Yield the rows of the texts and of the scores."""
         examples, features = self.data.examples, self.data.features
-        found = [self.task.decode(examples, features, logits, self.options) for logits in (first, second)]
+        found = [self.task.problem.decode(examples, features, outputs, self.options) for outputs in (first, second)]
         ours, theirs = ({id: prediction.text for id, prediction in one.items()} for one in found)
         different = [id for id in ours if ours[id] != theirs[id]]
         allowed = float(math.floor(self.tolerances.answers * len(ours)))
@@ -127,7 +129,8 @@ def _prepare(options: ParityOptions, task: Task) -> tuple[Job, Answers]:
     examples, _ = read_examples(task, options.data_file, options.max_eval_samples)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     size, seed = options.per_device_train_batch_size, options.seed
-    orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch) for epoch in count())
+    together = task.problem.head.whole_groups
+    orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch, whole_groups=together) for epoch in count())
     steps = islice(chain.from_iterable(orders), options.steps)
     questions = eval_batches(data.features, options.per_device_eval_batch_size)
     job = _job(options, task, source.config, [collate(data.features, rows) for rows in steps])
@@ -148,7 +151,7 @@ def _random(options: ParityOptions, resolved: ParityOptions, task: Task) -> tupl
         raise UsageError(f"--max_seq_length {length} > max_position_embeddings {limit}; use at most {limit}")
     size = options.per_device_train_batch_size
     random = np.random.Generator(np.random.Philox(options.seed))
-    batches = [random_batch(config, task.head, (size, length), random) for _ in range(options.steps)]
+    batches = [random_batch(config, task.problem.head, (size, length), random) for _ in range(options.steps)]
     return _job(resolved, task, config, batches), None
 
 
@@ -157,7 +160,7 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
 
     Args:
         config: whose vocabulary to draw from.
-        head: whose kinds to draw from.
+        head: whose targets to draw.
         shape: windows, and the length L that they are padded to; they have L / 2 to L tokens.
         random: generator.
     """
@@ -166,24 +169,32 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
     column = np.arange(length)[None]
     mask = column < lengths[:, None]
     types = mask & (column >= lengths[:, None] // 4) & (config.type_vocab_size > 1)
-    positions = np.sort(random.integers(0, lengths[:, None], (n, 2)), axis=1)
-    kind = random.integers(SPAN_KIND, len(head.kinds), n)
-    return Batch(
-        window=np.arange(n, dtype=np.int32),
-        input_ids=np.where(mask, random.integers(0, config.vocab_size, mask.shape), 0).astype(np.int32),
-        attention_mask=mask.astype(np.int32),
-        token_type_ids=types.astype(np.int32),
-        start_position=positions[:, 0].astype(np.int32),
-        end_position=positions[:, 1].astype(np.int32),
-        kind=kind.astype(np.int32),
-    )
+    group = np.arange(n) // 2 if head.whole_groups else np.arange(n)
+    targets: dict[str, NDArray[np.integer]] = {}
+    for outputs in head.projections.values():
+        # The outputs of a projection in order, as a span's start and end.
+        positions = np.sort(random.integers(0, lengths[:, None], (n, len(outputs))), axis=1)
+        for i, output in enumerate(outputs):
+            targets[output.name] = {
+                "position": positions[:, i],
+                "class": random.integers(NO_TARGET, output.size, n),
+                "tag": np.where(mask, random.integers(NO_TARGET, output.size, mask.shape), NO_TARGET),
+                "choice": np.diff(group, prepend=-1),
+            }[output.loss]
+    inputs = {
+        "input_ids": np.where(mask, random.integers(0, config.vocab_size, mask.shape), 0),
+        "attention_mask": mask,
+        "token_type_ids": types,
+    }
+    columns = [{name: column.astype(np.int32) for name, column in part.items()} for part in (inputs, targets)]
+    return Batch(np.arange(n, dtype=np.int32), group.astype(np.int32), *columns)
 
 
 def _job(options: ParityOptions, task: Task, config: ModelConfig, batches: list[Batch]) -> Job:
     trainer = {option.name: getattr(options, option.name) for option in fields(OptimizerOptions)}
     return Job(
         config=replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
-        head=task.head,
+        head=task.problem.head,
         checkpoint=options.model_name_or_path,
         batches=batches,
         eval_batches=[],

@@ -142,7 +142,7 @@ def _step(options: PlanOptions, task: Task, model: Architecture) -> _Step:
         raise UsageError(
             f"--n_devices {n_sharing} can't share {batch} windows equally; give --per_device_train_batch_size"
         )
-    return _Step(options, model.config, task.head, batch // n_sharing)
+    return _Step(options, model.config, task.problem.head, batch // n_sharing)
 
 
 def utilisation(unit: str, hidden_size: int, tokens: float) -> float:

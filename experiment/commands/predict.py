@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiment.answering import logits_of
+from experiment.answering import outputs_of
 from experiment.backend import choose_device, load_backend
 from experiment.inputs.data import encode, first_targets, read_examples
 from experiment.inputs.model import check_limits, model_source
@@ -14,7 +14,7 @@ from experiment.options.recipe import decode_options, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
-from tasks.core.task import Prediction
+from tasks.core.prediction import Prediction
 
 
 def predict(options: PredictOptions) -> dict[str, Prediction]:
@@ -46,11 +46,11 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     else:
         examples = [Example("question", options.question or "", options.context or "")]
     device = choose_device(backend, options.device)
-    model, _ = backend.load_model(source.config, task.head, checkpoint, device=device, fresh_head=False)
+    model, _ = backend.load_model(source.config, task.problem.head, checkpoint, device=device, fresh_head=False)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     with Bars(console) as bars:
-        logits = logits_of(backend, model, data, options, bars, "windows")
-        predictions = task.decode(data.examples, data.features, logits, decode_options(options))
+        outputs = outputs_of(backend, model, data, options, bars, "windows")
+        predictions = task.problem.decode(data.examples, data.features, outputs, decode_options(options))
     if options.output_dir is not None:
         write_predictions(task, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}")

@@ -18,7 +18,6 @@ from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches
 from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import Example, FeatureSet
-from preprocess.windows import encode
 from pretrained_configs.locate import locate
 from tasks.core.task import Task
 
@@ -44,14 +43,13 @@ def stats(options: StatsOptions) -> None:
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
     by_length = {
-        length: encode(
+        length: task.problem.encode(
             examples,
             first_targets(task, examples),
             tokenizer,
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
-            kinds=task.head.kinds,
         )
         for length in options.max_seq_length
     }
@@ -98,12 +96,12 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Table:
     )
     for length, features in by_length.items():
         counts = features.meta["counts"]
-        n = len(features.context_index)
-        cut = np.bincount(features.example_index, minlength=n) > 1
+        n = features.meta["counts"]["n_examples"]
+        cut = np.bincount(features.example_index)[features.example_index] > 1
         contexts_cut = len(np.unique(features.context_index[cut])) / len(np.unique(features.context_index))
         tokens = features.lengths.sum()
         batches = eval_batches(features, _BATCH)
-        padded = sum(collate(features, rows).input_ids.size for rows in batches)
+        padded = sum(collate(features, rows).inputs["input_ids"].size for rows in batches)
         table.add_row(
             f"{length}",
             f"{len(features)}",

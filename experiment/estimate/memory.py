@@ -104,7 +104,7 @@ class _Step:
         n_recomputed: int,
         keeps_gradients: bool,
     ) -> None:
-        shapes = parameter_shapes(config, pooled=bool(head.kinds), span=True, n_kinds=len(head.kinds))
+        shapes = parameter_shapes(config, pooled=head.reads("sequence"), heads=head.rows)
         self.config = config
         self.tokens = tokens
         self.compute = _COMPUTE_BYTES[precision]

@@ -148,5 +148,5 @@ def work(
 
 def _shape(features: FeatureSet, rows: Any) -> tuple[int, int]:
     """Return windows and tokens per window of a batch."""
-    n, length = collate(features, rows).input_ids.shape
+    n, length = collate(features, rows).inputs["input_ids"].shape
     return n, length

@@ -12,7 +12,7 @@ from preprocess.base.errors import DataError
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
-from preprocess.types import Answer, Example, FeatureSet
+from preprocess.types import Example, FeatureSet
 from tasks.core.task import Task
 
 
@@ -35,15 +35,15 @@ class Data:
     features: FeatureSet
 
 
-def first_targets(task: Task, examples: Sequence[Example]) -> list[Answer | None]:
-    """Return each example's first answer to train on, or None."""
+def first_targets(task: Task, examples: Sequence[Example]) -> list[Any]:
+    """Return each example's first target to train on, or None."""
     return [next(iter(task.targets(example)), None) for example in examples]
 
 
 def encode(
     task: Task,
     examples: list[Example],
-    targets: Sequence[Answer | None],
+    targets: Sequence[Any],
     tokenizer: WordPieceTokenizer,
     options: FeatureOptions,
 ) -> Data:
@@ -54,11 +54,10 @@ def encode(
         "doc_stride": options.doc_stride,
         "doc_overlap": options.doc_overlap,
         "max_query_length": options.max_query_length,
-        "kinds": task.head.kinds,
         "transform": task.transform,
     }
     params = {name: value for name, value in params.items() if value is not None}
-    return Data(examples, cached_encode(cache, examples, targets, tokenizer, **params))
+    return Data(examples, cached_encode(cache, task.problem, examples, targets, tokenizer, **params))
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ class Trainable:
 
     Args:
         examples: the examples.
-        targets: one answer each.
+        targets: one of each, as the problem takes it.
         without_target: ids of the questions that nothing can be trained on.
     """
 
     examples: list[Example]
-    targets: list[Answer]
+    targets: list[Any]
     without_target: list[str]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json, write_text
 from tasks.core.nbest import nbest_json
-from tasks.core.task import Prediction, Score, Task
+from tasks.core.prediction import Prediction, Score
+from tasks.core.task import Task
 
 
 def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:

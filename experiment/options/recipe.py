@@ -15,7 +15,8 @@ from experiment.options.flags import (
 from preprocess.base.errors import UsageError
 from pretrained_configs import catalog
 from tasks.core.discovery import get_task
-from tasks.core.task import DecodeOptions, Task, TaskOptions
+from tasks.core.prediction import DecodeOptions
+from tasks.core.task import Task, TaskOptions
 
 Options = TypeVar("Options", bound=FeatureOptions)
 

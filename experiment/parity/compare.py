@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.parity.observe import ANSWERS, GRADIENTS, STEP, WEIGHTS, Observation
-from preprocess.types import Logits
+from preprocess.types import Outputs
 from pretrained_configs.config import ModelConfig
 
 
@@ -139,7 +139,7 @@ class Comparison:
     tolerances: Tolerances
     config: ModelConfig
     learning_rate: float
-    judge_answers: Callable[[list[Logits], list[Logits]], Iterator[Row]] | None = None
+    judge_answers: Callable[[list[Outputs], list[Outputs]], Iterator[Row]] | None = None
 
     def rows(self, first: Iterable[Observation], second: Iterable[Observation]) -> Iterator[Row]:
         """Yield the verdict on each stage as soon as both have computed it, and last those on all steps together."""

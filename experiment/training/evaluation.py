@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment.answering import logits_of
+from experiment.answering import outputs_of
 from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
@@ -17,8 +17,10 @@ from experiment.options.recipe import decode_options
 from experiment.training.guards import REMEDY, TrainingError
 from experiment.training.job import Job
 from preprocess.base.files import write_json
-from preprocess.types import Logits
-from tasks.core.task import DecodeOptions, Task
+from preprocess.types import Outputs
+from tasks.core.prediction import DecodeOptions
+from tasks.core.problem import Tunable
+from tasks.core.task import Task
 
 
 def selection(task: Task, values: Mapping[str, float]) -> float:
@@ -38,12 +40,12 @@ class Evaluation:
     Args:
         values: metric -> value.
         options: of decoding, by which they were reached.
-        logits: of all windows.
+        outputs: of all windows.
     """
 
     values: dict[str, float]
     options: DecodeOptions
-    logits: list[Logits]
+    outputs: list[Outputs]
 
 
 def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
@@ -59,26 +61,27 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) 
         None if interrupted.
 
     Raises:
-        TrainingError: if logits are not finite.
+        TrainingError: if outputs are not finite.
     """
-    logits = []
-    for part in logits_of(job.backend, model, job.dev, job.options, bars, "dev"):
+    outputs = []
+    for part in outputs_of(job.backend, model, job.dev, job.options, bars, "dev"):
         if interrupted():
             return None
-        if not np.isfinite(part.start[:, 0]).all():  # of [CLS], which is never padding
+        if not all(np.isfinite(values[:, :1]).all() for values in part.values.values()):  # of a token that is real
             raise TrainingError(f"logits on dev are not finite; {REMEDY}")
-        logits.append(part)
-    options = _tuned(job, logits)
-    answers = job.task.best_answers(job.dev.examples, job.dev.features, logits, options)
-    return Evaluation(dict(job.scorers["dev"](answers).values), options, logits)
+        outputs.append(part)
+    options = _tuned(job, outputs)
+    answers = job.task.problem.best_answers(job.dev.examples, job.dev.features, outputs, options)
+    return Evaluation(dict(job.scorers["dev"](answers).values), options, outputs)
 
 
-def _tuned(job: Job, logits: Sequence[Logits]) -> DecodeOptions:
+def _tuned(job: Job, outputs: Sequence[Outputs]) -> DecodeOptions:
     """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
     options = decode_options(job.options)
-    if job.task.tune is None or job.options.null_score_diff_threshold is not None:
+    problem = job.task.problem
+    if not isinstance(problem, Tunable) or job.options.null_score_diff_threshold is not None:
         return options
-    return job.task.tune(job.dev.examples, job.dev.features, logits, options, job.scorers["dev"])
+    return problem.tune(job.dev.examples, job.dev.features, outputs, options, job.scorers["dev"])
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class SplitResult:
 
 
 def predict_split(
-    job: Job, split: str, data: Data, logits: Iterable[Logits], options: DecodeOptions, directory: Path | None
+    job: Job, split: str, data: Data, outputs: Iterable[Outputs], options: DecodeOptions, directory: Path | None
 ) -> SplitResult:
     """Answer a split's questions and score the answers.
 
@@ -105,11 +108,11 @@ def predict_split(
         job: what all seeds share.
         split: its name, part of the files' names.
         data: its questions.
-        logits: of all its windows.
+        outputs: of all its windows.
         options: of decoding.
         directory: gets predictions, scores and report; with None nothing is written.
     """
-    predictions = job.task.decode(data.examples, data.features, logits, options)
+    predictions = job.task.problem.decode(data.examples, data.features, outputs, options)
     answers = {id: prediction.text for id, prediction in predictions.items()}
     if directory is not None:
         write_predictions(job.task, directory, predictions, suffix=f"_{split}")

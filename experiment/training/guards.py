@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from experiment.inputs.data import Data
 from preprocess.base.files import write_json
-from preprocess.types import FeatureSet, HeadSpec
 
 NONFINITE_FILE = "nonfinite_steps.json"
 REMEDY = "lower --learning_rate, or use --bf16 instead of --fp16"
@@ -20,11 +19,6 @@ REMEDY = "lower --learning_rate, or use --bf16 instead of --fp16"
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says at which step and why."""
-
-
-def chance_loss(features: FeatureSet, head: HeadSpec) -> float:
-    """Return the loss of a model that finds all positions of a window, and all kinds, equally likely."""
-    return float(np.log(features.lengths).mean()) + (math.log(len(head.kinds)) if head.kinds else 0.0)
 
 
 @dataclass

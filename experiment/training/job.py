@@ -9,7 +9,8 @@ from experiment.backend import Backend, Group
 from experiment.inputs.data import Data
 from experiment.inputs.model import ModelSource
 from experiment.options.flags import TrainOptions
-from tasks.core.task import Scorer, Task
+from tasks.core.prediction import Scorer
+from tasks.core.task import Task
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     options = _with_downloaded(options, task)
     lines = []
     if source.checkpoint is not None:
-        lines += backend.check_weights(source.config, task.head, source.checkpoint, fresh_head=True).lines()
+        lines += backend.check_weights(source.config, task.problem.head, source.checkpoint, fresh_head=True).lines()
     data, reports = _read(options, task)
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}

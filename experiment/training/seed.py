@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment import backend as backends
-from experiment.answering import logits_of
+from experiment.answering import outputs_of
 from experiment.backend import ONLY_IN
 from experiment.estimate.hardware import peak_flops
 from experiment.inputs.data import Data
@@ -24,7 +24,7 @@ from experiment.inputs.settings import write_settings
 from experiment.options.recipe import precision_of
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.evaluation import brief, evaluate, predict_split, selection
-from experiment.training.guards import Divergence, TrainingError, all_empty, chance_loss, nonfinite_steps
+from experiment.training.guards import Divergence, TrainingError, all_empty, nonfinite_steps
 from experiment.training.interrupts import held_back
 from experiment.training.job import Job
 from experiment.training.meter import Meter
@@ -33,8 +33,8 @@ from experiment.training.rundir import BEST
 from experiment.training.runlog import Events, RunLog
 from experiment.training.steps import Steps
 from preprocess.base.files import new_directory
-from preprocess.types import Logits
-from tasks.core.task import DecodeOptions
+from preprocess.types import Outputs
+from tasks.core.prediction import DecodeOptions
 
 #: Seconds between training checkpoints, where --save_steps does not say how many steps.
 _SAVE_EVERY_S = 600
@@ -108,7 +108,7 @@ class _Seed:
     saved_at: float = field(default_factory=time.perf_counter)
     started: float = field(default_factory=time.perf_counter)
     halved_to: int | None = None  # windows per forward pass and device, if memory did not suffice for more
-    best_logits: list[Logits] | None = None  # on dev, of the best checkpoint, if it was evaluated in this process
+    best_outputs: list[Outputs] | None = None  # on dev, of the best checkpoint, if it was evaluated in this process
     meter: Meter = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
     model: Any = field(init=False)
@@ -119,10 +119,10 @@ class _Seed:
 
     def __post_init__(self) -> None:
         features, options = self.job.train.features, self.job.options
-        self.steps = Steps(features, options, self.seed, self.job.n_devices)
+        self.steps = Steps(features, options, self.seed, self.job.n_devices, self.job.task.problem.head.whole_groups)
         self.record.n_steps = self.steps.n
         self.meter = Meter(self.job.source.config)
-        self.divergence = Divergence(chance_loss(features, self.job.task.head))
+        self.divergence = Divergence(self.job.task.problem.chance(features))
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over what a training checkpoint has counted."""
@@ -186,7 +186,7 @@ class _Seed:
         job, options = self.job, self.job.options
         gc.collect()  # the seed before may have left cycles, and in them its model
         job.backend.set_seed(self.seed)
-        config, head, checkpoint = job.source.config, job.task.head, job.source.checkpoint
+        config, head, checkpoint = job.source.config, job.task.problem.head, job.source.checkpoint
         if saved is None and checkpoint is not None:
             self.model, report = job.backend.load_model(
                 config, head, checkpoint, device=job.device, fresh_head=True, seed=self.seed
@@ -336,7 +336,7 @@ class _Seed:
         epoch = self.step / self.steps.per_epoch
         record.evaluations.append({"step": self.step, "epoch": epoch, "loss": loss, "dev": values})
         if chosen:
-            record.step, record.decode, self.best_logits = self.step, asdict(found.options), found.logits
+            record.step, record.decode, self.best_outputs = self.step, asdict(found.options), found.outputs
             self._save_best()
         try:
             self.write_record()
@@ -385,24 +385,24 @@ class _Seed:
 
     def _predict_with_best(self) -> None:
         job = self.job
-        if self.best_logits is None or job.test is not None:
+        if self.best_outputs is None or job.test is not None:
             job.group.first(None)  # the first process has written it
             job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
-        self._predict("dev", job.dev, self.best_logits)
+        self._predict("dev", job.dev, self.best_outputs)
         if job.test is not None:
             self._predict("test", job.test, None)
 
-    def _stoppable(self, logits: Iterable[Logits]) -> Iterator[Logits]:
-        for each in logits:
+    def _stoppable(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:
+        for each in outputs:
             self._stop_if_interrupted()
             yield each
 
-    def _predict(self, split: str, data: Data, logits: Iterable[Logits] | None) -> None:
-        if logits is None:
-            logits = logits_of(self.job.backend, self.model, data, self.job.options, self.log.bars, split)
+    def _predict(self, split: str, data: Data, outputs: Iterable[Outputs] | None) -> None:
+        if outputs is None:
+            outputs = outputs_of(self.job.backend, self.model, data, self.job.options, self.log.bars, split)
         options = DecodeOptions(**self.record.decode)
         directory = self.directory if self.writes else None
-        found = predict_split(self.job, split, data, self._stoppable(logits), options, directory)
+        found = predict_split(self.job, split, data, self._stoppable(outputs), options, directory)
         if all_empty(found.answers):
             self._warn(f"the model answers no question of {split}: all {len(found.answers)} answers are empty")
         for line in found.lines:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.options.flags import TrainOptions
-from preprocess.batch import collate, epoch_batches
+from preprocess.batch import collate, epoch_batches, n_batches, split_batch
 from preprocess.types import Batch, FeatureSet
 
 #: Share by which a product or quotient of options may miss a whole number, some units of the 16th digit: 100 steps x
@@ -92,17 +92,20 @@ class Steps:
         options: with every default resolved.
         seed: of the order.
         n_devices: how many share the windows of each forward pass.
+        whole_groups: whether the windows of an example are learned from together.
     """
 
     features: FeatureSet
     options: TrainOptions
     seed: int
     n_devices: int = 1
+    whole_groups: bool = False
 
     @property
     def per_epoch(self) -> int:
         """Steps until every window has been taken once more; the last of them may take fewer windows."""
-        return math.ceil(len(self.features) / windows_per_step(self.options, self.n_devices))
+        size = windows_per_step(self.options, self.n_devices)
+        return n_batches(self.features, size, whole_groups=self.whole_groups)
 
     @property
     def n(self) -> int:
@@ -125,6 +128,7 @@ class Steps:
                 seed=self.seed,
                 epoch=epoch,
                 group_by_length=self.options.group_by_length,
+                whole_groups=self.whole_groups,
             )
             before = epoch * self.per_epoch
             yield from batches[max(0, n_done - before) : self.n - before]
@@ -132,4 +136,5 @@ class Steps:
     def batches(self, windows: NDArray[np.int32], pass_size: int) -> list[Batch]:
         """Return the forward passes of one step, `pass_size` windows per device in each, to be shared by all."""
         size = pass_size * self.n_devices
-        return [collate(self.features, windows[i : i + size]) for i in range(0, len(windows), size)]
+        parts = split_batch(self.features, windows, size, whole_groups=self.whole_groups)
+        return [collate(self.features, part) for part in parts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from json.encoder import encode_basestring
 
-from tasks.core.task import Prediction
+from tasks.core.prediction import Prediction
 
 # Nine digits give a float32 back exactly; probabilities keep twelve. A format per candidate is about twice
 # as fast as a JSON encoder.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 from preprocess.base.errors import DataError
-from tasks.core.task import Score
+from tasks.core.prediction import Score
 from tasks.metrics.cmrc import CmrcScorer
 
 #: The kinds of cases that the official scorer tells apart.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from preprocess.base.errors import DataError
-from tasks.core.task import Score
+from tasks.core.prediction import Score
 from tasks.metrics.segment import NOT_HAN, normalise, split_words
 
 # Stands for every word that no gold answer holds: it can't be part of a common substring.

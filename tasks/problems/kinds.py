@@ -7,18 +7,33 @@ a question is the smallest start + end logit of position 0 among its windows; th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
-from preprocess.types import Example, FeatureSet, Logits
-from tasks.core.task import DecodeOptions, Prediction, Scorer
-from tasks.problems.span import Ranked, Spans, first_of_example, prediction, rank_spans, span_texts, top_spans
+from preprocess.text.offsets import TextTransform
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
+from tasks.core.prediction import DecodeOptions, Prediction, Scorer
+from tasks.problems.span import (
+    END,
+    START,
+    Ranked,
+    Spans,
+    encode_spans,
+    first_of_example,
+    position_chance,
+    prediction,
+    rank_spans,
+    span_texts,
+    top_spans,
+)
 
 # Sums of scores (0-1 per question) that differ by less are equal but for rounding.
 _ROUNDING = 1e-9
@@ -45,16 +60,17 @@ class _NullLogits:
         self._position_0 = np.zeros((2, len(features)), np.float32)
         self._kind = np.zeros((len(features), n_kinds), np.float32)
 
-    def watch(self, logits: Iterable[Logits]) -> Iterator[Logits]:
+    def watch(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:
         """Yield the batches unchanged."""
-        for batch in logits:
+        for batch in outputs:
             window = np.asarray(batch.window)
-            self._position_0[:, window] = batch.start[:, 0], batch.end[:, 0]
+            self._position_0[:, window] = batch.values["start"][:, 0], batch.values["end"][:, 0]
             if self._kind.shape[1] > 1:
-                if batch.kind is None or not np.isfinite(batch.kind).all():
-                    what = "are missing" if batch.kind is None else "are not finite: the model has diverged"
-                    raise DataError(f"window {window[0]} and those in its batch: the kind logits {what}.")
-                self._kind[window] = batch.kind
+                kind = batch.values["kind"]
+                if not np.isfinite(kind).all():
+                    where = f"window {window[0]} and those in its batch"
+                    raise DataError(f"{where}: the kind logits are not finite: the model has diverged.")
+                self._kind[window] = kind
             yield batch
 
     def nulls(self) -> _Nulls:
@@ -73,8 +89,8 @@ class _Alternatives(NamedTuple):
 
 
 @dataclass(frozen=True)
-class KindDecoder:
-    """Decoder and threshold search of a task whose answers may be no span.
+class KindProblem:
+    """The answer is a span of the context, or of another kind: yes, no, that there is none.
 
     Args:
         texts: kind to the text that it is answered with, in the order of the model's kind logits; with a single kind
@@ -85,8 +101,40 @@ class KindDecoder:
     texts: Mapping[str, str]
     objective: tuple[str, ...] = ("f1",)
 
+    @property
+    def name(self) -> str:
+        """The problem, and the kinds that windows are labelled with."""
+        return f"kinds {' '.join(self._labelled)}"
+
+    @property
+    def head(self) -> HeadSpec:
+        """Start and end, and the kind where there are several to tell apart."""
+        if not self._labelled:
+            return HeadSpec((START, END))
+        return HeadSpec((START, END, Output("kind", reads="sequence", size=len(self.texts), loss="class")))
+
+    @property
+    def _labelled(self) -> tuple[str, ...]:
+        return tuple(self.texts) if len(self.texts) > 1 else ()
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        targets: Sequence[Answer | None],
+        tokenizer: WordPieceTokenizer,
+        *,
+        transform: TextTransform | None = None,
+        **windows: Any,
+    ) -> FeatureSet:
+        """Cut examples into windows, each labelled with its part of one answer; see `Problem.encode`."""
+        return encode_spans(self.head, self._labelled, examples, targets, tokenizer, transform=transform, **windows)
+
+    def chance(self, features: FeatureSet) -> float:
+        """Return the loss of a model that finds all positions of a window, and all kinds, equally likely."""
+        return position_chance(features) + math.log(len(self.texts))
+
     def decode(
-        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> dict[str, Prediction]:
         """Return the n-best answers of every question.
 
@@ -98,7 +146,7 @@ class KindDecoder:
         Arguments and errors are those of `decode_spans`; kind logits must be there and finite, too.
         """
         passing = _NullLogits(features, len(self.texts))
-        spans = rank_spans(examples, features, passing.watch(logits), options)
+        spans = rank_spans(examples, features, passing.watch(outputs), options)
         nulls = passing.nulls()
         is_null = _difference(nulls, spans.firsts()) > options.null_score_diff_threshold
         lists, chosen = _insert(spans, nulls, self._null_texts(nulls), is_null, options.n_best_size)
@@ -111,10 +159,10 @@ class KindDecoder:
         }
 
     def best_answers(
-        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> dict[str, str]:
         """Return the text of the answer to every question: those of `decode`, without the lists."""
-        found = self._alternatives(examples, features, logits, options)
+        found = self._alternatives(examples, features, outputs, options)
         is_null = found.difference > options.null_score_diff_threshold
         rows = zip(found.span.items(), found.null.values(), is_null.tolist(), strict=True)
         return {id: null if chosen else span for (id, span), null, chosen in rows}
@@ -123,7 +171,7 @@ class KindDecoder:
         self,
         examples: Sequence[Example],
         features: FeatureSet,
-        logits: Iterable[Logits],
+        outputs: Iterable[Outputs],
         options: DecodeOptions,
         scorer: Scorer,
     ) -> DecodeOptions:
@@ -132,7 +180,7 @@ class KindDecoder:
         Among the thresholds that score best, it is 0 if that is one; else the middle of the interval between two
         questions' differences that is nearest to 0 (one beside the first or last difference in an open interval).
         """
-        found = self._alternatives(examples, features, logits, options)
+        found = self._alternatives(examples, features, outputs, options)
         span, null = (self._objective(scorer, texts) for texts in (found.span, found.null))
         return replace(options, null_score_diff_threshold=best_threshold(found.difference, span, null))
 
@@ -145,10 +193,10 @@ class KindDecoder:
         return [texts[kind] for kind in nulls.kind.tolist()]
 
     def _alternatives(
-        self, examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> _Alternatives:
         passing = _NullLogits(features, len(self.texts))
-        spans = top_spans(features, passing.watch(logits), options)
+        spans = top_spans(features, passing.watch(outputs), options)
         nulls = passing.nulls()
         texts = span_texts(examples, spans)
         null = dict(zip(texts, self._null_texts(nulls), strict=True))

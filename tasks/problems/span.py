@@ -8,16 +8,21 @@ valid start only in the window where its piece has the most context, so that no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
-from preprocess.types import Example, FeatureSet, Logits
-from tasks.core.task import Candidate, DecodeOptions, Prediction
+from preprocess.text.offsets import TextTransform
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
+from preprocess.windows import cut_windows
+from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+from tasks.problems.span_targets import label_spans
 
 _EMPTY = Candidate("", -1, -1, 1.0, 0.0, 0.0)
 # Pairs scored at once: small enough for the processor's cache.
@@ -79,15 +84,77 @@ class Ranked(NamedTuple):
         return list(map(partial(tuple.__new__, Candidate), entries))
 
 
+#: Start and end of a span: one matrix of two rows in every published head.
+START = Output("start", reads="token", size=1, loss="position", projection="span")
+END = Output("end", reads="token", size=1, loss="position", projection="span")
+
+
+@dataclass(frozen=True)
+class SpanProblem:
+    """The answer is a span of the context."""
+
+    name = "span"
+    head = HeadSpec((START, END))
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        targets: Sequence[Answer | None],
+        tokenizer: WordPieceTokenizer,
+        *,
+        transform: TextTransform | None = None,
+        **windows: Any,
+    ) -> FeatureSet:
+        """Cut examples into windows, each labelled with its part of one answer; see `Problem.encode`."""
+        return encode_spans(self.head, (), examples, targets, tokenizer, transform=transform, **windows)
+
+    def decode(
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
+    ) -> dict[str, Prediction]:
+        """Return the n-best answers of every question, see `decode_spans`."""
+        return decode_spans(examples, features, outputs, options)
+
+    def best_answers(
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
+    ) -> dict[str, str]:
+        """Return the text of the best answer to every question: those of `decode`, without the lists."""
+        return span_texts(examples, top_spans(features, outputs, options))
+
+    def chance(self, features: FeatureSet) -> float:
+        """Return the loss of a model that finds all positions of a window equally likely."""
+        return position_chance(features)
+
+
+def encode_spans(
+    head: HeadSpec,
+    kinds: tuple[str, ...],
+    examples: Sequence[Example],
+    targets: Sequence[Answer | None],
+    tokenizer: WordPieceTokenizer,
+    **windows: Any,
+) -> FeatureSet:
+    """Cut examples into windows and label them with those targets that the head has outputs for."""
+    assert len(examples) == len(targets), "one target (or None) per example"
+    texts = [example.question for example in examples], [example.context for example in examples]
+    features = cut_windows(*texts, tokenizer, **windows)
+    labels, counts = label_spans(features, targets, kinds)
+    return features.with_targets(head, {output.name: labels[output.name] for output in head.outputs}, counts)
+
+
+def position_chance(features: FeatureSet) -> float:
+    """Return the loss of a model that finds all positions of a window equally likely."""
+    return float(np.log(features.lengths).mean())
+
+
 def decode_spans(
-    examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+    examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
 ) -> dict[str, Prediction]:
     """Return the n-best answers of every question.
 
     Args:
         examples: the examples that `features` was encoded from, in the same order.
         features: W windows.
-        logits: batches that hold every window once, in any order; column p is position p of the window, and columns
+        outputs: batches that hold every window once, in any order; column p is position p of the window, and columns
             behind its last token are not read.
         options: sizes of the search.
 
@@ -97,7 +164,7 @@ def decode_spans(
     Raises:
         DataError: logits are not finite, or a window has none or has them twice.
     """
-    spans = rank_spans(examples, features, logits, options)
+    spans = rank_spans(examples, features, outputs, options)
     candidates = spans.candidates()
     return {
         example.id: prediction(example.id, tuple(candidates[first:last]) or (_EMPTY,))
@@ -106,10 +173,10 @@ def decode_spans(
 
 
 def rank_spans(
-    examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
+    examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
 ) -> Ranked:
     """Return the best spans of every question with distinct texts, at most `n_best_size`, as `decode_spans` does."""
-    spans = _all_pairs(features, _best_positions(features, logits, options.n_best_size), options)
+    spans = _all_pairs(features, _best_positions(features, outputs, options.n_best_size), options)
     bounds = np.searchsorted(spans.example, np.arange(len(examples) + 1)).tolist()
     kept: list[int] = []
     texts: list[str] = []
@@ -136,16 +203,6 @@ def _slices(context: str, spans: Spans, first: int, last: int) -> list[str]:
     return [context[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
-def best_spans(
-    examples: Sequence[Example], features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions
-) -> dict[str, str]:
-    """Return the text of the best answer to every question: those of `decode_spans`, without the lists.
-
-    Arguments and errors are those of `decode_spans`.
-    """
-    return span_texts(examples, top_spans(features, logits, options))
-
-
 def span_texts(examples: Sequence[Example], spans: Spans) -> dict[str, str]:
     """Return the text of every question's span, given at most one of each; "" where there is none."""
     texts = {example.id: "" for example in examples}
@@ -156,9 +213,9 @@ def span_texts(examples: Sequence[Example], spans: Spans) -> dict[str, str]:
     return texts
 
 
-def top_spans(features: FeatureSet, logits: Iterable[Logits], options: DecodeOptions) -> Spans:
+def top_spans(features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions) -> Spans:
     """Return the best span of every question that has one."""
-    return _best_pairs(features, _best_positions(features, logits, options.n_best_size), options)
+    return _best_pairs(features, _best_positions(features, outputs, options.n_best_size), options)
 
 
 def prediction(
@@ -187,16 +244,16 @@ def _softmax(scores: NDArray[np.float64], splits: list[int]) -> NDArray[np.float
     return exponential / np.repeat(np.add.reduceat(exponential, starts), lengths)
 
 
-def _best_positions(features: FeatureSet, logits: Iterable[Logits], size: int) -> _Best:
+def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int) -> _Best:
     """Return the `size` best start and end positions of every window, all tokens of the window competing."""
     shape = (2, len(features), size)
     best = _Best(np.zeros(shape, np.int32), np.full(shape, _LOWEST, np.float32))
     lengths = features.lengths
     windows = [np.zeros(0, np.int32)]
-    for batch in logits:
+    for batch in outputs:
         window = np.asarray(batch.window)
         windows.append(window)
-        scores = np.stack((batch.start, batch.end)).astype(np.float32, copy=False)
+        scores = np.stack((batch.values["start"], batch.values["end"])).astype(np.float32, copy=False)
         np.copyto(scores, _LOWEST, where=np.arange(scores.shape[2]) >= lengths[window, None])
         finite = np.isfinite(scores)
         if not finite.all():
@@ -278,7 +335,8 @@ def _all_pairs(features: FeatureSet, best: _Best, options: DecodeOptions) -> Spa
         scores.append(flat[cell])
     window, pair = np.concatenate(windows), np.concatenate(pairs)
     # numpy sorts 16-bit keys by radix, which most data sets' example indices fit into.
-    example = features.example_index[window].astype(np.min_scalar_type(len(features.context_index)))
+    index = features.example_index
+    example = index[window].astype(np.min_scalar_type(int(index.max(initial=0))))
     order = np.lexsort((-np.concatenate(scores), example))
     return _spans(features, best, window[order], pair[order])
 
@@ -302,7 +360,7 @@ def _spans(features: FeatureSet, best: _Best, window: NDArray[np.int64], pair: N
     """Return the logits and characters of pairs, given as window and start rank * size + end rank."""
     start_rank, end_rank = np.divmod(pair, best.position.shape[2])
     example = features.example_index[window]
-    context = features.context_index[example]
+    context = features.context_index[window]
     first_piece = features.piece_splits[context] + features.piece_start[window] - features.doc_offset[window]
     return Spans(
         example.astype(np.int64),

@@ -100,5 +100,5 @@ def test_windows_have_the_lengths_of_the_deciles(gpu):
     assert features.lengths.max() == 512 and features.lengths.min() >= 176
     assert abs(features.lengths.mean() - 445) < 5  # CMRC2018 train: 445.1
     batch = gpu.collate(features, range(8), pad_to_multiple_of=512)
-    assert batch.input_ids.shape == (8, 512)
-    assert (batch.end_position < features.lengths[:8]).all() and (batch.start_position >= 17).all()
+    assert batch.inputs["input_ids"].shape == (8, 512)
+    assert (batch.targets["end"] < features.lengths[:8]).all() and (batch.targets["start"] >= 17).all()

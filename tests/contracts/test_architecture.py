@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.values import KINDS, SPAN, head_of
+
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"preprocess", "tasks", "pretrained_configs", "pytorch_modeling", "tf_modeling", "experiment"}
 FRAMEWORKS = {"torch", "tensorflow", "keras", "transformers"}
@@ -114,13 +116,12 @@ def test_backend_has_every_name_of_the_protocol():
 def test_every_published_config_builds_on_the_meta_device():
     import torch
 
-    from preprocess.types import HeadSpec
     from pretrained_configs import catalog
     from pytorch_modeling.model import MRCModel
 
     for name in catalog.names():
         with torch.device("meta"):
-            model = MRCModel(catalog.lookup(name).config, HeadSpec())
+            model = MRCModel(catalog.lookup(name).config, SPAN)
         assert sum(p.numel() for p in model.parameters()) > 1_000_000, name
 
 
@@ -128,7 +129,6 @@ def test_every_published_config_builds_on_the_meta_device():
 def test_models_have_just_the_parameters_that_are_said_to_be_there(kinds):
     import torch
 
-    from preprocess.types import HeadSpec
     from pretrained_configs import catalog
     from pretrained_configs.parameters import parameter_shapes
     from pytorch_modeling import parameter_shapes as built_shapes
@@ -137,15 +137,14 @@ def test_models_have_just_the_parameters_that_are_said_to_be_there(kinds):
     for name in catalog.names():
         config = catalog.lookup(name).config
         with torch.device("meta"):
-            built = built_shapes(MRCModel(config, HeadSpec(kinds)))
-        said = parameter_shapes(config, pooled=bool(kinds), span=True, n_kinds=len(kinds))
+            built = built_shapes(MRCModel(config, head_of(kinds)))
+        said = parameter_shapes(config, pooled=bool(kinds), heads=head_of(kinds).rows)
         assert list(built.items()) == list(said.items()), name
 
 
 def test_every_published_model_has_a_map_for_every_parameter():
     import torch
 
-    from preprocess.types import HeadSpec
     from pretrained_configs import catalog
     from pretrained_configs.namemap import NameMap
     from pytorch_modeling.checkpoint import parameter_shapes
@@ -154,7 +153,7 @@ def test_every_published_model_has_a_map_for_every_parameter():
     for name in catalog.names():
         model = catalog.lookup(name)
         with torch.device("meta"):
-            shapes = parameter_shapes(MRCModel(model.config, HeadSpec(("unknown", "yes", "no"))))
+            shapes = parameter_shapes(MRCModel(model.config, KINDS))
         report = NameMap.load(model.namemap).report({}, shapes)
         # A published encoder comes without our task's heads, and ELECTRA without a pooler.
         without = [p for p in report.missing if "no rule" in p and not p.startswith(("head.", "pooler."))]

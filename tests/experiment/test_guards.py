@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
-from experiment.training.guards import Divergence, all_empty, chance_loss
-from preprocess.types import SPAN_KIND, Batch, FeatureSet, HeadSpec
+from experiment.training.guards import Divergence, all_empty
+from preprocess.types import Batch, FeatureSet
 from pretrained_configs.config import ModelConfig
+from tasks.problems.kinds import KindProblem
+from tasks.problems.span import SpanProblem
+from tests.support.values import SPAN
 
 CONFIG = ModelConfig(
     vocab_size=20,
@@ -35,7 +38,8 @@ def _batch(seed):
     ones = np.ones((2, 8), np.int32)
     column = np.zeros(2, np.int32)
     ids = random.randint(1, 20, (2, 8)).astype(np.int32)
-    return Batch(np.arange(2, dtype=np.int32), ids, ones, ones * 0, column, column + 1, column + SPAN_KIND)
+    inputs = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0}
+    return Batch(column, column, inputs, {"start": column, "end": column + 1})
 
 
 def _assert_equal(found, expected, path=""):
@@ -51,7 +55,7 @@ def _assert_equal(found, expected, path=""):
 @pytest.mark.parametrize(("precision", "optim", "n_parts"), [("fp32", "adamw", 1), ("bf16", "bert_adam", 2)])
 def test_step_that_is_not_finite_has_no_effect_and_is_counted(package, precision, optim, n_parts):
     backend = importlib.import_module(package)
-    model = backend.build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
     trainer = backend.Trainer(model, **ARGUMENTS, precision=precision, optim=optim)
     trainer.step([_batch(0)] * n_parts)
     sound = trainer.state_dict()
@@ -191,10 +195,10 @@ def test_divergence_is_three_times_chance_after_less_than_half_of_it():
 
 
 def test_chance_is_the_loss_of_equally_likely_positions_and_kinds():
-    columns = {name: np.zeros(0, np.int32) for name in FeatureSet.__dataclass_fields__ if name != "meta"}
-    features = FeatureSet(**{**columns, "row_splits": np.array([0, 4, 20]), "doc_offset": np.zeros(2)}, meta={})
-    assert chance_loss(features, HeadSpec()) == pytest.approx(math.log(8))  # of 4 and 16 positions
-    assert chance_loss(features, HeadSpec(("yes", "no"))) == pytest.approx(math.log(16))
+    columns = {name: np.zeros(0, np.int32) for name in FeatureSet.columns()}
+    features = FeatureSet(**{**columns, "row_splits": np.array([0, 4, 20])}, targets={}, meta={})
+    assert SpanProblem().chance(features) == pytest.approx(math.log(8))  # of 4 and 16 positions
+    assert KindProblem({"yes": "YES", "no": "NO"}).chance(features) == pytest.approx(math.log(16))
 
 
 def test_nothing_to_answer_is_not_empty():

@@ -9,6 +9,7 @@ import pytest
 
 from experiment.estimate.hardware import DEVICES, forward_flops, peak_flops, training_flops
 from pretrained_configs.config import ModelConfig
+from tests.support.values import SPAN
 
 SMALL = {
     "vocab_size": 50,
@@ -47,18 +48,16 @@ def test_training_flops_are_what_pytorch_counts(changes):
     from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.memory import random_batch
-    from preprocess.types import HeadSpec
     from pytorch_modeling import build_model
-    from pytorch_modeling.heads import span_loss
     from pytorch_modeling.model import to_tensors
+    from pytorch_modeling.objective import objective
 
     config = ModelConfig(**{**SMALL, **changes})
-    model = build_model(config, HeadSpec(), device="cpu")
+    model = build_model(config, SPAN, device="cpu")
     tensors = to_tensors(random_batch(2, 16, config.vocab_size), torch.device("cpu"))
     # The counter knows no CPU kernel of attention; as plain products it sees all of it.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        start, end, _ = model(tensors)
-        span_loss(start, end, tensors).backward()
+        objective(SPAN, model(tensors), tensors, {"span": 2}).backward()
     assert counter.get_total_flops() == 2 * training_flops(config, 16)
 
 

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.memory import CASES, build_trainer, peak_bytes, predicted_bytes, random_batch
 from experiment.estimate.memory import training_memory
-from preprocess.types import HeadSpec
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model
+from tests.support.values import SPAN, head_of
 
 SMALL = {
     "vocab_size": 500,
@@ -114,7 +114,7 @@ def test_formula_where_weights_matter_as_much_as_activations(shape, batch, lengt
 
 
 def _compare(shape, batch, length, precision, n_recomputed, n_passes, rel):
-    config, head = ModelConfig(**shape), HeadSpec()
+    config, head = ModelConfig(**shape), SPAN
     measured = _measured(config, head, batch, length, precision, n_recomputed, n_passes)
     predicted = training_memory(
         config,
@@ -129,7 +129,7 @@ def _compare(shape, batch, length, precision, n_recomputed, n_passes, rel):
 
 
 def test_answer_kinds_have_their_place():
-    config, head = ModelConfig(**SMALL), HeadSpec(("yes", "no", "unknown"))
+    config, head = ModelConfig(**SMALL), head_of(("yes", "no", "unknown"))
     measured = _measured(config, head, 8, 64, "bf16", 0, 1)
     predicted = training_memory(config, head, batch=8, length=64, precision="bf16")
     assert predicted.total == pytest.approx(measured, rel=0.03)
@@ -149,7 +149,7 @@ def test_8_bit_moments_by_hand():
     config = ModelConfig(10, 64, 1, 1, 128, max_position_embeddings=80)
 
     def moments(optim):
-        return training_memory(config, HeadSpec(), batch=1, length=8, precision="fp32", optim=optim).moments
+        return training_memory(config, SPAN, batch=1, length=8, precision="fp32", optim=optim).moments
 
     # Matrices of 4096 elements or more take two bytes and two float32 scales per 256: qkv, output, up and down.
     in_bytes = 3 * 64 * 64 + 64 * 64 + 2 * 64 * 128
@@ -162,7 +162,7 @@ def test_8_bit_moments_by_hand():
 def test_memory_of_published_models_keeps_its_order():
     def total(name, **more):
         arguments = {"batch": 8, "length": 512, "precision": "bf16", **more}
-        return training_memory(catalog.lookup(name).config, HeadSpec(), **arguments).total
+        return training_memory(catalog.lookup(name).config, SPAN, **arguments).total
 
     large = "chinese-roberta-wwm-ext-large"
     assert total("rbt3") < total("chinese-roberta-wwm-ext") < total(large) < total(large, precision="fp32")

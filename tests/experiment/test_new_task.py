@@ -16,6 +16,7 @@ from experiment.commands.validate import validate
 from experiment.options.flags import TasksOptions, ValidateOptions
 from preprocess.base.errors import DataError
 from tasks.core.discovery import get_task, task_names
+from tasks.core.problem import Tunable
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "adding-a-task.md").read_text(encoding="utf-8")
@@ -108,8 +109,8 @@ def test_the_page_names_only_what_is_there() -> None:
     for name in re.findall(r"`((?:tasks|tests)/[a-z_/]+\.py)`", PAGE):
         assert (ROOT / name).is_file() or name.removesuffix(".py").removeprefix("tasks/") in FILES, name
     drcd, cjrc, squad_v2 = map(get_task, ("drcd", "cjrc", "squad_v2"))
-    assert drcd.transform and drcd.options and cjrc.head.kinds and cjrc.report and cjrc.official
-    assert cjrc.tune and squad_v2.tune
+    assert drcd.transform and drcd.options and cjrc.problem.head.reads("sequence") and cjrc.report and cjrc.official
+    assert isinstance(cjrc.problem, Tunable) and isinstance(squad_v2.problem, Tunable)
 
 
 def test_every_field_of_a_task_is_explained() -> None:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
-from preprocess.types import HeadSpec
 from tests.experiment.test_guards import ARGUMENTS, CONFIG, _assert_equal, _batch
+from tests.support.values import SPAN
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A step of a model with a limit on its memory; prints how the step ended, and whether it then succeeds in parts.
 LIMITED = """
 import resource, sys
 import numpy as np
-from preprocess.types import HeadSpec
+from tests.support.values import SPAN
 from pytorch_modeling import Trainer, build_model
 from tests.experiment.test_guards import ARGUMENTS
 from tests.pytorch_modeling.test_trainer import make_batch
@@ -30,7 +30,7 @@ from pretrained_configs.config import ModelConfig
 
 config = ModelConfig(60, 64, 4, 4, 256, max_position_embeddings=512)
 trainer = Trainer(
-    build_model(config, HeadSpec(), device="cpu", seed=1), precision="fp32", auto_find_batch_size=True, **ARGUMENTS
+    build_model(config, SPAN, device="cpu", seed=1), precision="fp32", auto_find_batch_size=True, **ARGUMENTS
 )
 trainer.step([make_batch(n=2, length=512)])
 used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()  # data and stack
@@ -81,7 +81,7 @@ def test_step_without_memory_leaves_everything_as_it_was(package, method, precis
     states = []
     for fails in (True, False):
         backend.set_seed(3)
-        model = backend.build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+        model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
         trainer = backend.Trainer(model, **ARGUMENTS, precision=precision, auto_find_batch_size=True)
         trainer.step([_batch(0)])
         if fails:
@@ -98,7 +98,7 @@ def test_step_without_memory_leaves_everything_as_it_was(package, method, precis
 @pytest.mark.parametrize(("package", "method"), [("pytorch_modeling", "_loss"), ("tf_modeling", "_whole")])
 def test_without_the_option_the_frameworks_error_comes_through(package, method, monkeypatch):
     backend = importlib.import_module(package)
-    model = backend.build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
     trainer = backend.Trainer(model, **ARGUMENTS, precision="fp32")
     _failing(monkeypatch, trainer, package, method, {1})
     with pytest.raises(type(_exhausted(package))):

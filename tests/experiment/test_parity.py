@@ -22,11 +22,11 @@ from experiment.options.flags import OptimizerOptions
 from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
 from experiment.parity.observe import Job, Observation, observe, observing
 from preprocess.base.errors import UsageError
-from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
+from tests.support.values import SPAN, head_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SPAN = HeadSpec()
+SPAN = SPAN
 TRAINER = {field.name: field.default for field in fields(OptimizerOptions)}
 TRAINER |= {
     "learning_rate": 3e-5,
@@ -81,7 +81,7 @@ def _with(**replaced):
 )
 @pytest.mark.parity
 def test_the_frameworks_agree_at_every_stage(config, kinds):
-    job = _job(config, HeadSpec(kinds))
+    job = _job(config, head_of(kinds))
     rows = _compare((pytorch_modeling, job), (tf_modeling, job))
     assert _first(rows) is None, rows
     expected = ["weights", "embedding output", "layer 1", "layer 2", "layer 3", "start logits", "end logits"]

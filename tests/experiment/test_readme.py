@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.values import SPAN
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
@@ -45,7 +47,6 @@ def workplace(tmp_path_factory):
             for copy in (path, downloads / name, root / "data" / f"{task}_{split}.json"):
                 copy.write_text(text, encoding="utf-8")
     from preprocess.tokenizers.wordpiece import load_tokenizer
-    from preprocess.types import HeadSpec
     from pretrained_configs.config import ModelConfig
     from pytorch_modeling import build_model, save_weights
 
@@ -53,7 +54,7 @@ def workplace(tmp_path_factory):
     model.mkdir(parents=True)
     tokenizer = load_tokenizer(root / "examples/corpus/vocab.txt")
     tokenizer.save(model)
-    save_weights(build_model(ModelConfig(tokenizer.vocab_size, 16, 1, 2, 16), HeadSpec(), device="cpu"), model)
+    save_weights(build_model(ModelConfig(tokenizer.vocab_size, 16, 1, 2, 16), SPAN, device="cpu"), model)
     return root
 
 

@@ -33,17 +33,19 @@ PIECES = Pieces(np.arange(6), np.array(SPANS, np.int32), np.array([0, 3, 3, 6]))
 def test_a_character_span_becomes_the_pieces_that_overlap_it(
     text: int, char_start: int, char_end: int, expected: tuple[int, int, bool]
 ) -> None:
-    found = align(PIECES, np.array([text]), np.array([char_start]), np.array([char_end]))
+    found = align(PIECES.spans, PIECES.splits, np.array([text]), np.array([char_start]), np.array([char_end]))
     assert (found.token_start[0], found.token_end[0], found.widened[0]) == expected
 
 
 def test_many_spans_are_aligned_at_once_and_independently() -> None:
-    found = align(PIECES, np.array([2, 0, 1, 0]), np.array([1, 2, 0, 6]), np.array([2, 3, 9, 99]))
+    found = align(
+        PIECES.spans, PIECES.splits, np.array([2, 0, 1, 0]), np.array([1, 2, 0, 6]), np.array([2, 3, 9, 99])
+    )
     assert found.token_start.tolist() == [2, 1, -1, -1] and found.token_end.tolist() == [2, 1, -1, -1]
 
 
 def test_no_pieces_and_no_spans_are_no_error() -> None:
     empty = Pieces(np.empty(0, np.uint16), np.empty((0, 2), np.int32), np.array([0, 0]))
-    assert align(empty, np.array([0]), np.array([0]), np.array([1])).token_start.tolist() == [-1]
+    assert align(empty.spans, empty.splits, np.array([0]), np.array([0]), np.array([1])).token_start.tolist() == [-1]
     nothing = np.empty(0, np.int64)
-    assert len(align(PIECES, nothing, nothing, nothing).token_start) == 0
+    assert len(align(PIECES.spans, PIECES.splits, nothing, nothing, nothing).token_start) == 0

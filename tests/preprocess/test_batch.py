@@ -7,6 +7,7 @@ import pytest
 
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import FeatureSet
+from tests.support.values import span_features
 
 
 def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
@@ -14,7 +15,7 @@ def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
     n = len(lengths)
     column = np.arange(n, dtype=np.int32)
     ids = [np.arange(1, length + 1) + 100 * w for w, length in enumerate(lengths)]
-    return FeatureSet(
+    return span_features(
         input_ids=np.concatenate(ids).astype(np.uint32),
         row_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         example_index=column,
@@ -22,9 +23,8 @@ def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
         doc_length=np.array(lengths, np.int32) - 3,
         piece_start=column * 0,
         max_context=np.zeros((n, 2), np.int32),
-        start_position=np.full(n, 2, np.int32),
-        end_position=np.full(n, 3, np.int32),
-        kind=np.full(n, -1, np.int8),
+        start=np.full(n, 2, np.int32),
+        end=np.full(n, 3, np.int32),
         context_index=column,
         piece_spans=np.zeros((0, 2), np.int32),
         piece_splits=np.zeros(n + 1, np.int64),
@@ -35,30 +35,31 @@ def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
 def test_right_padding_by_hand() -> None:
     batch = collate(features_of([4, 6]), [1, 0], pad_to_multiple_of=8)
     assert batch.window.tolist() == [1, 0]
-    assert batch.input_ids.tolist() == [[101, 102, 103, 104, 105, 106, 9, 9], [1, 2, 3, 4, 9, 9, 9, 9]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
-    assert batch.token_type_ids.tolist() == [[0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]]
-    assert batch.start_position.tolist() == [2, 2] and batch.end_position.tolist() == [3, 3]
-    assert batch.kind.tolist() == [-1, -1]
-    assert {array.dtype for array in (batch.input_ids, batch.attention_mask, batch.kind)} == {np.dtype(np.int32)}
+    assert batch.inputs["input_ids"].tolist() == [[101, 102, 103, 104, 105, 106, 9, 9], [1, 2, 3, 4, 9, 9, 9, 9]]
+    assert batch.inputs["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]]
+    assert batch.targets["start"].tolist() == [2, 2] and batch.targets["end"].tolist() == [3, 3]
+    assert {
+        array.dtype for array in (batch.inputs["input_ids"], batch.inputs["attention_mask"], batch.targets["start"])
+    } == {np.dtype(np.int32)}
 
 
 def test_left_padding_moves_the_labels_with_the_text() -> None:
     batch = collate(features_of([4, 6]), [0, 1], pad_to_multiple_of=8, padding_side="left")
-    assert batch.input_ids.tolist() == [[9, 9, 9, 9, 1, 2, 3, 4], [9, 9, 101, 102, 103, 104, 105, 106]]
-    assert batch.attention_mask.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
-    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]]
-    assert batch.start_position.tolist() == [6, 4] and batch.end_position.tolist() == [7, 5]
-    picked = batch.input_ids[np.arange(2), batch.start_position]
+    assert batch.inputs["input_ids"].tolist() == [[9, 9, 9, 9, 1, 2, 3, 4], [9, 9, 101, 102, 103, 104, 105, 106]]
+    assert batch.inputs["attention_mask"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
+    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]]
+    assert batch.targets["start"].tolist() == [6, 4] and batch.targets["end"].tolist() == [7, 5]
+    picked = batch.inputs["input_ids"][np.arange(2), batch.targets["start"]]
     assert picked.tolist() == [3, 103]
 
 
 def test_padding_stops_at_max_seq_length() -> None:
-    assert collate(features_of([33, 5]), [0, 1]).input_ids.shape == (2, 40)
-    assert collate(features_of([40, 5]), [0, 1]).input_ids.shape == (2, 40)
-    assert collate(features_of([33, 5]), [1]).input_ids.shape == (1, 32)
-    assert collate(features_of([33, 5], 512), [0, 1]).input_ids.shape == (2, 64)
-    assert collate(features_of([33, 5]), [0, 1], pad_to_multiple_of=1).input_ids.shape == (2, 33)
+    assert collate(features_of([33, 5]), [0, 1]).inputs["input_ids"].shape == (2, 40)
+    assert collate(features_of([40, 5]), [0, 1]).inputs["input_ids"].shape == (2, 40)
+    assert collate(features_of([33, 5]), [1]).inputs["input_ids"].shape == (1, 32)
+    assert collate(features_of([33, 5], 512), [0, 1]).inputs["input_ids"].shape == (2, 64)
+    assert collate(features_of([33, 5]), [0, 1], pad_to_multiple_of=1).inputs["input_ids"].shape == (2, 33)
 
 
 LENGTHS = np.random.default_rng(1).integers(3, 200, 1003).tolist()

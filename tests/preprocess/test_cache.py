@@ -19,8 +19,11 @@ from preprocess.base.errors import DataError
 from preprocess.cache import cache_key, cached_encode, open_features, write_features
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import Answer, Example, FeatureSet
-from preprocess.windows import encode
+from tasks.problems.kinds import KindProblem
+from tasks.problems.span import SpanProblem
+from tests.support.values import encode
 
+SPANS = SpanProblem()
 PIECES = [*SPECIAL_TOKENS, "甲", "乙", "丙", "问"]
 CONTEXT = "甲乙丙甲乙丙甲乙丙"
 
@@ -34,12 +37,13 @@ def data() -> tuple[list[Example], list[Answer | None]]:
 
 
 def run(cache_dir: Path | None) -> FeatureSet:
-    return cached_encode(cache_dir, *data(), tokenizer(), max_seq_length=9, doc_stride=3)
+    return cached_encode(cache_dir, SpanProblem(), *data(), tokenizer(), max_seq_length=9, doc_stride=3)
 
 
 def assert_same(left: FeatureSet, right: FeatureSet) -> None:
-    for name in FeatureSet.columns():
-        a, b = getattr(left, name), getattr(right, name)
+    assert left.targets.keys() == right.targets.keys()
+    for name in (*FeatureSet.columns(), *left.targets):
+        a, b = (f.targets[name] if name in f.targets else getattr(f, name) for f in (left, right))
         assert a.dtype == b.dtype and np.array_equal(a, b), name
     assert left.meta == right.meta
 
@@ -52,31 +56,35 @@ def only_entry(cache_dir: Path) -> Path:
 def test_a_second_call_maps_the_same_features_without_encoding(tmp_path: Path, monkeypatch: Any) -> None:
     first = run(tmp_path)
     assert_same(first, run(None))
-    monkeypatch.setattr(cache, "encode", None)
+    monkeypatch.setattr(SpanProblem, "encode", None)
     second = run(tmp_path)
     assert_same(first, second)
     assert isinstance(second.input_ids, np.memmap) and not second.input_ids.flags.writeable
 
 
 def test_the_key_depends_on_all_that_matters_and_on_nothing_else(monkeypatch: Any) -> None:
+    def key(*arguments: Any, problem: Any = SPANS, **params: Any) -> str:
+        return cache_key(problem, *arguments, **params)
+
     (one, two), targets = data()
     keys = [
-        cache_key([one, two], targets, tokenizer()),
-        cache_key([two, one], targets, tokenizer()),
-        cache_key([one, Example("2", "问乙", "乙")], targets, tokenizer()),
-        cache_key([one, Example("2", "问甲", "丙")], targets, tokenizer()),
-        cache_key([one, two], [Answer("乙", 4, 5), None], tokenizer()),
-        cache_key([one, two], [None, None], tokenizer()),
-        cache_key([one, two], [Answer("x", kind="yes"), None], tokenizer()),
-        cache_key([one, two], targets, tokenizer(do_lower_case=False)),
-        cache_key([one, two], targets, tokenizer(), doc_stride=7),
-        cache_key([one, two], targets, tokenizer(), max_seq_length=7),
+        key([one, two], targets, tokenizer()),
+        key([two, one], targets, tokenizer()),
+        key([one, Example("2", "问乙", "乙")], targets, tokenizer()),
+        key([one, Example("2", "问甲", "丙")], targets, tokenizer()),
+        key([one, two], [Answer("乙", 4, 5), None], tokenizer()),
+        key([one, two], [None, None], tokenizer()),
+        key([one, two], [Answer("x", kind="yes"), None], tokenizer()),
+        key([one, two], targets, tokenizer(do_lower_case=False)),
+        key([one, two], targets, tokenizer(), doc_stride=7),
+        key([one, two], targets, tokenizer(), max_seq_length=7),
+        key([one, two], targets, tokenizer(), problem=KindProblem({"unknown": "", "yes": "YES"})),
     ]
     monkeypatch.setattr(cache, "_code_version", lambda: "another")
-    keys.append(cache_key([one, two], targets, tokenizer()))
+    keys.append(key([one, two], targets, tokenizer()))
     assert len(set(keys)) == len(keys)
     monkeypatch.undo()
-    assert cache_key([Example("other", "问", CONTEXT), two], targets, tokenizer()) == keys[0]
+    assert key([Example("other", "问", CONTEXT), two], targets, tokenizer()) == keys[0]
 
 
 def damage_cases() -> list[tuple[str, Any]]:
@@ -98,10 +106,10 @@ def damage_cases() -> list[tuple[str, Any]]:
 
     return [
         ("a flipped bit", flip("input_ids.npy")),
-        ("a flipped bit in a label", flip("start_position.npy")),
+        ("a flipped bit in a label", flip("target.start.npy")),
         ("a cut column", cut("piece_spans.npy")),
         ("a cut manifest", cut("manifest.json")),
-        ("an empty column", lambda entry: (entry / "kind.npy").write_bytes(b"")),
+        ("an empty column", lambda entry: (entry / "target.end.npy").write_bytes(b"")),
         ("a missing column", lambda entry: (entry / "row_splits.npy").unlink()),
         ("a missing manifest", lambda entry: (entry / "manifest.json").unlink()),
         ("a changed manifest", change_meta),
@@ -183,7 +191,7 @@ def _compete(cache_dir: str, barrier: Any, results: Any) -> None:
 def test_processes_writing_at_once_all_get_the_features(tmp_path: Path, damaged: bool) -> None:
     if damaged:
         run(tmp_path)
-        (only_entry(tmp_path) / "kind.npy").unlink()
+        (only_entry(tmp_path) / "target.end.npy").unlink()
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(4), context.Queue()
     workers = [context.Process(target=_compete, args=(str(tmp_path), barrier, results)) for _ in range(4)]

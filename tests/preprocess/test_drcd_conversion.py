@@ -15,7 +15,7 @@ from preprocess.text.offsets import MappedText
 from preprocess.text.opencc import opencc_transform
 from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import FeatureSet
-from preprocess.windows import encode
+from tests.support.values import encode
 
 #: The original makes these words of their own; BERT's tokenizer keeps them inside a word (docs/data.md).
 PRE_SPLIT = set("～─￥")
@@ -93,7 +93,7 @@ def test_drcd_windows_equal_the_original_program(
                 assert PRE_SPLIT & set(examples[index].context + examples[index].question)
                 continue
             n_equal += len(ours)
-            labels = np.stack([features.start_position[windows], features.end_position[windows]], axis=1).tolist()
+            labels = np.stack([features.targets["start"][windows], features.targets["end"][windows]], axis=1).tolist()
             theirs = [[feature.get("start_position"), feature.get("end_position")] for feature in expected[index]]
             if mode == "train" and labels != theirs:
                 relabelled.add(examples[index].id)
@@ -162,12 +162,12 @@ def test_every_drcd_answer_is_labelled_where_it_stands(data_dir: Path, config: s
     counts = features.meta["counts"]
     assert counts["target_span"] == len(pairs) == 7048
     assert counts["target_without_piece"] == counts["target_in_no_window"] == 0
-    window = np.flatnonzero(features.end_position)
+    window = np.flatnonzero(features.targets["end"])
     index = features.example_index[window]
-    base = features.piece_splits[features.context_index[index]] + features.piece_start[window]
+    base = features.piece_splits[features.context_index[window]] + features.piece_start[window]
     base -= features.doc_offset[window]
-    char_start = features.piece_spans[base + features.start_position[window], 0]
-    char_end = features.piece_spans[base + features.end_position[window], 1]
+    char_start = features.piece_spans[base + features.targets["start"][window], 0]
+    char_end = features.piece_spans[base + features.targets["end"][window], 1]
     expected = np.array([(answer.char_start, answer.char_end) for _, answer in pairs])[index]
     wrong = (char_start != expected[:, 0]) | (char_end != expected[:, 1])
     # An edge inside a word piece takes the piece: "8" in 80%, in 81人. No edge is inside a unit of another length.

@@ -14,7 +14,7 @@ from preprocess.batch import collate
 from preprocess.readers.mrc import read_examples
 from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import FeatureSet
-from preprocess.windows import encode
+from tests.support.values import encode
 
 #: The original makes these words of their own; BERT's tokenizer keeps them inside a word (docs/data.md).
 PRE_SPLIT = set("～─￥")
@@ -30,8 +30,8 @@ def window(features: FeatureSet, index: int) -> dict[str, Any]:
         "input_ids": features.input_ids[start:end].tolist(),
         "doc_offset": int(features.doc_offset[index]),
         "max_context_true_range": [low, high],
-        "start_position": int(features.start_position[index]),
-        "end_position": int(features.end_position[index]),
+        "start_position": int(features.targets["start"][index]),
+        "end_position": int(features.targets["end"][index]),
     }
 
 
@@ -69,12 +69,12 @@ def test_windows_equal_the_original_program(
         n_equal += len(ours)
         for mine, theirs in zip(ours, expected, strict=True):
             # CJRC labels belong to its task: the original skips a leading full stop and widens to whole words.
-            if mode == "train" and name == "cmrc_a" and mine["start_position"] != theirs["start_position"]:
+            if mode == "train" and name == "cmrc_a" and mine["start"] != theirs["start"]:
                 relabelled.append(example.id)
-                assert pieces[mine["input_ids"][mine["start_position"]]].startswith("##"), "inside a word"
-                assert theirs["start_position"] < mine["start_position"]
+                assert pieces[mine["input_ids"][mine["start"]]].startswith("##"), "inside a word"
+                assert theirs["start"] < mine["start"]
             if mode == "train" and name == "cmrc_a":
-                assert mine["end_position"] == theirs["end_position"]
+                assert mine["end"] == theirs["end"]
     print(
         f"{name} {length}/{stride} {mode}: {n_equal} of {len(golden['features'])} windows equal; {split} {relabelled}"
     )
@@ -94,5 +94,5 @@ def test_padded_rows_have_the_original_segment_ids(data_dir: Path, golden_dir: P
     batch = collate(features, first[:50])
     for row, feature in enumerate(golden[:50]):
         expected = [0] * feature["doc_offset"] + [1] * (feature["n_tokens"] - feature["doc_offset"])
-        expected += [0] * (batch.input_ids.shape[1] - len(expected))
-        assert batch.token_type_ids[row].tolist() == expected
+        expected += [0] * (batch.inputs["input_ids"].shape[1] - len(expected))
+        assert batch.inputs["token_type_ids"][row].tolist() == expected

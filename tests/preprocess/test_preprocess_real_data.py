@@ -13,7 +13,7 @@ from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
 from preprocess.types import Example
-from preprocess.windows import encode
+from tests.support.values import encode
 
 pytestmark = pytest.mark.realdata
 
@@ -113,10 +113,10 @@ def test_training_labels_spell_the_answer(data_dir: Path) -> None:
     assert counts["target_widened"] == 5 and counts["target_without_piece"] == counts["target_in_no_window"] == 0
     assert counts["query_truncated"] == 9
     n_labels = 0
-    for window in np.flatnonzero(features.end_position):
+    for window in np.flatnonzero(features.targets["end"]):
         example = features.example_index[window]
-        first_piece = features.piece_splits[features.context_index[example]] + features.piece_start[window]
-        position = np.array([features.start_position[window], features.end_position[window]])
+        first_piece = features.piece_splits[features.context_index[window]] + features.piece_start[window]
+        position = np.array([features.targets["start"][window], features.targets["end"][window]])
         low, high = first_piece + position - features.doc_offset[window]
         start, end = features.piece_spans[low, 0], features.piece_spans[high, 1]
         text, target = examples[example].context[start:end], targets[example]

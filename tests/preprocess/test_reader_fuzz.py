@@ -25,8 +25,8 @@ from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from preprocess.types import Answer, Example
-from preprocess.windows import encode
 from tasks.core.discovery import get_task, task_names
+from tasks.problems.span import SpanProblem
 
 N_FILES = 2000
 #: One file in 500 gets a string of ten megabytes (slow), one in 50 is nested almost too deeply for the parser.
@@ -350,11 +350,10 @@ def outcome(path: Path, content: bytes, tokenizer: WordPieceTokenizer, task_name
         _check_example(example)
         found = task.targets(example) if task else example.answers
         targets.append(next((a for a in found if a.located or a.kind != "span"), None))
-    features = encode(
+    features = (task.problem if task else SpanProblem()).encode(
         examples,
         targets,
         tokenizer,
-        kinds=task.head.kinds if task else (),
         transform=task.transform if task else None,
         **(_WINDOWS if len(content) < 1_000_000 else {}),
     )

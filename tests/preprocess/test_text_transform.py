@@ -17,7 +17,8 @@ from preprocess.text.offsets import MappedConversion, MappedText, TextTransform
 from preprocess.text.opencc import NO_CONVERSION, OpenCCTransform, opencc_configs, opencc_transform, opencc_version
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import Answer, Example, FeatureSet
-from preprocess.windows import encode
+from tasks.problems.span import SpanProblem
+from tests.support.values import encode
 
 
 def longest_match(phrases: Mapping[str, str]) -> Callable[[str], str]:
@@ -230,7 +231,7 @@ def test_the_model_reads_the_derived_text_and_spans_stay_in_the_original() -> No
     assert features.piece_spans.tolist() == [[0, 1], [1, 2], [2, 6], [2, 6], [2, 6], [6, 7]]
     assert features.piece_spans.dtype == np.int32
     # Labels: the whole run; one character behind it; a part of the run, widened to it and counted.
-    assert features.start_position.tolist() == [5, 8, 5] and features.end_position.tolist() == [7, 8, 7]
+    assert features.targets["start"].tolist() == [5, 8, 5] and features.targets["end"].tolist() == [7, 8, 7]
     assert features.meta["counts"]["target_widened"] == 1
     assert transform.n_calls == 3, "one context and two questions are distinct"
 
@@ -262,12 +263,12 @@ def test_an_identity_transform_changes_nothing() -> None:
 
 def test_the_cache_keeps_transforms_apart_by_name(tmp_path: Path) -> None:
     def key(transform: TextTransform | None) -> str:
-        return cache_key(EXAMPLES, TARGETS, characters(), transform=transform)
+        return cache_key(SpanProblem(), EXAMPLES, TARGETS, characters(), transform=transform)
 
-    assert key(None) == cache_key(EXAMPLES, TARGETS, characters())
+    assert key(None) == cache_key(SpanProblem(), EXAMPLES, TARGETS, characters())
     assert len({key(None), key(Shorten()), key(OpenCCTransform("t2s")), key(OpenCCTransform("tw2s"))}) == 4
     assert key(Shorten()) == key(Shorten())
-    first = cached_encode(tmp_path, EXAMPLES, TARGETS, characters(), transform=Shorten())
+    first = cached_encode(tmp_path, SpanProblem(), EXAMPLES, TARGETS, characters(), transform=Shorten())
     unused = Shorten()
-    assert same(first, cached_encode(tmp_path, EXAMPLES, TARGETS, characters(), transform=unused))
+    assert same(first, cached_encode(tmp_path, SpanProblem(), EXAMPLES, TARGETS, characters(), transform=unused))
     assert unused.n_calls == 0 and len(list(tmp_path.iterdir())) == 1

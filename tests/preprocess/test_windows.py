@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
+from preprocess.ranges import ranges
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet
-from preprocess.windows import encode, max_context_ranges, ranges
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
+from preprocess.windows import max_context_ranges
+from tests.support.values import encode
 
 PAD, UNK, CLS, SEP = range(4)
 LETTERS = "甲乙丙丁戊己庚辛问谁"
@@ -41,8 +43,8 @@ def test_windows_start_every_doc_stride_and_stop_at_the_end_of_the_context() -> 
     assert features.piece_start.tolist() == [0, 2, 4]
     assert features.doc_offset.tolist() == [4, 4, 4] and features.doc_length.tolist() == [4, 4, 4]
     # 丁戊 = pieces 3 and 4 stands whole in the second window only, at positions 5 and 6.
-    assert features.start_position.tolist() == [0, 5, 0] and features.end_position.tolist() == [0, 6, 0]
-    assert features.kind.tolist() == [SPAN_KIND] * 3
+    assert features.targets["start"].tolist() == [0, 5, 0] and features.targets["end"].tolist() == [0, 6, 0]
+    assert "kind" not in features.targets
     # Piece 2 has 1 to its right in window 0 and 0 to its left in window 1; piece 3 is a mirror image.
     assert features.max_context.tolist() == [[0, 3], [1, 3], [1, 4]]
     assert features.meta["max_seq_length"] == 9 and features.meta["pad_id"] == PAD
@@ -96,7 +98,13 @@ def test_answers_inside_pieces_are_widened_and_without_pieces_left_out() -> None
         ("问", context, Answer("丁")),
         ("问", context, None),
     )
-    assert features.start_position.tolist() == [4, 5, 0, 0, 0] and features.end_position.tolist() == [5, 5, 0, 0, 0]
+    assert features.targets["start"].tolist() == [4, 5, 0, 0, 0] and features.targets["end"].tolist() == [
+        5,
+        5,
+        0,
+        0,
+        0,
+    ]
     counts = features.meta["counts"]
     assert (counts["target_widened"], counts["target_without_piece"], counts["without_target"]) == (1, 1, 2)
     assert counts["target_span"] == 3
@@ -106,16 +114,16 @@ def test_an_answer_longer_than_a_window_trains_in_none() -> None:
     features = build(("问", CONTEXT, span(0, 8)), ("问", CONTEXT, span(4, 5)), max_seq_length=8, doc_stride=2)
     counts = features.meta["counts"]
     assert counts["target_in_no_window"] == 1 and counts["target_not_in_first_window"] == 2
-    assert not features.end_position[features.example_index == 0].any()
+    assert not features.targets["end"][features.example_index == 0].any()
 
 
 def test_other_kinds_of_answers_fill_the_kind_column() -> None:
     cases = [("问", CONTEXT, Answer("YES", kind="yes")), ("问", CONTEXT, span(0, 2)), ("问", CONTEXT, None)]
     features = build(*cases, max_seq_length=8, doc_stride=4, kinds=("unknown", "yes"))
-    assert features.kind.tolist() == [1, 1, SPAN_KIND, 0, SPAN_KIND, SPAN_KIND]
-    assert features.start_position.tolist() == [0, 0, 3, 0, 0, 0]
+    assert features.targets["kind"].tolist() == [1, 1, NO_TARGET, 0, NO_TARGET, NO_TARGET]
+    assert features.targets["start"].tolist() == [0, 0, 3, 0, 0, 0]
     without_unknown = build(*cases, max_seq_length=8, doc_stride=4, kinds=("no", "yes"))
-    assert without_unknown.kind.tolist() == [1, 1, SPAN_KIND, SPAN_KIND, SPAN_KIND, SPAN_KIND]
+    assert without_unknown.targets["kind"].tolist() == [1, 1, NO_TARGET, NO_TARGET, NO_TARGET, NO_TARGET]
     with pytest.raises(DataError, match="target kind 'yes'"):
         build(*cases)
 
@@ -178,7 +186,7 @@ def test_random_examples_give_the_windows_made_one_by_one() -> None:
             examples, targets, TOKENIZER, max_seq_length=length, doc_stride=step, max_query_length=query
         )
         expected = [w for e, t in zip(examples, targets, strict=True) for w in one_by_one(e, t, length, step, query)]
-        labels = zip(features.start_position.tolist(), features.end_position.tolist(), strict=True)
+        labels = zip(features.targets["start"].tolist(), features.targets["end"].tolist(), strict=True)
         assert [(row, *label) for row, label in zip(rows(features), labels, strict=True)] == expected
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.types import HeadSpec
 from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.published import read_checkpoint
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes
 from tests.oracle import PROGRAMS, draw, inputs
+from tests.support.values import head_of
 
 #: The golden README: the smallest error of any wrong setting is 6e-5, the noise of float32 a few 1e-6.
 ATOL = 2e-5
@@ -422,7 +422,7 @@ def test_reference_pth_fine_tuned_gives_its_own_logits(tmp_path, model, heads, f
     kept = save_pth(path, arrays, form)
     checkpoint = read_checkpoint(path)
     assert checkpoint.namemap.name == namemap
-    spec = HeadSpec(KINDS) if "cls_outputs.weight" in heads else HeadSpec()
+    spec = head_of(KINDS if "cls_outputs.weight" in heads else ())
     task = build_model(checkpoint.config, spec, device="cpu", seed=9)
     report = load_weights(task, str(path), fresh_head=False)
     assert not report.fresh
@@ -630,7 +630,7 @@ def test_keras_h5_of_transformers_4(tmp_path, family, head, same):
     same(found, expected)
     if head == "for_question_answering":
         checkpoint = read_checkpoint(tmp_path / "tf_model.h5")
-        task = build_model(checkpoint.config, HeadSpec(), device="cpu", seed=9)
+        task = build_model(checkpoint.config, SPAN, device="cpu", seed=9)
         assert not load_weights(task, str(tmp_path), fresh_head=False).fresh
         ids, mask, types = (torch.from_numpy(x) for x in inputs(config, 0))
         with torch.inference_mode():
@@ -683,6 +683,6 @@ def test_tensorflow_2_objects_of_transformers_4(tf, tmp_path, family, form, same
         assert namemap == f"transformers_{kind}"
         same(found, expect(model, arrays))
     if form == "span":
-        task = build_model(read_checkpoint(tmp_path).config, HeadSpec(), device="cpu", seed=9)
+        task = build_model(read_checkpoint(tmp_path).config, SPAN, device="cpu", seed=9)
         assert not load_weights(task, str(tmp_path), fresh_head=False).fresh
-        np.testing.assert_array_equal(task.head.span.weight.detach().numpy(), qa["qa_outputs/kernel"].T)
+        np.testing.assert_array_equal(task.problem.head.span.weight.detach().numpy(), qa["qa_outputs/kernel"].T)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.types import HeadSpec
 from pytorch_modeling import Trainer, build_model, load_weights, predict, save_weights, set_seed
 from pytorch_modeling.distribute import Group, share
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
+from tests.support.values import head_of
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("a", "b", "c")
@@ -84,7 +84,7 @@ def _assert_out_of_memory_in_all(trainer, batches):
 
 def _trainer(config, kinds, state=None, how="replicated"):
     set_seed(0)
-    model = build_model(config, HeadSpec(kinds), device="cpu", seed=1)
+    model = build_model(config, head_of(kinds), device="cpu", seed=1)
     options = {"auto_find_batch_size": how == "repeated", "fsdp": how == "sharded" and Group.current().size > 1}
     trainer = Trainer(model, n_steps=N_STEPS, **options, **ARGUMENTS)
     if state is not None:
@@ -189,9 +189,9 @@ def test_two_processes_predict_what_one_predicts_all_of_it_in_each(found, alone,
         for logits, expected in zip(each[model]["logits"], alone[model]["logits"], strict=True):
             assert np.array_equal(logits.window, expected.window)
             # The parameters differ by 1e-7, and by their span bias, which shifts all logits of a head alike.
-            for a, b in ((logits.start, expected.start), (logits.end, expected.end)):
+            for a, b in ((logits.values[name], expected.values[name]) for name in ("start", "end")):
                 np.testing.assert_allclose(a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True), atol=1e-5)
-            assert (logits.kind is None) == model.endswith("span")
+            assert ("kind" not in logits.values) == model.endswith("span")
 
 
 def test_dropout_differs_between_processes_and_continues_bit_exactly(found):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model
+from tests.support.values import SPAN
 
 CONFIG = ModelConfig(
     60, 32, 3, 4, 48, max_position_embeddings=40, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2
@@ -19,7 +19,7 @@ ALBERT = {"model_type": "albert", "embedding_projection": "output"}
 
 def run(config: ModelConfig, n_recomputed: int) -> tuple[list[torch.Tensor], int]:
     """Return loss and gradients, and the elements that autograd kept for the backward pass."""
-    model = build_model(config, HeadSpec(), device="cpu", seed=1).train()
+    model = build_model(config, SPAN, device="cpu", seed=1).train()
     model.encoder.n_recomputed = n_recomputed
     torch.manual_seed(2)
     ids = torch.arange(36).reshape(2, 18)
@@ -31,8 +31,8 @@ def run(config: ModelConfig, n_recomputed: int) -> tuple[list[torch.Tensor], int
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        start, end, _ = model(batch)
-    loss = start.square().sum() + end.sum()
+        values = model(batch)
+    loss = values["start"].square().sum() + values["end"].sum()
     loss.backward()
     return [loss.detach(), *(p.grad for p in model.parameters())], sum(kept.values())
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.types import SPAN_KIND, Batch, HeadSpec
+from preprocess.types import NO_TARGET, Batch, HeadSpec
 from pretrained_configs.published import read_checkpoint
+from tests.support.values import SPAN, span_batch
 
 transformers = pytest.importorskip("transformers")
 
@@ -79,22 +80,22 @@ def _batch(side: str) -> Batch:
     place = np.arange(length) - (0 if side == "right" else length - real)
     mask = ((place >= 0) & (place < real)).astype(np.int32)
     zeros = np.zeros(n, np.int32)
-    return Batch(
+    return span_batch(
         window=np.arange(n, dtype=np.int32),
         input_ids=(random.randint(1, SIZES["vocab_size"], (n, length)) * mask).astype(np.int32),
         attention_mask=mask,
         token_type_ids=((place >= 5) * mask).astype(np.int32),
-        start_position=zeros,
-        end_position=zeros,
-        kind=np.full(n, SPAN_KIND, np.int32),
+        start=zeros,
+        end=zeros,
+        kind=np.full(n, NO_TARGET, np.int32),
     )
 
 
 def _theirs(model: torch.nn.Module, batch: Batch):
     """Run transformers' model, whose positions count from the left edge unless it is told otherwise."""
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs = {name: torch.from_numpy(getattr(batch, name).astype(np.int64)) for name in names}
-    if not batch.attention_mask[:, 0].all():
+    inputs = {name: torch.from_numpy(batch.inputs[name].astype(np.int64)) for name in names}
+    if not batch.inputs["attention_mask"][:, 0].all():
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     with torch.inference_mode():
         return model(**inputs, output_hidden_states=True)
@@ -138,11 +139,13 @@ def test_every_layer_equals_transformers_and_saving_is_bit_exact(tmp_path, backe
     for side in ("right", "left"):
         batch = _batch(side)
         expected = _theirs(model, batch)
-        found = backend.hidden_states(ours, batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        found = backend.hidden_states(
+            ours, batch.inputs["input_ids"], batch.inputs["attention_mask"], batch.inputs["token_type_ids"]
+        )
         layers = {f"layer_{i}": values for i, values in enumerate(expected.hidden_states)}
         assert list(layers) == [name for name in found if name.startswith("layer_")]
         for name, values in layers.items():
-            _assert_close(found[name], values, batch.attention_mask == 1, f"{side} {name}")
+            _assert_close(found[name], values, batch.inputs["attention_mask"] == 1, f"{side} {name}")
         if side == "right" and not family.startswith("electra"):  # theirs pools padding, or has no pooler
             _assert_close(found["pooled_output"], expected.pooler_output, np.full(3, True), "pooled_output")
     _assert_saved_is_the_same(backend, ours, model, tmp_path / "ours")
@@ -151,10 +154,12 @@ def test_every_layer_equals_transformers_and_saving_is_bit_exact(tmp_path, backe
 @pytest.mark.parity
 def test_span_logits_equal_transformers_and_saving_is_bit_exact(tmp_path, backend, family):
     model = _build(family, "ForQuestionAnswering")
-    ours = _load(backend, model, tmp_path / "theirs", HeadSpec())
+    ours = _load(backend, model, tmp_path / "theirs", SPAN)
     batches = {side: _batch(side) for side in ("right", "left")}
     for (side, batch), found in zip(batches.items(), backend.predict(ours, batches.values()), strict=True):
         expected = _theirs(model, batch)
-        _assert_close(found.start, expected.start_logits, batch.attention_mask == 1, f"{side} start")
-        _assert_close(found.end, expected.end_logits, batch.attention_mask == 1, f"{side} end")
+        _assert_close(
+            found.values["start"], expected.start_logits, batch.inputs["attention_mask"] == 1, f"{side} start"
+        )
+        _assert_close(found.values["end"], expected.end_logits, batch.inputs["attention_mask"] == 1, f"{side} end")
     _assert_saved_is_the_same(backend, ours, model, tmp_path / "ours")

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, set_seed
 from pytorch_modeling.dropout import attention
 from tests.pytorch_modeling.test_trainer import make_batch
+from tests.support.values import SPAN, head_of
 
 # cuBLAS counts as deterministic if this stands when PyTorch first calls it, in whichever test that is.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -159,11 +159,11 @@ def test_share_of_dropped_probabilities_is_p(length):
 def test_a_step_in_bf16_is_finite_and_moves_every_parameter(length):
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     set_seed(1)
-    model = build_model(config, HeadSpec(("unknown", "yes")), device=GPU, seed=1)
+    model = build_model(config, head_of(("unknown", "yes")), device=GPU, seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     trainer = Trainer(model, **ARGUMENTS)
     batch = make_batch(length=length, padded=True)
-    trainer.step([dataclasses.replace(batch, kind=np.array([0, 1, -1, -1], np.int32))])
+    trainer.step([dataclasses.replace(batch, targets={**batch.targets, "kind": np.array([0, 1, -1, -1], np.int32)})])
     metrics = trainer.metrics()
     assert metrics["skipped_steps"] == 0
     assert math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])
@@ -180,7 +180,7 @@ def test_state_dict_continues_bit_exactly_on_a_gpu(precision):
     torch.use_deterministic_algorithms(True)
     try:
         set_seed(1)
-        whole = build_model(config, HeadSpec(), device=GPU, seed=1)
+        whole = build_model(config, SPAN, device=GPU, seed=1)
         trainer = Trainer(whole, **arguments)
         for seed in range(3):
             trainer.step([make_batch(length=192, seed=seed, padded=True)])
@@ -188,7 +188,7 @@ def test_state_dict_continues_bit_exactly_on_a_gpu(precision):
         for seed in range(3, 6):
             trainer.step([make_batch(length=192, seed=seed, padded=True)])
         set_seed(2)
-        resumed = build_model(config, HeadSpec(), device=GPU, seed=9)
+        resumed = build_model(config, SPAN, device=GPU, seed=9)
         other = Trainer(resumed, **arguments)
         other.load_state_dict(state)
         for seed in range(3, 6):
@@ -207,7 +207,7 @@ def test_float32_training_follows_the_cpu():
     Five steps move parameters by up to 3e-3. On a CPU, other orders of summation change that by 6e-8, and products
     rounded to TF32 by 2e-5; 5e-6 leaves room for a GPU's own exp and erf, and none for TF32.
     """
-    models = {device: build_model(CONFIG, HeadSpec(), device=device, seed=1) for device in (GPU, "cpu")}
+    models = {device: build_model(CONFIG, SPAN, device=device, seed=1) for device in (GPU, "cpu")}
     before = torch.nn.utils.parameters_to_vector(models["cpu"].parameters()).detach().clone()
     losses = {}
     for device, model in models.items():

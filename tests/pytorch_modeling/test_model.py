@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.published import read_config
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.layers import position_ids
+from tests.support.values import KINDS, SPAN
 
 CONFIG = ModelConfig(
     vocab_size=97,
@@ -75,7 +75,7 @@ def _check_golden(golden_dir, file, hidden_act, prefix, atol):
 
 
 def test_padding_side_and_length_change_nothing():
-    model = build_model(CONFIG, HeadSpec(("unknown", "yes", "no")), device="cpu", seed=1)
+    model = build_model(CONFIG, KINDS, device="cpu", seed=1)
     ids, mask, types = _batch()
     rows = [slice(0, int(n)) for n in mask.sum(1)]
     plain = hidden_states(model, ids, mask, types)
@@ -103,7 +103,7 @@ def test_positions_count_from_the_first_real_token():
 
 
 def test_same_seed_same_weights_and_another_seed_others():
-    first, again, other = (build_model(CONFIG, HeadSpec(), device="cpu", seed=s).head.span.weight for s in (1, 1, 2))
+    first, again, other = (build_model(CONFIG, SPAN, device="cpu", seed=s).head.span.weight for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -112,21 +112,21 @@ def test_building_a_model_leaves_the_global_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    build_model(CONFIG, SPAN, device="cpu", seed=1)
     assert torch.equal(torch.rand(2), expected)
 
 
 def test_span_models_have_no_pooler_and_kind_models_have_one():
-    assert "pooler.weight" not in parameter_shapes(build_model(CONFIG, HeadSpec(), device="cpu"))
-    shapes = parameter_shapes(build_model(CONFIG, HeadSpec(("unknown", "yes", "no")), device="cpu"))
+    assert "pooler.weight" not in parameter_shapes(build_model(CONFIG, SPAN, device="cpu"))
+    shapes = parameter_shapes(build_model(CONFIG, KINDS, device="cpu"))
     assert shapes["head.kind.weight"] == (3, 32)
     assert shapes["pooler.weight"] == (32, 32)
 
 
 def test_loading_what_was_saved_is_bit_exact(tmp_path):
-    model = build_model(CONFIG, HeadSpec(), device="cpu", seed=4)
+    model = build_model(CONFIG, SPAN, device="cpu", seed=4)
     save_weights(model, tmp_path)
-    other = build_model(read_config(tmp_path), HeadSpec(), device="cpu", seed=5)
+    other = build_model(read_config(tmp_path), SPAN, device="cpu", seed=5)
     report = load_weights(other, str(tmp_path), fresh_head=False)
     assert not report.fresh and not report.ignored
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from preprocess.types import HeadSpec
 from pytorch_modeling import Trainer, build_model
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 from tests.bert_adam import Rule, apply_rule
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
+from tests.support.values import SPAN
 
 SETTINGS = {"weight_decay": 0.01, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-6, "optim": "bert_adam"}
 
@@ -133,7 +133,7 @@ def test_adamw8bit_follows_adamw_in_a_quarter_of_the_memory():
     config = dataclasses.replace(CONFIG, hidden_size=64, embedding_size=64, intermediate_size=256)
     trainers = {}
     for optim in ("adamw", "adamw8bit"):
-        model = build_model(config, HeadSpec(), device="cpu", seed=1)
+        model = build_model(config, SPAN, device="cpu", seed=1)
         trainers[optim] = Trainer(model, n_steps=20, **{**ARGUMENTS, "optim": optim})
         for step in range(20):
             trainers[optim].step([make_batch(seed=step)])
@@ -151,7 +151,7 @@ def test_adamw8bit_skips_what_is_not_finite_and_continues_bit_exactly():
     config = dataclasses.replace(CONFIG, hidden_size=64, embedding_size=64, intermediate_size=256)
 
     def trainer(seed):
-        model = build_model(config, HeadSpec(), device="cpu", seed=seed)
+        model = build_model(config, SPAN, device="cpu", seed=seed)
         return Trainer(model, n_steps=9, **{**ARGUMENTS, "optim": "adamw8bit"})
 
     one, other = trainer(1), trainer(2)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.types import SPAN_KIND, Batch, HeadSpec
+from preprocess.types import NO_TARGET
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, save_weights, set_seed
 from pytorch_modeling.checkpoint import parameter_name
-from pytorch_modeling.heads import span_loss
 from pytorch_modeling.model import to_tensors
 from pytorch_modeling.optim import build_optimizer, linear_schedule
+from tests.support.values import KINDS, SPAN, span_batch
 
 CONFIG = ModelConfig(
     vocab_size=60,
@@ -45,14 +45,14 @@ def make_batch(n=4, length=16, seed=0, padded=False, kinds=0):
     lengths = random.randint(9, length + 1, n) if padded else np.full(n, length)
     mask = (np.arange(length)[None] < lengths[:, None]).astype(np.int32)
     start = random.randint(0, 7, n)
-    return Batch(
+    return span_batch(
         window=np.arange(n, dtype=np.int32),
         input_ids=(random.randint(1, 60, (n, length)) * mask).astype(np.int32),
         attention_mask=mask,
         token_type_ids=((np.arange(length)[None] >= 5) * mask).astype(np.int32),
-        start_position=start.astype(np.int32),
-        end_position=(start + random.randint(0, 2, n)).astype(np.int32),
-        kind=(random.randint(-1, kinds, n) if kinds else np.full(n, SPAN_KIND)).astype(np.int32),
+        start=start.astype(np.int32),
+        end=(start + random.randint(0, 2, n)).astype(np.int32),
+        kind=(random.randint(-1, kinds, n) if kinds else np.full(n, NO_TARGET)).astype(np.int32),
     )
 
 
@@ -69,20 +69,20 @@ def _their_loss(theirs, batch):
         tensors["input_ids"],
         attention_mask=tensors["attention_mask"],
         token_type_ids=tensors["token_type_ids"],
-        start_positions=tensors["start_position"],
-        end_positions=tensors["end_position"],
+        start_positions=tensors["start"],
+        end_positions=tensors["end"],
     ).loss
 
 
 @pytest.mark.parity
 def test_loss_and_gradients_equal_transformers_on_the_same_batch(tmp_path):
-    model = build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = build_model(CONFIG, SPAN, device="cpu", seed=1)
     theirs = _theirs(model, tmp_path)
     batch = make_batch()
     loss = _their_loss(theirs, batch)
     loss.backward()
     trainer = Trainer(model, n_steps=10, **ARGUMENTS)
-    ours = trainer._loss(batch, len(batch), 0)
+    ours = trainer._loss(batch, {"span": len(batch)})
     ours.backward()
     assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
     gradients = {parameter_name(n): p.grad for n, p in model.named_parameters()}
@@ -108,7 +108,7 @@ def test_twenty_steps_follow_transformers_with_torch_adamw(tmp_path):
     divides their rounding, about 1e-9, by epsilon: with 1e-6 that is 1e-3 of a step of 1e-3. The span head's bias, to
     which every position contributes, has the largest such rounding (1e-7): up to 1e-4 after 20 steps.
     """
-    model = build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = build_model(CONFIG, SPAN, device="cpu", seed=1)
     theirs = _theirs(model, tmp_path)
     decayed = [p for n, p in theirs.named_parameters() if "bias" not in n and "LayerNorm" not in n]
     others = [p for n, p in theirs.named_parameters() if "bias" in n or "LayerNorm" in n]
@@ -140,37 +140,22 @@ def test_twenty_steps_follow_transformers_with_torch_adamw(tmp_path):
 
 
 def test_loss_does_not_depend_on_padding():
-    model = build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = build_model(CONFIG, SPAN, device="cpu", seed=1)
     batch = make_batch(padded=True)
-    wider = dataclasses.replace(
-        batch,
-        **{n: np.pad(getattr(batch, n), ((0, 0), (0, 9))) for n in ("input_ids", "attention_mask", "token_type_ids")},
-    )
+    padded = {name: np.pad(column, ((0, 0), (0, 9))) for name, column in batch.inputs.items()}
+    wider = dataclasses.replace(batch, inputs=padded)
     trainer = Trainer(model, n_steps=10, **ARGUMENTS)
-    assert trainer._loss(batch, 4, 0).item() == pytest.approx(trainer._loss(wider, 4, 0).item(), rel=1e-6)
-
-
-def test_span_loss_by_hand():
-    start = torch.tensor([[0.0, math.log(3.0), 100.0]])
-    end = torch.zeros(1, 3)
-    batch = {
-        "attention_mask": torch.tensor([[1, 1, 0]]),
-        "start_position": torch.tensor([1]),
-        "end_position": torch.tensor([0]),
-    }
-    # start: 3 / (1 + 3), the padding's 100 does not count; end: 1 / 2.
-    assert span_loss(start, end, batch).item() == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    assert trainer._loss(batch, {"span": 4}).item() == pytest.approx(
+        trainer._loss(wider, {"span": 4}).item(), rel=1e-6
+    )
 
 
 def _parts(batch, sizes):
     edges = np.cumsum([0, *sizes])
-    return [
-        Batch(**{f.name: getattr(batch, f.name)[a:b] for f in dataclasses.fields(Batch)})
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [batch.take(np.arange(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
-@pytest.mark.parametrize("spec", [HeadSpec(), HeadSpec(("unknown", "yes", "no"))])
+@pytest.mark.parametrize("spec", [SPAN, KINDS])
 def test_accumulation_over_uneven_parts_is_one_big_batch(spec):
     whole, parts = (build_model(CONFIG, spec, device="cpu", seed=1) for _ in range(2))
     trainers = [
@@ -193,7 +178,7 @@ def test_schedule_rises_then_falls_to_zero():
 
 
 def test_biases_and_layernorm_are_not_decayed():
-    model = build_model(CONFIG, HeadSpec(), device="cpu")
+    model = build_model(CONFIG, SPAN, device="cpu")
     optimizer = build_optimizer(model, weight_decay=0.01, adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8)
     decayed, free = ({id(p) for p in group["params"]} for group in optimizer.param_groups)
     assert optimizer.param_groups[0]["weight_decay"] == 0.01 and optimizer.param_groups[1]["weight_decay"] == 0.0
@@ -208,7 +193,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(precision):
     weights = []
     for seed in (7, 7, 8):
         set_seed(seed)
-        model = build_model(config, HeadSpec(), device="cpu", seed=1)
+        model = build_model(config, SPAN, device="cpu", seed=1)
         trainer = Trainer(model, n_steps=5, **{**ARGUMENTS, "precision": precision})
         for step in range(5):
             trainer.step([make_batch(seed=step, padded=True)])
@@ -221,7 +206,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(precision):
 def test_half_precision_learns_what_float32_learns(precision):
     losses = {}
     for name in ("fp32", precision):
-        model = build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+        model = build_model(CONFIG, SPAN, device="cpu", seed=1)
         trainer = Trainer(model, n_steps=60, **{**ARGUMENTS, "precision": name, "learning_rate": 3e-3})
         for _ in range(60):
             trainer.step([make_batch()])
@@ -231,7 +216,7 @@ def test_half_precision_learns_what_float32_learns(precision):
 
 
 def test_fp16_overflow_skips_the_step_and_lowers_the_scale():
-    model = build_model(CONFIG, HeadSpec(), device="cpu", seed=1)
+    model = build_model(CONFIG, SPAN, device="cpu", seed=1)
     trainer = Trainer(model, n_steps=30, **{**ARGUMENTS, "precision": "fp16", "warmup_ratio": 0.0})
     trainer.scaler._init_scale = 2.0**30  # gradients overflow float16 at this scale
     before = model.head.span.weight.detach().clone()
@@ -249,7 +234,7 @@ def test_fp16_overflow_skips_the_step_and_lowers_the_scale():
 def test_state_dict_continues_bit_exactly():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1)
     set_seed(1)
-    whole = build_model(config, HeadSpec(), device="cpu", seed=1)
+    whole = build_model(config, SPAN, device="cpu", seed=1)
     trainer = Trainer(whole, n_steps=6, **ARGUMENTS)
     for step in range(3):
         trainer.step([make_batch(seed=step)])
@@ -258,7 +243,7 @@ def test_state_dict_continues_bit_exactly():
     state = copy.deepcopy(trainer.state_dict())
     for step in range(3, 6):
         trainer.step([make_batch(seed=step)])
-    resumed = build_model(config, HeadSpec(), device="cpu", seed=9)
+    resumed = build_model(config, SPAN, device="cpu", seed=9)
     other = Trainer(resumed, n_steps=6, **ARGUMENTS)
     other.load_state_dict(state)
     for step in range(3, 6):
@@ -272,7 +257,7 @@ def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
     config = dataclasses.replace(CONFIG, num_hidden_layers=1)
     losses = []
     for compiled in (False, True):
-        model = build_model(config, HeadSpec(), device="cpu", seed=1)
+        model = build_model(config, SPAN, device="cpu", seed=1)
         trainer = Trainer(model, n_steps=4, torch_compile=compiled, **ARGUMENTS)
         assert (model.encoder.layers[0]._compiled_call_impl is not None) == compiled
         for seed in range(4):

@@ -15,15 +15,15 @@ import pytest
 
 from preprocess.base.errors import DataError
 from preprocess.tokenizers.wordpiece import load_tokenizer
-from preprocess.types import SPAN_KIND, Example, FeatureSet, Logits
-from preprocess.windows import encode
+from preprocess.types import Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
-from tasks.core.task import Candidate, DecodeOptions, Prediction, Score, Scorer
-from tasks.problems.kinds import KindDecoder, best_threshold
-from tasks.problems.span import best_spans, decode_spans
+from tasks.core.prediction import Candidate, DecodeOptions, Prediction, Score, Scorer
+from tasks.problems.kinds import KindProblem, best_threshold
+from tasks.problems.span import SpanProblem, decode_spans
+from tests.support.values import encode, span_features, span_outputs
 
 TEXTS = {"unknown": "", "yes": "YES", "no": "NO"}
-DECODER = KindDecoder(TEXTS)
+DECODER = KindProblem(TEXTS)
 UNKNOWN, YES, NO = (2.0, 1.0, 0.0), (1.0, 2.0, 0.0), (0.0, 1.0, 2.0)
 ABOVE_5 = float(np.nextafter(5.0, 6.0))
 OFFSET = 3  # [CLS] question [SEP] stand before the context
@@ -34,7 +34,7 @@ def build(contexts: Sequence[str], windows: Sequence[tuple[int, int, int]]) -> t
     table = np.array(windows, np.int32)
     lengths = table[:, 2] + OFFSET + 1
     n = len(table)
-    features = FeatureSet(
+    features = span_features(
         input_ids=np.zeros(lengths.sum(), np.uint16),
         row_splits=np.concatenate([[0], np.cumsum(lengths)]),
         example_index=table[:, 0],
@@ -42,10 +42,9 @@ def build(contexts: Sequence[str], windows: Sequence[tuple[int, int, int]]) -> t
         doc_length=table[:, 2],
         piece_start=table[:, 1],
         max_context=np.stack([np.zeros(n, np.int32), table[:, 2]], axis=1),
-        start_position=np.zeros(n, np.int32),
-        end_position=np.zeros(n, np.int32),
-        kind=np.full(n, SPAN_KIND, np.int8),
-        context_index=np.arange(len(contexts), dtype=np.int32),
+        start=np.zeros(n, np.int32),
+        end=np.zeros(n, np.int32),
+        context_index=table[:, 0],
         piece_spans=np.array([(i, i + 1) for text in contexts for i in range(len(text))], np.int32),
         piece_splits=np.concatenate([[0], np.cumsum([len(text) for text in contexts])]).astype(np.int64),
         meta={},
@@ -56,7 +55,7 @@ def build(contexts: Sequence[str], windows: Sequence[tuple[int, int, int]]) -> t
 Row = tuple[float, dict[int, float], tuple[float, float, float]]
 
 
-def logits_of(rows: Sequence[Row]) -> Logits:
+def logits_of(rows: Sequence[Row]) -> Outputs:
     """Each row gives the null score, span scores by piece (a span of one piece each), and kind logits."""
     start, end = np.full((2, len(rows), 9), -9.0, np.float32)
     for row, (null, spans, _) in enumerate(rows):
@@ -64,7 +63,9 @@ def logits_of(rows: Sequence[Row]) -> Logits:
         end[row, 0] = 0.0
         for piece, score in spans.items():
             start[row, piece + OFFSET], end[row, piece + OFFSET] = score - 1.0, 1.0
-    return Logits(np.arange(len(rows), dtype=np.int32), start, end, np.array([row[2] for row in rows], np.float32))
+    return span_outputs(
+        np.arange(len(rows), dtype=np.int32), start, end, np.array([row[2] for row in rows], np.float32)
+    )
 
 
 def decode_one(rows: Sequence[Row], options: DecodeOptions | None = None) -> Prediction:
@@ -103,7 +104,7 @@ def test_null_score_is_the_lowest_of_the_windows_and_that_window_names_the_kind(
 def test_question_without_a_valid_span_is_null_at_any_threshold() -> None:
     examples, features = build(["甲乙"], [(0, 0, 2)])
     logits = logits_of([(-50.0, {}, NO)])
-    logits.start[0, 2] = logits.end[0, 2] = 99.0  # a question piece takes the only place
+    logits.values["start"][0, 2] = logits.values["end"][0, 2] = 99.0  # a question piece takes the only place
     options = DecodeOptions(n_best_size=1, null_score_diff_threshold=1e9)
     prediction = DECODER.decode(examples, features, [logits], options)["q0"]
     assert (prediction.text, prediction.kind, prediction.score) == ("NO", "no", -50.0)
@@ -135,22 +136,25 @@ def test_list_holds_the_answer_even_behind_its_best() -> None:
 def test_yes_in_the_context_is_a_span() -> None:
     examples, features = build(["YES"], [(0, 0, 3)])
     logits = logits_of([(0.0, {0: 9.0}, NO)])
-    logits.start[0, OFFSET], logits.end[0, OFFSET + 2] = 9.0, 9.0
+    logits.values["start"][0, OFFSET], logits.values["end"][0, OFFSET + 2] = 9.0, 9.0
     prediction = DECODER.decode(examples, features, [logits], DecodeOptions())["q0"]
     assert (prediction.text, prediction.kind, prediction.char_end) == ("YES", "span", 3)
 
 
 def test_one_kind_needs_no_kind_logits_and_more_kinds_do() -> None:
     examples, features = build(["甲乙丙丁"], [(0, 0, 4)])
-    logits = replace(logits_of([(5.0, {1: 4.0}, YES)]), kind=None)
-    prediction = KindDecoder({"unknown": ""}).decode(examples, features, [logits], DecodeOptions())["q0"]
+    outputs = logits_of([(5.0, {1: 4.0}, YES)])
+    spans = {name: outputs.values[name] for name in ("start", "end")}
+    single = KindProblem({"unknown": ""})
+    assert not single.head.reads("sequence")
+    prediction = single.decode(examples, features, [Outputs(outputs.window, spans)], DecodeOptions())["q0"]
     assert (prediction.text, prediction.kind) == ("", "unknown")
-    for kind, message in ((None, "are missing"), (np.array([[0, np.nan, 0]], np.float32), "are not finite")):
-        with pytest.raises(DataError, match=f"window 0 and those in its batch: the kind logits {message}"):
-            DECODER.best_answers(examples, features, [replace(logits, kind=kind)], DecodeOptions())
+    diverged = Outputs(outputs.window, {**spans, "kind": np.array([[0, np.nan, 0]], np.float32)})
+    with pytest.raises(DataError, match="window 0 and those in its batch: the kind logits are not finite"):
+        DECODER.best_answers(examples, features, [diverged], DecodeOptions())
 
 
-def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Logits]:
+def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Outputs]:
     random = np.random.RandomState(seed)
     contexts = ["".join(random.choice(list("甲乙丙丁"), 8)) for _ in range(12)]
     windows = [(i, first, 5) for i in range(12) for first in (0, 3)[: random.randint(1, 3)]]
@@ -159,20 +163,23 @@ def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Logit
     scores = random.randint(-3, 4, shape) if ties else random.normal(0, 3, shape)
     kinds = random.randint(0, 3, (len(windows), 3)).astype(np.float32)
     start, end = scores.astype(np.float32)
-    return examples, features, Logits(np.arange(len(windows), dtype=np.int32), start, end, kinds)
+    return examples, features, span_outputs(np.arange(len(windows), dtype=np.int32), start, end, kinds)
 
 
 def decode_slowly(
-    examples: Sequence[Example], features: FeatureSet, logits: Logits, options: DecodeOptions
+    examples: Sequence[Example], features: FeatureSet, logits: Outputs, options: DecodeOptions
 ) -> dict[str, str]:
     """The rule over the span decoder's own lists."""
     answers = {}
-    assert logits.kind is not None
+    assert logits.values["kind"] is not None
     for index, (id, spans) in enumerate(decode_spans(examples, features, [logits], options).items()):
         windows = np.flatnonzero(features.example_index == index).tolist()
-        null = min(windows, key=lambda window: float(logits.start[window, 0]) + float(logits.end[window, 0]))
-        null_score = float(logits.start[null, 0]) + float(logits.end[null, 0])
-        text = list(TEXTS.values())[max(range(3), key=logits.kind[null].tolist().__getitem__)]
+        null = min(
+            windows,
+            key=lambda window: float(logits.values["start"][window, 0]) + float(logits.values["end"][window, 0]),
+        )
+        null_score = float(logits.values["start"][null, 0]) + float(logits.values["end"][null, 0])
+        text = list(TEXTS.values())[max(range(3), key=logits.values["kind"][null].tolist().__getitem__)]
         is_span = spans.text and null_score - spans.score <= options.null_score_diff_threshold
         answers[id] = spans.text if is_span else text
     return answers
@@ -186,9 +193,10 @@ def test_both_paths_equal_a_plain_loop_in_any_batch_order(ties: bool, threshold:
         options = DecodeOptions(4, 3, threshold)
         expected = decode_slowly(examples, features, logits, options)
         rows = np.random.RandomState(seed).permutation(len(features)).astype(np.int32)
-        assert logits.kind is not None
+        assert logits.values["kind"] is not None
         batches = [
-            Logits(part, logits.start[part], logits.end[part], logits.kind[part]) for part in np.array_split(rows, 3)
+            span_outputs(part, logits.values["start"][part], logits.values["end"][part], logits.values["kind"][part])
+            for part in np.array_split(rows, 3)
         ]
         predictions = DECODER.decode(examples, features, iter(batches), options)
         assert {id: p.text for id, p in predictions.items()} == expected
@@ -201,7 +209,7 @@ def test_both_paths_equal_a_plain_loop_in_any_batch_order(ties: bool, threshold:
 
 def test_infinite_thresholds_give_all_spans_or_all_nulls() -> None:
     examples, features, logits = random_case(1, ties=False)
-    spans = best_spans(examples, features, [logits], DecodeOptions(4, 3))
+    spans = SpanProblem().best_answers(examples, features, [logits], DecodeOptions(4, 3))
     never = DecodeOptions(4, 3, math.inf)
     assert all(spans.values()) and DECODER.best_answers(examples, features, [logits], never) == spans
     always = DecodeOptions(4, 3, -math.inf)
@@ -301,12 +309,12 @@ def test_answers_equal_the_original_program(
     features = encode(examples, [None] * len(examples), tokenizer, max_seq_length=width, doc_stride=stride)
     with np.load(golden_dir / "postprocess" / f"cjrc_a.{name}.logits.npz") as file:
         order = np.arange(len(features), dtype=np.int32)
-        logits = Logits(order, file["start_logits"], file["end_logits"], file["target_logits"])
+        logits = span_outputs(order, file["start_logits"], file["end_logits"], file["target_logits"])
     with gzip.open(golden_dir / "postprocess" / f"cjrc_a.{name}.expected.json.gz", "rt", encoding="utf-8") as lines:
         expected = json.load(lines)[f"threshold={threshold}"]
     options = DecodeOptions(null_score_diff_threshold=float(threshold))
 
-    best = task.best_answers(examples, features, [logits], options)
+    best = task.problem.best_answers(examples, features, [logits], options)
     other = {id for id, text in best.items() if bare(text) != bare(expected["predictions"][id])}
     # The original knows the kind only where the null answer is among the 20 best: a low threshold shows it.
     assert len(other) == (n_kinds if threshold == "-3.0" else 0)
@@ -314,7 +322,7 @@ def test_answers_equal_the_original_program(
     # The lists are equal when padding competes, as it does there (docs/metrics.md).
     padded = replace(features, row_splits=np.arange(len(features) + 1, dtype=np.int64) * width)
     n_other_words = 0
-    for id, prediction in task.decode(examples, padded, [logits], options).items():
+    for id, prediction in task.problem.decode(examples, padded, [logits], options).items():
         reference = expected["nbest"][id]
         if id in other:
             assert [c.text for c in prediction.nbest][-2:] == [best[id], ""]

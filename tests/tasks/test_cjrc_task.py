@@ -14,8 +14,7 @@ import pytest
 from preprocess.base.errors import DataError
 from preprocess.readers.mrc import read_examples
 from preprocess.tokenizers.wordpiece import load_tokenizer
-from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet
-from preprocess.windows import encode
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions
 
@@ -143,8 +142,7 @@ def encode_golden(data_dir: Path, golden_dir: Path, length: int, stride: int) ->
     examples, _ = TASK.read(golden_dir / "features" / "cjrc_a.input.json")
     tokenizer = load_tokenizer(data_dir / "vocab" / "bert-base-chinese-vocab.txt")
     chosen = [TASK.targets(example)[0] for example in examples]
-    kinds = TASK.head.kinds
-    return examples, encode(examples, chosen, tokenizer, max_seq_length=length, doc_stride=stride, kinds=kinds)
+    return examples, TASK.problem.encode(examples, chosen, tokenizer, max_seq_length=length, doc_stride=stride)
 
 
 @pytest.mark.golden
@@ -167,15 +165,15 @@ def test_labels_equal_the_original_program(
             assert len(example.answers[0].text) > 256
             continue
         for window, theirs in zip(windows, by_id[example.id], strict=True):
-            assert features.kind[window] == theirs["target_label"]
-            start, end = int(features.start_position[window]), int(features.end_position[window])
-            assert end == theirs["end_position"]
-            if start != theirs["start_position"]:
+            assert features.targets["kind"][window] == theirs["target_label"]
+            start, end = int(features.targets["start"][window]), int(features.targets["end"][window])
+            assert end == theirs["end"]
+            if start != theirs["start"]:
                 moved.append(example.id)
                 # It skips a mark at the answer's start, or takes the letters before it ("x82009年") along.
                 skips = example.answers[0].text[0] in "。，：:.,"
-                assert theirs["start_position"] - start == (1 if skips else -1)
-            assert (features.kind[window] == SPAN_KIND) == (start > 0)
+                assert theirs["start"] - start == (1 if skips else -1)
+            assert (features.targets["kind"][window] == NO_TARGET) == (start > 0)
     # It drops training questions with answers of more than 256 characters; we train on them.
     assert dropped == ["459_2", "536_2", "893_5"]
     assert len(moved) == n_moved and set(moved) <= {"342_1", "355_4", "755_2"}

@@ -11,7 +11,8 @@ import pytest
 from preprocess.base.errors import DataError
 from preprocess.types import Answer, Example
 from tasks.core.discovery import find_tasks, get_task, task_names
-from tasks.core.task import DecodeOptions, TaskOptions
+from tasks.core.prediction import DecodeOptions
+from tasks.core.task import TaskOptions
 
 ONE_MORE = """
 from dataclasses import replace

@@ -14,11 +14,12 @@ import pytest
 from preprocess.base.errors import DataError
 from preprocess.text.opencc import opencc_version
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import Answer, Example, FeatureSet, Logits
-from preprocess.windows import encode
+from preprocess.types import Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
-from tasks.core.task import DecodeOptions, Task, TaskOptions
+from tasks.core.prediction import DecodeOptions
+from tasks.core.task import Task, TaskOptions
 from tasks.drcd import TASK
+from tests.support.values import encode, span_outputs
 
 CONTEXT = "國語是國語。索馬利亞在非洲。"
 
@@ -39,11 +40,11 @@ def characters() -> WordPieceTokenizer:
     return WordPieceTokenizer({piece: index for index, piece in enumerate(pieces)})
 
 
-def pointing_at(features: FeatureSet, start: int, end: int) -> list[Logits]:
-    """Logits of one window that want context pieces start to end (inclusive)."""
+def pointing_at(features: FeatureSet, start: int, end: int) -> list[Outputs]:
+    """Outputs of one window that want context pieces start to end (inclusive)."""
     scores = np.zeros((2, 1, int(features.lengths[0])), np.float32)
     scores[0, 0, features.doc_offset[0] + start] = scores[1, 0, features.doc_offset[0] + end] = 9.0
-    return [Logits(np.zeros(1, np.int32), scores[0], scores[1])]
+    return [span_outputs(np.zeros(1, np.int32), scores[0], scores[1])]
 
 
 def test_the_label_stands_where_answer_start_says_and_not_at_the_first_occurrence(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_the_label_stands_where_answer_start_says_and_not_at_the_first_occurrenc
     assert TASK.targets(example) == (Answer("國語", 3, 5),)
     features = encode([example], [TASK.targets(example)[0]], characters(), transform=TASK.transform)
     start = features.doc_offset[0] + 3
-    assert (features.start_position[0], features.end_position[0]) == (start, start + 1)
+    assert (features.targets["start"][0], features.targets["end"][0]) == (start, start + 1)
 
 
 def test_answer_start_counts_code_points(tmp_path: Path) -> None:
@@ -82,9 +83,11 @@ def test_an_answer_without_a_place_is_not_trained_on(tmp_path: Path) -> None:
 def test_predictions_are_slices_of_the_traditional_text(config: str, pieces: tuple[int, int], answer: str) -> None:
     task, examples = configured(config), [Example("q", "是什麼？", CONTEXT, (Answer("國語", 3, 5),))]
     features = encode(examples, [None], characters(), transform=task.transform)
-    prediction = task.decode(examples, features, pointing_at(features, *pieces), DecodeOptions())["q"]
+    prediction = task.problem.decode(examples, features, pointing_at(features, *pieces), DecodeOptions())["q"]
     assert prediction.text == answer == CONTEXT[prediction.char_start : prediction.char_end]
-    assert task.best_answers(examples, features, pointing_at(features, *pieces), DecodeOptions()) == {"q": answer}
+    assert task.problem.best_answers(examples, features, pointing_at(features, *pieces), DecodeOptions()) == {
+        "q": answer
+    }
 
 
 def test_official_scores_are_of_the_published_text_and_simplified_ones_are_named() -> None:

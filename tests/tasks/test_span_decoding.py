@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
-from preprocess.types import SPAN_KIND, Example, FeatureSet, Logits
+from preprocess.types import Example, FeatureSet, Outputs
 from tasks.core.nbest import nbest_json
-from tasks.core.task import Candidate, DecodeOptions
-from tasks.problems.span import best_spans, decode_spans
+from tasks.core.prediction import Candidate, DecodeOptions
+from tasks.problems.span import SpanProblem, decode_spans
+from tests.support.values import encode, span_features, span_outputs
 
 QUESTION = 2  # [CLS] question [SEP]: three positions stand before the context
 
@@ -31,7 +32,7 @@ def build(
     table = np.array(windows, dtype=np.int32)
     lengths = table[:, 2] + QUESTION + 2
     spans = [(i, i + 1) for context in contexts for i in range(len(context))]
-    features = FeatureSet(
+    features = span_features(
         input_ids=np.zeros(lengths.sum(), np.uint16),
         row_splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         example_index=table[:, 0],
@@ -39,10 +40,9 @@ def build(
         doc_length=table[:, 2],
         piece_start=table[:, 1],
         max_context=table[:, 3:],
-        start_position=np.zeros(len(table), np.int32),
-        end_position=np.zeros(len(table), np.int32),
-        kind=np.full(len(table), SPAN_KIND, np.int8),
-        context_index=np.arange(len(contexts), dtype=np.int32),
+        start=np.zeros(len(table), np.int32),
+        end=np.zeros(len(table), np.int32),
+        context_index=table[:, 0],
         piece_spans=np.array(spans, np.int32),
         piece_splits=np.concatenate([[0], np.cumsum([len(c) for c in contexts])]).astype(np.int64),
         meta={},
@@ -50,19 +50,19 @@ def build(
     return examples, features
 
 
-def peaks(width: int, rows: Sequence[tuple[dict[int, float], dict[int, float]]]) -> Logits:
-    """Logits of -9 everywhere, but for the given positions of the context (its first piece is 0)."""
+def peaks(width: int, rows: Sequence[tuple[dict[int, float], dict[int, float]]]) -> Outputs:
+    """Outputs of -9 everywhere, but for the given positions of the context (its first piece is 0)."""
     start, end = (np.full((len(rows), width), -9.0, np.float32) for _ in range(2))
     for row, (starts, ends) in enumerate(rows):
         for position, value in starts.items():
             start[row, position + QUESTION + 1] = value
         for position, value in ends.items():
             end[row, position + QUESTION + 1] = value
-    return Logits(np.arange(len(rows), dtype=np.int32), start, end)
+    return span_outputs(np.arange(len(rows), dtype=np.int32), start, end)
 
 
 def decode_slowly(
-    examples: Sequence[Example], features: FeatureSet, logits: Logits, options: DecodeOptions
+    examples: Sequence[Example], features: FeatureSet, logits: Outputs, options: DecodeOptions
 ) -> dict[str, list[tuple[str, float, float, float]]]:
     """The rules as a loop over all pairs."""
     found: dict[str, list[Any]] = {example.id: [] for example in examples}
@@ -70,12 +70,15 @@ def decode_slowly(
         example = int(features.example_index[window])
         row = int(np.flatnonzero(logits.window == window)[0])
         length, offset = int(features.lengths[window]), int(features.doc_offset[window])
-        start_logit, end_logit = logits.start[row, :length].tolist(), logits.end[row, :length].tolist()
+        start_logit, end_logit = (
+            logits.values["start"][row, :length].tolist(),
+            logits.values["end"][row, :length].tolist(),
+        )
         ranked = [
             sorted(range(length), key=values.__getitem__, reverse=True)[: options.n_best_size]
             for values in (start_logit, end_logit)
         ]
-        first = int(features.piece_splits[features.context_index[example]] + features.piece_start[window]) - offset
+        first = int(features.piece_splits[features.context_index[window]] + features.piece_start[window]) - offset
         low, high = (features.max_context[window] + offset).tolist()
         for start, end in itertools.product(*ranked):
             inside = offset <= start and end < offset + features.doc_length[window] and low <= start < high
@@ -96,7 +99,7 @@ def decode_slowly(
     return result
 
 
-def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Logits]:
+def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Outputs]:
     random = np.random.RandomState(seed)
     contexts = ["".join(random.choice(list("甲乙丙丁"), random.randint(5, 30))) for _ in range(6)]
     windows = []
@@ -110,13 +113,15 @@ def random_case(seed: int, ties: bool) -> tuple[list[Example], FeatureSet, Logit
     shape = len(windows), int(features.lengths.max()) + random.randint(0, 9)
     draw = (lambda: random.randint(-2, 3, shape)) if ties else (lambda: random.normal(0, 2, shape))
     start, end = (draw().astype(np.float32) for _ in range(2))
-    return examples, features, Logits(np.arange(len(windows), dtype=np.int32), start, end)
+    return examples, features, span_outputs(np.arange(len(windows), dtype=np.int32), start, end)
 
 
-def split(logits: Logits, order: Iterable[int], size: int) -> list[Logits]:
+def split(logits: Outputs, order: Iterable[int], size: int) -> list[Outputs]:
     rows = np.array(list(order))
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-    return [Logits(logits.window[part], logits.start[part], logits.end[part]) for part in parts]
+    return [
+        span_outputs(logits.window[part], logits.values["start"][part], logits.values["end"][part]) for part in parts
+    ]
 
 
 def test_best_pair_is_a_slice_of_the_context() -> None:
@@ -134,7 +139,7 @@ def test_best_pair_is_a_slice_of_the_context() -> None:
 def test_span_ending_before_its_start_is_never_decoded() -> None:
     examples, features = build(["甲乙丙丁"], [(0, 0, 4, 0, 4)])
     logits = peaks(10, [({3: 9.0, 1: 1.0}, {0: 9.0, 2: 1.0})])
-    assert best_spans(examples, features, [logits], DecodeOptions(n_best_size=2)) == {"q0": "乙丙"}
+    assert SpanProblem().best_answers(examples, features, [logits], DecodeOptions(n_best_size=2)) == {"q0": "乙丙"}
 
 
 def test_answer_of_exactly_the_maximum_length_is_decoded() -> None:
@@ -142,7 +147,7 @@ def test_answer_of_exactly_the_maximum_length_is_decoded() -> None:
     logits = peaks(10, [({0: 9.0}, {3: 9.0, 2: 8.0})])
     for length, text in ((4, "甲乙丙丁"), (3, "甲乙丙")):
         options = DecodeOptions(n_best_size=2, max_answer_length=length)
-        assert best_spans(examples, features, [logits], options) == {"q0": text}
+        assert SpanProblem().best_answers(examples, features, [logits], options) == {"q0": text}
 
 
 def test_start_counts_only_in_the_window_where_its_context_is_largest() -> None:
@@ -156,15 +161,17 @@ def test_start_counts_only_in_the_window_where_its_context_is_largest() -> None:
 def test_question_and_padding_are_never_answers() -> None:
     examples, features = build(["甲乙丙"], [(0, 0, 3, 0, 3)])
     logits = peaks(20, [({-2: 50.0, 3: 50.0, 4: 99.0, 9: 99.0, 1: 1.0}, {-1: 50.0, 3: 50.0, 9: 99.0, 1: 1.0})])
-    assert best_spans(examples, features, [logits], DecodeOptions())["q0"] == "乙"
+    assert SpanProblem().best_answers(examples, features, [logits], DecodeOptions())["q0"] == "乙"
 
 
 def test_what_stands_at_padding_is_not_read() -> None:
     examples, features, logits = random_case(5, ties=False)
-    padding = np.arange(logits.start.shape[1]) >= features.lengths[:, None]
+    padding = np.arange(logits.values["start"].shape[1]) >= features.lengths[:, None]
     for junk in (np.nan, np.inf, 99.0, -99.0):
-        start, end = (np.where(padding, np.float32(junk), values) for values in (logits.start, logits.end))
-        noisy = replace(logits, start=start, end=end)
+        start, end = (
+            np.where(padding, np.float32(junk), values) for values in (logits.values["start"], logits.values["end"])
+        )
+        noisy = span_outputs(logits.window, start, end)
         assert decode_spans(examples, features, [noisy], DecodeOptions()) == decode_spans(
             examples, features, [logits], DecodeOptions()
         )
@@ -177,7 +184,7 @@ def test_question_without_a_valid_span_gets_one_empty_candidate() -> None:
     predictions = decode_spans(examples, features, [logits], options)
     assert predictions["q0"].nbest == (Candidate("", -1, -1, 1.0, 0.0, 0.0),)
     assert (predictions["q0"].text, predictions["q0"].score) == ("", 0.0)
-    assert best_spans(examples, features, [logits], options) == {"q0": "", "q1": "丙丁"}
+    assert SpanProblem().best_answers(examples, features, [logits], options) == {"q0": "", "q1": "丙丁"}
 
 
 def test_texts_of_the_list_are_distinct_and_the_best_place_is_kept() -> None:
@@ -199,7 +206,7 @@ def test_equal_scores_keep_window_then_start_then_end_order() -> None:
 def test_equal_sums_prefer_the_higher_start() -> None:
     examples, features = build(["甲乙丙"], [(0, 0, 3, 0, 3)])
     logits = peaks(8, [({0: 1.0, 2: 3.0}, {0: 3.0, 2: 1.0})])
-    assert best_spans(examples, features, [logits], DecodeOptions(n_best_size=2)) == {"q0": "丙"}
+    assert SpanProblem().best_answers(examples, features, [logits], DecodeOptions(n_best_size=2)) == {"q0": "丙"}
 
 
 def test_positions_tied_for_the_last_place_are_taken_from_the_left() -> None:
@@ -223,7 +230,7 @@ def test_both_paths_equal_a_plain_loop(ties: bool, options: DecodeOptions) -> No
             for candidate in nbest:
                 context = examples[int(question[1:])].context
                 assert context[max(candidate.char_start, 0) : max(candidate.char_end, 0)] == candidate.text
-        best = best_spans(examples, features, [logits], options)
+        best = SpanProblem().best_answers(examples, features, [logits], options)
         assert best == {question: prediction.text for question, prediction in predictions.items()}
 
 
@@ -235,19 +242,19 @@ def test_batches_in_any_order_give_the_same_predictions(ties: bool) -> None:
         order = np.random.RandomState(seed).permutation(len(features)).tolist()
         batches = split(logits, order, 4)
         assert decode_spans(examples, features, batches, DecodeOptions(5)) == expected
-        assert best_spans(examples, features, iter(batches), DecodeOptions(5)) == {
+        assert SpanProblem().best_answers(examples, features, iter(batches), DecodeOptions(5)) == {
             question: prediction.text for question, prediction in expected.items()
         }
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("decode", [decode_spans, best_spans])
+@pytest.mark.parametrize("decode", [decode_spans, SpanProblem().best_answers])
 def test_logits_that_are_not_finite_are_refused(value: float, decode: Any) -> None:
     examples, features, logits = random_case(0, ties=False)
-    end = logits.end.copy()
+    end = logits.values["end"].copy()
     end[2, 4] = value
     with pytest.raises(DataError, match="window 2: a logit of position 4 is not finite"):
-        decode(examples, features, [replace(logits, end=end)], DecodeOptions())
+        decode(examples, features, [span_outputs(logits.window, logits.values["start"], end)], DecodeOptions())
 
 
 def test_missing_and_repeated_windows_are_refused() -> None:
@@ -288,19 +295,18 @@ def test_answers_equal_the_original_program(
 ) -> None:
     from preprocess.readers.mrc import read_examples
     from preprocess.tokenizers.wordpiece import load_tokenizer
-    from preprocess.windows import encode
 
     examples, _ = read_examples(golden_dir / "features" / "cmrc_a.input.json", offset_unit="utf16")
     tokenizer = load_tokenizer(data_dir / "vocab" / "bert-base-chinese-vocab.txt")
     features = encode(examples, [None] * len(examples), tokenizer, max_seq_length=width, doc_stride=stride)
     folder = golden_dir / "postprocess"
     with np.load(folder / f"cmrc_a.{name}.logits.npz") as file:
-        logits = Logits(np.arange(len(features), dtype=np.int32), file["start_logits"], file["end_logits"])
+        logits = span_outputs(np.arange(len(features), dtype=np.int32), file["start_logits"], file["end_logits"])
     with gzip.open(folder / f"cmrc_a.{name}.expected.json.gz", "rt", encoding="utf-8") as lines:
         expected = json.load(lines)["default"]
 
     # As we decode: the best answers are the same although padding does not compete with us.
-    best = best_spans(examples, features, [logits], DecodeOptions())
+    best = SpanProblem().best_answers(examples, features, [logits], DecodeOptions())
     assert {q: bare(text) for q, text in best.items()} == {q: bare(t) for q, t in expected["predictions"].items()}
     # As the original does, which reads padding too: the whole lists are the same. In the lists left, it could not
     # find a piece in its published word and answered with the whole word (docs/metrics.md).

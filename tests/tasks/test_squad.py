@@ -18,12 +18,14 @@ from experiment.inputs.data import trainable
 from preprocess.align import align
 from preprocess.base.errors import DataError
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import SPAN_KIND, Answer, Example, FeatureSet, HeadSpec, Logits
-from preprocess.windows import encode
+from preprocess.types import Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
-from tasks.core.task import DecodeOptions, Task
+from tasks.core.prediction import DecodeOptions
+from tasks.core.problem import Tunable
+from tasks.core.task import Task
 from tasks.metrics.squad import score_squad_v2
 from tasks.squad_v2 import null_odds
+from tests.support.values import SPAN, encode, span_outputs
 
 CONTEXT = "The cat sat on the mat. A dog came."
 REAL = {
@@ -56,16 +58,16 @@ def question(id: str, *answers: str, **extra: str) -> Example:
 
 def encoded(task: Task, examples: Sequence[Example], tokenizer: WordPieceTokenizer, **params: int) -> FeatureSet:
     targets = [next(iter(task.targets(example)), None) for example in examples]
-    return encode(examples, targets, tokenizer, kinds=task.head.kinds, **params)
+    return task.problem.encode(examples, targets, tokenizer, **params)
 
 
-def oracle(features: FeatureSet) -> Logits:
-    """Logits of a model that knows every label: +10 there, -10 elsewhere."""
+def oracle(features: FeatureSet) -> Outputs:
+    """Outputs of a model that knows every label: +10 there, -10 elsewhere."""
     windows = np.arange(len(features), dtype=np.int32)
     start, end = (np.full((len(features), int(features.lengths.max())), -10.0, np.float32) for _ in range(2))
-    start[windows, features.start_position] = 10.0
-    end[windows, features.end_position] = 10.0
-    return Logits(windows, start, end)
+    start[windows, features.targets["start"]] = 10.0
+    end[windows, features.targets["end"]] = 10.0
+    return span_outputs(windows, start, end)
 
 
 def file_of(path: Path, *questions: dict[str, object]) -> Path:
@@ -99,15 +101,15 @@ def test_v2_trains_unanswerable_questions_and_drops_none_of_them() -> None:
     assert task.targets(question("q", "bird")) == ()
     found = trainable(task, [question("a"), question("b", "cat"), question("c", "bird")])
     assert [example.id for example in found.examples] == ["a", "b"] and found.without_target == ["c"]
-    assert task.head == HeadSpec()
+    assert task.problem.head == SPAN
 
 
 def test_unanswerable_questions_are_labelled_with_the_span_of_cls(tokenizer: WordPieceTokenizer) -> None:
     task = get_task("squad_v2")
     features = encoded(task, [question("a"), question("b", "cat")], tokenizer, max_seq_length=64)
     # [CLS] who ? [SEP] the cat: "cat" is at position 5.
-    assert features.start_position.tolist() == features.end_position.tolist() == [0, 5]
-    assert features.kind.tolist() == [SPAN_KIND] * 2
+    assert features.targets["start"].tolist() == features.targets["end"].tolist() == [0, 5]
+    assert "kind" not in features.targets
     counts = features.meta["counts"]
     assert (counts["target_span"], counts["target_kind"], counts["without_target"]) == (1, 1, 0)
 
@@ -125,14 +127,14 @@ def test_v2_reader_leaves_plausible_answers_out_and_notes_contradictions(tmp_pat
     assert report.n_kept == report.n_questions == 4
 
 
-def two_windows(tokenizer: WordPieceTokenizer, null: tuple[float, float], span: float) -> tuple[FeatureSet, Logits]:
+def two_windows(tokenizer: WordPieceTokenizer, null: tuple[float, float], span: float) -> tuple[FeatureSet, Outputs]:
     """One question in two windows, whose [CLS] score `null` as start, and "cat" as start and end in the first."""
     features = encoded(get_task("squad_v2"), [question("q", "cat")], tokenizer, max_seq_length=13, doc_stride=4)
-    assert len(features) == 2 and features.start_position.tolist() == [5, 0]
+    assert len(features) == 2 and features.targets["start"].tolist() == [5, 0]
     start, end = (np.full((2, 13), -9.0, np.float32) for _ in range(2))
     start[:, 0], end[:, 0] = null, 0.0
     start[0, 5] = end[0, 5] = span
-    return features, Logits(np.arange(2, dtype=np.int32), start, end)
+    return features, span_outputs(np.arange(2, dtype=np.int32), start, end)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +147,8 @@ def test_empty_answer_is_given_where_the_lowest_null_score_is_above_the_span_by_
     features, logits = two_windows(tokenizer, (7.0, 1.0), 2.0)
     options = DecodeOptions(null_score_diff_threshold=threshold)
     task, examples = get_task("squad_v2"), [question("q", "cat")]
-    prediction = task.decode(examples, features, [logits], options)["q"]
-    assert prediction.text == text == task.best_answers(examples, features, [logits], options)["q"]
+    prediction = task.problem.decode(examples, features, [logits], options)["q"]
+    assert prediction.text == text == task.problem.best_answers(examples, features, [logits], options)["q"]
     assert prediction.kind == ("span" if text else "unknown")
     assert prediction.score == (4.0 if text else 1.0)
     assert (prediction.char_start, prediction.char_end) == ((4, 7) if text else (-1, -1))
@@ -158,37 +160,37 @@ def test_empty_answer_is_given_where_the_lowest_null_score_is_above_the_span_by_
 def test_question_without_a_valid_span_is_unanswerable(tokenizer: WordPieceTokenizer) -> None:
     task, example = get_task("squad_v2"), Example("q", "Who?", "")
     features = encoded(task, [example], tokenizer)
-    prediction = task.decode([example], features, [oracle(features)], DecodeOptions(null_score_diff_threshold=99.0))[
-        "q"
-    ]
+    prediction = task.problem.decode(
+        [example], features, [oracle(features)], DecodeOptions(null_score_diff_threshold=99.0)
+    )["q"]
     assert (prediction.text, prediction.kind, len(prediction.nbest)) == ("", "unknown", 1)
     assert null_odds({"q": prediction}) == {"q": 1e4}
 
 
-def noisy(seed: int, tokenizer: WordPieceTokenizer) -> tuple[list[Example], FeatureSet, list[Logits]]:
+def noisy(seed: int, tokenizer: WordPieceTokenizer) -> tuple[list[Example], FeatureSet, list[Outputs]]:
     """Questions with random logits, some of them with equal differences."""
     random = np.random.RandomState(seed)
     examples = [question(f"q{i}", *(["cat", "dog"] if i % 3 else [])) for i in range(40)]
     features = encoded(get_task("squad_v2"), examples, tokenizer, max_seq_length=64)
     shape = (len(features), int(features.lengths.max()))
     start, end = (random.randint(-2, 3, shape).astype(np.float32) for _ in range(2))
-    right = features.start_position > 0
-    start[right, features.start_position[right]] += random.randint(0, 6, int(right.sum()))
+    right = features.targets["start"] > 0
+    start[right, features.targets["start"][right]] += random.randint(0, 6, int(right.sum()))
     start[~right, 0] += random.randint(0, 6, int((~right).sum()))
-    return examples, features, [Logits(np.arange(len(features), dtype=np.int32), start, end)]
+    return examples, features, [span_outputs(np.arange(len(features), dtype=np.int32), start, end)]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tuned_threshold_is_the_best_of_all_thresholds(tokenizer: WordPieceTokenizer, seed: int) -> None:
     task = get_task("squad_v2")
-    assert task.tune is not None
+    assert isinstance(task.problem, Tunable)
     examples, features, logits = noisy(seed, tokenizer)
     scorer = task.scorer(examples)
 
     def f1(options: DecodeOptions) -> float:
-        return scorer(task.best_answers(examples, features, logits, options)).values["f1"]
+        return scorer(task.problem.best_answers(examples, features, logits, options)).values["f1"]
 
-    tuned = task.tune(examples, features, logits, DecodeOptions(max_answer_length=3), scorer)
+    tuned = task.problem.tune(examples, features, logits, DecodeOptions(max_answer_length=3), scorer)
     # Differences of these logits are whole numbers, so that these thresholds stand for all.
     every = [DecodeOptions(max_answer_length=3, null_score_diff_threshold=t + 0.5) for t in range(-30, 30)]
     assert f1(tuned) == pytest.approx(max(map(f1, every)), abs=1e-9)
@@ -197,17 +199,20 @@ def test_tuned_threshold_is_the_best_of_all_thresholds(tokenizer: WordPieceToken
 
 def test_tuned_threshold_gives_the_official_best_f1_of_the_best_spans(tokenizer: WordPieceTokenizer) -> None:
     task = get_task("squad_v2")
-    assert task.tune is not None
+    assert isinstance(task.problem, Tunable)
     examples, features, logits = noisy(7, tokenizer)
     # Random noise keeps all differences apart; the original sweep may stop between equal ones.
-    logits[0].start[:] += np.random.RandomState(0).uniform(0, 0.1, logits[0].start.shape).astype(np.float32)
-    predictions = task.decode(examples, features, logits, DecodeOptions(null_score_diff_threshold=1e9))
+    start = logits[0].values["start"]
+    start[:] += np.random.RandomState(0).uniform(0, 0.1, start.shape).astype(np.float32)
+    predictions = task.problem.decode(examples, features, logits, DecodeOptions(null_score_diff_threshold=1e9))
     gold = {example.id: [answer.text for answer in example.answers] for example in examples}
     texts = {id: prediction.text for id, prediction in predictions.items()}
     best = score_squad_v2(gold, texts, null_odds(predictions), 1e9).values["best_f1"]
     scorer = task.scorer(examples)
-    tuned = task.tune(examples, features, logits, DecodeOptions(), scorer)
-    assert scorer(task.best_answers(examples, features, logits, tuned)).values["f1"] == pytest.approx(best, abs=1e-9)
+    tuned = task.problem.tune(examples, features, logits, DecodeOptions(), scorer)
+    assert scorer(task.problem.best_answers(examples, features, logits, tuned)).values["f1"] == pytest.approx(
+        best, abs=1e-9
+    )
 
 
 def test_xquad_zh_is_scored_with_the_chinese_metric() -> None:
@@ -244,11 +249,11 @@ def test_real_files_go_from_file_to_full_score(data_dir: Path, name: str, lower:
     )
     defaults = {key: task.defaults[key] for key in ("max_seq_length", "doc_stride", "max_query_length")}
     features = encode(examples, targets, tokenizer, **defaults)
-    labelled = features.end_position > 0
+    labelled = features.targets["end"] > 0
     assert len(np.unique(features.example_index[labelled])) == n_answerable
 
     options = DecodeOptions(max_answer_length=task.defaults["max_answer_length"])
-    predictions = task.best_answers(examples, features, [oracle(features)], options)
+    predictions = task.problem.best_answers(examples, features, [oracle(features)], options)
     score = task.score(examples, predictions)
     # One answer ends inside a number, and one is longer than 30 pieces of the cased vocabulary.
     wrong = [(e, target) for e, target in zip(examples, targets, strict=True) if predictions[e.id] != target.text]

@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.base.errors import DataError
 from tasks.core.discovery import get_task
-from tasks.core.task import Score
+from tasks.core.prediction import Score
 from tasks.metrics.squad import normalise, score_squad, score_squad_v2
 
 GOLDEN = {

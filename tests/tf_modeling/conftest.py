@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from preprocess.types import SPAN_KIND, Batch, HeadSpec
+from preprocess.types import NO_TARGET
 from pretrained_configs.config import ACTIVATIONS, ModelConfig
+from tests.support.values import KINDS, span_batch
 
 CONFIG = ModelConfig(
     vocab_size=60,
@@ -32,7 +33,7 @@ ARGUMENTS = {
     "adam_epsilon": 1e-8,
     "precision": "fp32",
 }
-KINDS = HeadSpec(("unknown", "yes", "no"))
+KINDS = KINDS
 
 
 #: The architectures, as changes of CONFIG.
@@ -86,14 +87,14 @@ def make_batch():
         column = np.arange(length)[None] - shift
         mask = ((column >= 0) & (column < lengths[:, None])).astype(np.int32)
         start = random.randint(0, 7, n) + shift[:, 0]
-        return Batch(
+        return span_batch(
             window=np.arange(n, dtype=np.int32),
             input_ids=(random.randint(1, 60, (n, length)) * mask).astype(np.int32),
             attention_mask=mask,
             token_type_ids=((column >= 5) * mask).astype(np.int32),
-            start_position=start.astype(np.int32),
-            end_position=(start + random.randint(0, 2, n)).astype(np.int32),
-            kind=(random.randint(-1, kinds, n) if kinds else np.full(n, SPAN_KIND)).astype(np.int32),
+            start=start.astype(np.int32),
+            end=(start + random.randint(0, 2, n)).astype(np.int32),
+            kind=(random.randint(-1, kinds, n) if kinds else np.full(n, NO_TARGET)).astype(np.int32),
         )
 
     return make

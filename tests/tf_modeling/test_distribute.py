@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.types import HeadSpec
+from tests.support.values import head_of
 from tf_modeling import Trainer, build_model
 from tf_modeling.distribute import Replicas, choose_strategy
 from tf_modeling.model import parameters
@@ -26,7 +26,7 @@ PROGRAM = """
 import contextlib, pickle, sys
 import numpy as np
 import tensorflow as tf
-from preprocess.types import HeadSpec
+from tests.support.values import head_of
 
 job = pickle.load(open(sys.argv[1], "rb"))
 scope = contextlib.nullcontext
@@ -41,7 +41,7 @@ set_seed(0)
 results = {}
 for precision in job["precisions"]:
     with scope():
-        model = build_model(job["config"], HeadSpec(("a", "b", "c")), device="cpu", seed=1)
+        model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
     assert model.strategy.num_replicas_in_sync == job["n_replicas"]
     trainer = Trainer(model, n_steps=9, **{**job["arguments"], "precision": precision})
     for i, step in enumerate(job["steps"]):
@@ -51,7 +51,8 @@ for precision in job["precisions"]:
     metrics = trainer.metrics()
     state = trainer.state_dict()
     (logits,) = predict(model, [job["steps"][0][0]])
-    values = {**state["model"], "start": logits.start, "loss": metrics["loss"], "grad_norm": metrics["grad_norm"]}
+    figures = {name: metrics[name] for name in ("loss", "grad_norm")}
+    values = {**state["model"], "start": logits.values["start"], **figures}
     results |= {f"{precision} {name}": value for name, value in values.items()}
     for parameter in parameters(model).values():  # every replica has made the same step
         copies = [v.numpy() for v in model.strategy.experimental_local_results(parameter.variable.value)]
@@ -76,7 +77,7 @@ def job(config, arguments, make_batch):
 
 def _here(job, precision="fp32"):
     """Take the same steps in this process, on one device."""
-    model = build_model(job["config"], HeadSpec(("a", "b", "c")), device="cpu", seed=1)
+    model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
     trainer = Trainer(model, n_steps=9, **{**job["arguments"], "precision": precision})
     for step in job["steps"]:
         trainer.step(step)

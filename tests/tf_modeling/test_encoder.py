@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocess.types import HeadSpec
+from tests.support.values import SPAN
 from tf_modeling import build_model
 from tf_modeling.model import parameters
 from tf_modeling.nn import Pass
@@ -15,7 +15,7 @@ from tf_modeling.nn import Pass
 @pytest.mark.parametrize("changes", [{}, {"model_type": "albert"}], ids=["bert", "albert"])
 def test_recomputed_layers_give_the_same_gradients(config, changes):
     dropping = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "num_hidden_layers": 3}
-    model = build_model(config(**changes, **dropping), HeadSpec(), device="cpu", seed=1)
+    model = build_model(config(**changes, **dropping), SPAN, device="cpu", seed=1)
     ids = tf.reshape(tf.range(36), [2, 18])
     batch = {"input_ids": ids, "attention_mask": tf.ones_like(ids), "token_type_ids": tf.zeros_like(ids)}
     variables = [p.variable.value for p in parameters(model).values()]
@@ -24,8 +24,8 @@ def test_recomputed_layers_give_the_same_gradients(config, changes):
     def gradients(n_recomputed: int) -> list[tf.Tensor]:
         model.encoder.n_recomputed = n_recomputed
         with tf.GradientTape() as tape:
-            start, end, _ = model(batch, run=Pass(tf.float32, tf.constant([3, 4])))
-            loss = tf.reduce_sum(start * start) + tf.reduce_sum(end)
+            values = model(batch, run=Pass(tf.float32, tf.constant([3, 4])))
+            loss = tf.reduce_sum(values["start"] * values["start"]) + tf.reduce_sum(values["end"])
         return [loss, *(tf.convert_to_tensor(g) for g in tape.gradient(loss, variables))]
 
     expected, found = gradients(0), gradients(2)

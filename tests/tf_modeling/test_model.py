@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import pytorch_modeling
 from preprocess.base.errors import CheckpointError
-from preprocess.types import HeadSpec
 from pretrained_configs.published import read_checkpoint
+from tests.support.values import SPAN
 from tf_modeling import (
     allow_tf32,
     build_model,
@@ -36,7 +36,7 @@ ATOL = 2e-5
 
 
 def _inputs(batch):
-    return batch.input_ids, batch.attention_mask, batch.token_type_ids
+    return batch.inputs["input_ids"], batch.inputs["attention_mask"], batch.inputs["token_type_ids"]
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -58,24 +58,24 @@ def test_logits_equal_the_twins(twins, config, make_batch, kinds, left):
     batches = [make_batch(length=length, padded=True, left=left) for length in (12, 17)]
     for found, expected in zip(predict(ours, batches), pytorch_modeling.predict(theirs, batches), strict=True):
         for name in ("start", "end", "kind"):
-            assert getattr(found, name).dtype == np.float32
-            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=ATOL, err_msg=name)
+            assert found.values[name].dtype == np.float32
+            np.testing.assert_allclose(found.values[name], expected.values[name], atol=ATOL, err_msg=name)
         assert np.array_equal(found.window, expected.window)
 
 
 def test_bf16_logits_are_float32_and_close_to_those_of_fp32(config, make_batch):
-    model = build_model(config(initializer_range=0.1), HeadSpec(), device="cpu", seed=1)
+    model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
     batches = [make_batch()]
     (exact,), (rounded,) = (list(predict(model, batches, precision=p)) for p in ("fp32", "bf16"))
-    assert exact.kind is None
+    assert list(exact.values) == ["start", "end"]
     # bfloat16 has 8 bits; logits here are of size 1.
-    difference = np.abs(exact.start - rounded.start).max()
+    difference = np.abs(exact.values["start"] - rounded.values["start"]).max()
     assert 0 < difference < 0.05
-    assert len(np.unique(rounded.start)) == rounded.start.size
+    assert len(np.unique(rounded.values["start"])) == rounded.values["start"].size
 
 
 def test_predict_traces_once_for_all_shapes(config, make_batch):
-    model = build_model(config(), HeadSpec(), device="cpu")
+    model = build_model(config(), SPAN, device="cpu")
     for n, length in ((4, 16), (4, 24), (3, 16), (1, 9)):
         list(predict(model, [make_batch(n=n, length=length)]))
     assert model.compiled(("predict", "fp32", False), None).experimental_get_tracing_count() == 1
@@ -119,7 +119,7 @@ def test_positions_count_from_the_first_real_token():
 
 def test_fresh_weights_follow_the_seed_and_are_cut_at_two_std(config):
     set_seed(3)
-    first, again, other = (build_model(config(), HeadSpec(), device="cpu", seed=s) for s in (1, 1, 2))
+    first, again, other = (build_model(config(), SPAN, device="cpu", seed=s) for s in (1, 1, 2))
     after = tf.random.uniform([2])
     for a, b in zip(parameters(first).values(), parameters(again).values(), strict=True):
         assert np.array_equal(a.variable, b.variable)
@@ -136,7 +136,7 @@ def test_fresh_weights_follow_the_seed_and_are_cut_at_two_std(config):
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_names_and_shapes_are_those_of_the_twin(config, kinds, bare):
-    for head in [None] if bare else [HeadSpec(), kinds]:
+    for head in [None] if bare else [SPAN, kinds]:
         ours = build_model(config(), head, device="cpu")
         theirs = pytorch_modeling.build_model(config(), head, device="cpu")
         assert parameter_shapes(ours) == pytorch_modeling.parameter_shapes(theirs)
@@ -148,7 +148,7 @@ def test_keras_tracks_every_parameter(config, kinds):
 
 
 def test_both_frameworks_write_the_same_files(twins, config, tmp_path):
-    theirs, ours = twins(config(), HeadSpec())
+    theirs, ours = twins(config(), SPAN)
     for name, save, model in (("a", pytorch_modeling.save_weights, theirs), ("b", save_weights, ours)):
         (tmp_path / name).mkdir()
         save(model, tmp_path / name)
@@ -157,9 +157,9 @@ def test_both_frameworks_write_the_same_files(twins, config, tmp_path):
 
 
 def test_what_tensorflow_saved_loads_into_the_twin(config, kinds, tmp_path):
-    ours = build_model(config(), HeadSpec(), device="cpu", seed=4)
+    ours = build_model(config(), SPAN, device="cpu", seed=4)
     save_weights(ours, tmp_path)
-    theirs = pytorch_modeling.build_model(config(), HeadSpec(), device="cpu", seed=5)
+    theirs = pytorch_modeling.build_model(config(), SPAN, device="cpu", seed=5)
     report = pytorch_modeling.load_weights(theirs, str(tmp_path), fresh_head=False)
     assert not report.fresh and not report.ignored
     for (name, parameter), values in zip(parameters(ours).items(), theirs.parameters(), strict=True):
@@ -167,7 +167,7 @@ def test_what_tensorflow_saved_loads_into_the_twin(config, kinds, tmp_path):
 
 
 def test_check_weights_says_what_load_weights_does_and_makes_no_variable(config, kinds, tmp_path):
-    save_weights(build_model(config(), HeadSpec(), device="cpu", seed=4), tmp_path)
+    save_weights(build_model(config(), SPAN, device="cpu", seed=4), tmp_path)
     fresh = check_weights(config(), kinds, str(tmp_path), fresh_head=True)
     model = build_model(config(), kinds, device="cpu")
     assert fresh.lines() == load_weights(model, str(tmp_path), fresh_head=True).lines()
@@ -175,7 +175,7 @@ def test_check_weights_says_what_load_weights_does_and_makes_no_variable(config,
         check_weights(config(), kinds, str(tmp_path), fresh_head=False)
     # 2^40 bytes per table: no machine of ours has room for a model like this one.
     with pytest.raises(CheckpointError, match="vocab_size"):
-        check_weights(config(vocab_size=2**33), HeadSpec(), str(tmp_path), fresh_head=False)
+        check_weights(config(vocab_size=2**33), SPAN, str(tmp_path), fresh_head=False)
 
 
 def test_the_processor_is_the_last_device_and_has_facts(config):

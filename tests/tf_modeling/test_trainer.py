@@ -13,11 +13,10 @@ import tensorflow as tf
 import torch
 
 import pytorch_modeling
-from preprocess.types import Batch, HeadSpec
 from pytorch_modeling.checkpoint import parameter_name
 from pytorch_modeling.optim import build_optimizer as build_torch_optimizer
+from tests.support.values import SPAN
 from tf_modeling import Trainer, build_model, set_seed
-from tf_modeling.heads import kind_loss, span_loss
 from tf_modeling.model import parameters
 from tf_modeling.optim import build_optimizer, linear_schedule
 
@@ -26,33 +25,31 @@ def _weights(model):
     return {name: p.neutral(p.variable.value).copy() for name, p in parameters(model).items()}
 
 
-def _gradients(trainer, batch, n_kinds):
-    loss, gradients = trainer._gradients(*trainer._inputs(batch, 0, len(batch), n_kinds)[0])
+def _gradients(trainer, batch):
+    loss, gradients = trainer._gradients(*trainer._inputs(batch, 0, trainer._head.n_targets([batch]))[0])
     names = parameters(trainer.model)
     return float(loss), {n: p.neutral(g) for (n, p), g in zip(names.items(), gradients, strict=True)}
-
-
-def _n_kinds(batch):
-    return int((batch.kind >= 0).sum())
 
 
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("with_kinds", [False, True])
 @pytest.mark.parity
 def test_loss_and_every_gradient_equal_the_twins(twins, config, arguments, make_batch, kinds, with_kinds, left):
-    _compare_gradients(*twins(config(), kinds if with_kinds else HeadSpec()), arguments, make_batch, with_kinds, left)
+    _compare_gradients(*twins(config(), kinds if with_kinds else SPAN), arguments, make_batch, with_kinds, left)
 
 
 @pytest.mark.parity
 def test_gradients_of_every_architecture_equal_the_twins(twins, config, arguments, make_batch, variant):
-    _compare_gradients(*twins(config(**variant), HeadSpec()), arguments, make_batch, False, False)
+    _compare_gradients(*twins(config(**variant), SPAN), arguments, make_batch, False, False)
 
 
 def _compare_gradients(theirs, ours, arguments, make_batch, with_kinds, left):
     batch = make_batch(padded=True, left=left, kinds=3 if with_kinds else 0, seed=4)
-    their_loss = pytorch_modeling.Trainer(theirs, n_steps=10, **arguments())._loss(batch, len(batch), _n_kinds(batch))
+    their_loss = pytorch_modeling.Trainer(theirs, n_steps=10, **arguments())._loss(
+        batch, theirs.head_spec.n_targets([batch])
+    )
     their_loss.backward()
-    loss, found = _gradients(Trainer(ours, n_steps=10, **arguments()), batch, _n_kinds(batch))
+    loss, found = _gradients(Trainer(ours, n_steps=10, **arguments()), batch)
     assert loss == pytest.approx(their_loss.item(), rel=1e-6)
     expected = {parameter_name(n): p.grad.numpy() for n, p in theirs.named_parameters()}
     assert list(found) == list(expected)
@@ -70,7 +67,7 @@ def test_twenty_steps_follow_the_twin(twins, config, arguments, make_batch):
     Some gradients are zero in exact arithmetic (key biases; whatever adds one number to all span logits), and Adam
     divides their rounding by epsilon; the span head's bias has the largest such rounding.
     """
-    theirs, ours = twins(config(initializer_range=0.1), HeadSpec())
+    theirs, ours = twins(config(initializer_range=0.1), SPAN)
     options = arguments(adam_epsilon=1e-6)
     trainers = [pytorch_modeling.Trainer(theirs, n_steps=20, **options), Trainer(ours, n_steps=20, **options)]
     for step in range(20):
@@ -92,7 +89,7 @@ def test_twenty_steps_follow_the_twin(twins, config, arguments, make_batch):
 @pytest.mark.parity
 def test_adamw_has_the_numbers_of_torch(twins, config, epsilon):
     """20 steps of the same gradients, of sizes 1e-6 to 1: parameters within 1e-6 at every step."""
-    theirs, ours = twins(config(), HeadSpec())
+    theirs, ours = twins(config(), SPAN)
     settings = {"weight_decay": 0.01, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": epsilon}
     optimizers = [
         build_torch_optimizer(theirs, **settings),
@@ -120,11 +117,12 @@ def test_adamw_has_the_numbers_of_torch(twins, config, epsilon):
 
 def test_uses_of_one_embedding_row_are_summed_before_clipping_and_update(config, arguments, make_batch):
     """Word 7 everywhere: its gradient is the sum over all positions, and Adam sees it once."""
-    model = build_model(config(), HeadSpec(), device="cpu", seed=1)
+    model = build_model(config(), SPAN, device="cpu", seed=1)
     trainer = Trainer(model, n_steps=10, **arguments(warmup_ratio=0.0))
     batch = make_batch()
-    batch = dataclasses.replace(batch, input_ids=np.full_like(batch.input_ids, 7))
-    _, gradients = _gradients(trainer, batch, 0)
+    ids = np.full_like(batch.inputs["input_ids"], 7)
+    batch = dataclasses.replace(batch, inputs={**batch.inputs, "input_ids": ids})
+    _, gradients = _gradients(trainer, batch)
     words = gradients["embeddings.word.weight"]
     assert words.shape == (60, 32)
     assert np.flatnonzero(np.abs(words).sum(1)).tolist() == [7]
@@ -141,7 +139,7 @@ def test_uses_of_one_embedding_row_are_summed_before_clipping_and_update(config,
 
 def test_gradients_are_clipped_to_the_norm(config, arguments, make_batch):
     """AdamW's first moment after one step is a tenth of the clipped gradient."""
-    model = build_model(config(), HeadSpec(), device="cpu", seed=1)
+    model = build_model(config(), SPAN, device="cpu", seed=1)
     trainer = Trainer(model, n_steps=10, **arguments(max_grad_norm=0.5))
     trainer.step([make_batch()])
     moments = trainer.state_dict()["optimizer"]["exp_avg"].values()
@@ -150,43 +148,22 @@ def test_gradients_are_clipped_to_the_norm(config, arguments, make_batch):
     assert norm == pytest.approx(0.5, rel=1e-4)
 
 
-def test_span_loss_by_hand():
-    start = tf.constant([[0.0, math.log(3.0), 100.0]])
-    batch = {
-        "attention_mask": tf.constant([[1, 1, 0]]),
-        "start_position": tf.constant([1]),
-        "end_position": tf.constant([0]),
-    }
-    # start: 3 / (1 + 3), the padding's 100 does not count; end: 1 / 2.
-    found = float(span_loss(start, tf.zeros([1, 3]), batch))
-    assert found == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
-
-
-def test_kind_loss_ignores_windows_whose_target_is_a_span():
-    kind = tf.constant([[0.0, math.log(3.0)], [9.0, -9.0]])
-    assert float(kind_loss(kind, tf.constant([1, -1]))) == pytest.approx(-math.log(0.75))
-
-
 def test_loss_does_not_depend_on_padding(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), HeadSpec(), device="cpu", seed=1), n_steps=10, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), n_steps=10, **arguments())
     batch = make_batch(padded=True)
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    padded = {name: np.pad(getattr(batch, name), ((0, 0), (0, 9))) for name in names}
-    wider = dataclasses.replace(batch, **padded)
-    assert _gradients(trainer, batch, 0)[0] == pytest.approx(_gradients(trainer, wider, 0)[0], rel=1e-6)
+    padded = {name: np.pad(column, ((0, 0), (0, 9))) for name, column in batch.inputs.items()}
+    wider = dataclasses.replace(batch, inputs=padded)
+    assert _gradients(trainer, batch)[0] == pytest.approx(_gradients(trainer, wider)[0], rel=1e-6)
 
 
 def _parts(batch, sizes):
     edges = np.cumsum([0, *sizes])
-    return [
-        Batch(**{f.name: getattr(batch, f.name)[a:b] for f in dataclasses.fields(Batch)})
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [batch.take(np.arange(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 @pytest.mark.parametrize("with_kinds", [False, True])
 def test_accumulation_over_uneven_parts_is_one_big_batch(config, arguments, make_batch, kinds, with_kinds):
-    spec = kinds if with_kinds else HeadSpec()
+    spec = kinds if with_kinds else SPAN
     whole, parts = (build_model(config(initializer_range=0.1), spec, device="cpu", seed=1) for _ in range(2))
     options = arguments(warmup_ratio=0.0, adam_epsilon=1e-6)
     trainers = [Trainer(model, n_steps=5, **options) for model in (whole, parts)]
@@ -208,7 +185,7 @@ def test_schedule_rises_then_falls_to_zero():
 
 
 def test_step_traces_once_for_all_shapes_and_once_for_accumulation(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), HeadSpec(), device="cpu"), n_steps=9, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu"), n_steps=9, **arguments())
     for n, length in ((4, 16), (4, 24), (3, 16), (1, 9)):
         trainer.step([make_batch(n=n, length=length)])
     trainer.step([make_batch(), make_batch(length=20)])
@@ -223,7 +200,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(config, arguments, 
     for seed in (7, 7, 8):
         set_seed(seed)
         dropping = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
-        model = build_model(dropping, HeadSpec(), device="cpu", seed=1)
+        model = build_model(dropping, SPAN, device="cpu", seed=1)
         trainer = Trainer(model, n_steps=5, **arguments(precision=precision))
         for step in range(3):
             trainer.step([make_batch(seed=step, padded=True)])
@@ -235,7 +212,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(config, arguments, 
 def test_half_precision_learns_what_float32_learns(config, arguments, make_batch):
     losses = {}
     for precision in ("fp32", "bf16", "fp16"):
-        model = build_model(config(initializer_range=0.1), HeadSpec(), device="cpu", seed=1)
+        model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
         trainer = Trainer(model, n_steps=60, **arguments(precision=precision, learning_rate=3e-3))
         for _ in range(60):
             trainer.step([make_batch()])
@@ -244,7 +221,7 @@ def test_half_precision_learns_what_float32_learns(config, arguments, make_batch
 
 
 def test_fp16_overflow_skips_the_step_halves_the_scale_and_training_recovers(config, arguments, make_batch):
-    model = build_model(config(initializer_range=0.1), HeadSpec(), device="cpu", seed=1)
+    model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
     trainer = Trainer(model, n_steps=30, **arguments(precision="fp16", warmup_ratio=0.0))
     trainer.scaler.scale.assign(2.0**30)  # gradients overflow float16 at this scale
     before = _weights(model)
@@ -262,7 +239,7 @@ def test_fp16_overflow_skips_the_step_halves_the_scale_and_training_recovers(con
 
 
 def test_loss_scale_follows_torchs_gradscaler(config, arguments):
-    trainer = Trainer(build_model(config(), HeadSpec(), device="cpu"), n_steps=30, **arguments(precision="fp16"))
+    trainer = Trainer(build_model(config(), SPAN, device="cpu"), n_steps=30, **arguments(precision="fp16"))
     theirs = torch.amp.GradScaler("cpu")
     theirs.scale(torch.ones(()))
     trainer.scaler.growth_tracker.assign(1998)
@@ -281,7 +258,7 @@ def test_loss_scale_follows_torchs_gradscaler(config, arguments):
 def test_state_dict_continues_bit_exactly(config, arguments, make_batch, precision):
     dropping = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     set_seed(1)
-    whole = build_model(dropping, HeadSpec(), device="cpu", seed=1)
+    whole = build_model(dropping, SPAN, device="cpu", seed=1)
     trainer = Trainer(whole, n_steps=6, **arguments(precision=precision))
     for step in range(3):
         trainer.step([make_batch(seed=step)])
@@ -290,7 +267,7 @@ def test_state_dict_continues_bit_exactly(config, arguments, make_batch, precisi
     for step in range(3, 6):
         trainer.step([make_batch(seed=step)])
     set_seed(2)
-    resumed = build_model(dropping, HeadSpec(), device="cpu", seed=9)
+    resumed = build_model(dropping, SPAN, device="cpu", seed=9)
     other = Trainer(resumed, n_steps=6, **arguments(precision=precision))
     other.load_state_dict(state)
     for step in range(3, 6):
@@ -307,7 +284,7 @@ def _is_plain(value):
 
 
 def test_metrics_are_means_and_empty_before_the_first_step(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), HeadSpec(), device="cpu", seed=1), n_steps=9, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), n_steps=9, **arguments())
     assert trainer.metrics() == {}
     trainer.step([make_batch()])  # the first step of the warm-up has rate 0, so the second sees the same weights
     first = trainer.metrics()

@@ -1,0 +1,72 @@
+"""What training minimises: the losses of a head's outputs, each kind of loss once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from preprocess.types import NO_TARGET, HeadSpec
+
+
+def objective(
+    head: HeadSpec, values: Mapping[str, Tensor], batch: Mapping[str, Tensor], n_targets: Mapping[str, int]
+) -> Tensor:
+    """Return a batch's part of the mean loss of an optimizer step.
+
+    The part of each projection is the mean of its outputs' losses over what has a target in the whole step.
+
+    Args:
+        head: the outputs and their losses.
+        values: of each output, by name; see `Outputs`.
+        batch: "attention_mask" [B, S], "group" [B], and the targets by their outputs' names.
+        n_targets: what has a target in all batches of the step, of each projection that is learned from.
+
+    Returns:
+        float32 scalar.
+    """
+    total: Tensor | None = None
+    for name, n in n_targets.items():
+        outputs = head.projections[name]
+        # A sum from 0: without a target the parameters have a gradient of 0, and not none, so that moments decay.
+        loss = torch.zeros((), dtype=torch.float32, device=batch["attention_mask"].device)
+        for output in outputs:
+            loss = loss + _LOSSES[output.loss](values[output.name].float(), batch[output.name], batch)
+        loss = loss / len(outputs) / n
+        total = loss if total is None else total + loss
+    assert total is not None, "a batch without a target of any output"
+    return total
+
+
+def _position(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of [B, S] positions.
+
+    Padding takes no part in the softmax, so the loss does not depend on how far a batch is padded. (Google's BERT and
+    transformers normalise over padding too; on an unpadded batch all three are the same.)
+    """
+    values = values.masked_fill(batch["attention_mask"] == 0, -torch.inf)
+    return F.cross_entropy(values, target, ignore_index=NO_TARGET, reduction="sum")
+
+
+def _class(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of [B, K] classes."""
+    return F.cross_entropy(values, target, ignore_index=NO_TARGET, reduction="sum")
+
+
+def _tag(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of [B, S, K] tags over the tokens that have a target."""
+    return F.cross_entropy(values.flatten(0, 1), target.flatten(), ignore_index=NO_TARGET, reduction="sum")
+
+
+def _choice(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    _, group = torch.unique_consecutive(batch["group"], return_inverse=True)
+    largest = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values, "amax").detach()
+    exponential = torch.exp(values - largest[group])
+    sums = torch.zeros_like(values).index_add(0, group, exponential)
+    return ((torch.log(sums)[group] + largest[group] - values) * (target == 1)).sum()
+
+
+_LOSSES = {"position": _position, "class": _class, "tag": _tag, "choice": _choice}

@@ -1,0 +1,67 @@
+"""Every kind of loss in both frameworks, by hand."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import numpy as np
+import pytest
+
+from preprocess.types import NO_TARGET, HeadSpec, Output
+from tests.support.values import KINDS, SPAN
+
+LOG_3 = math.log(3.0)
+TAGS = HeadSpec((Output("tag", reads="token", size=2, loss="tag"),))
+CHOICE = HeadSpec((Output("option", reads="sequence", size=1, loss="choice"),))
+
+
+@pytest.fixture(params=["pytorch", "tensorflow"])
+def loss(request):
+    """`loss(head, values, batch, n_targets)` of numpy arrays and lists, in either framework."""
+    if request.param == "pytorch":
+        import torch
+
+        to_values, to_ids = (lambda x: torch.tensor(x, dtype=torch.float32)), (lambda x: torch.tensor(x))
+        module = importlib.import_module("pytorch_modeling.objective")
+    else:
+        tf = pytest.importorskip("tensorflow")
+        to_values, to_ids = (lambda x: tf.constant(x, tf.float32)), (lambda x: tf.constant(x, tf.int32))
+        module = importlib.import_module("tf_modeling.objective")
+
+    def call(head, values, batch, n_targets):
+        tensors = {name: to_values(x) for name, x in values.items()}
+        columns = {name: to_ids(np.asarray(x)) for name, x in batch.items()}
+        return float(module.objective(head, tensors, columns, n_targets))
+
+    return call
+
+
+def test_a_position_competes_with_the_real_tokens_alone(loss):
+    values = {"start": [[0.0, LOG_3, 100.0]], "end": [[0.0, 0.0, 0.0]]}
+    batch = {"attention_mask": [[1, 1, 0]], "start": [1], "end": [0]}
+    # start: 3 / (1 + 3), the padding's 100 does not count; end: 1 / 2; the mean of both.
+    assert loss(SPAN, values, batch, {"span": 1}) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    assert loss(SPAN, values, batch, {"span": 4}) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 8)
+
+
+def test_a_class_is_learned_from_windows_that_have_one_alone(loss):
+    even = np.zeros((2, 1))
+    values = {"start": even, "end": even, "kind": [[0.0, LOG_3, -99.0], [9.0, -9.0, 0.0]]}
+    batch = {"attention_mask": [[1], [1]], "start": [0, 0], "end": [0, 0], "kind": [1, NO_TARGET]}
+    assert loss(KINDS, values, batch, {"span": 2, "kind": 1}) == pytest.approx(-math.log(0.75))
+    # A projection that is not learned from takes no part, whatever its outputs say.
+    assert loss(KINDS, values, batch, {"span": 2}) == 0.0
+
+
+def test_tags_are_learned_from_the_tokens_that_have_one(loss):
+    values = {"tag": [[[0.0, LOG_3], [0.0, 0.0], [50.0, 0.0]]]}
+    batch = {"attention_mask": [[1, 1, 0]], "tag": [[1, 0, NO_TARGET]]}
+    assert loss(TAGS, values, batch, {"tag": 2}) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+
+
+def test_a_window_is_chosen_among_those_of_its_example(loss):
+    # Examples 7, 3 and 9 have two, three and one windows; the last one has no right window.
+    values = {"option": [LOG_3, 0.0, 500.0, 500.0, 500.0, 1.0]}
+    batch = {"attention_mask": [[1]] * 6, "group": [7, 7, 3, 3, 3, 9], "option": [1, 0, 0, 1, 0, 0]}
+    assert loss(CHOICE, values, batch, {"option": 2}) == pytest.approx(-(math.log(0.75) - LOG_3) / 2)

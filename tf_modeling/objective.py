@@ -1,0 +1,83 @@
+"""What training minimises: the losses of a head's outputs, each kind of loss once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from preprocess.types import NO_TARGET, HeadSpec
+
+
+def objective(
+    head: HeadSpec,
+    values: Mapping[str, tf.Tensor],
+    batch: Mapping[str, tf.Tensor],
+    n_targets: Mapping[str, tf.Tensor | float],
+) -> tf.Tensor:
+    """Return a batch's part of the mean loss of an optimizer step.
+
+    The part of each projection is the mean of its outputs' losses over what has a target in the whole step.
+
+    Args:
+        head: the outputs and their losses.
+        values: of each output, by name; see `Outputs`.
+        batch: "attention_mask" [B, S], "group" [B], and the targets by their outputs' names.
+        n_targets: what has a target in all batches of the step, of each projection that is learned from.
+
+    Returns:
+        float32 scalar.
+    """
+    total: tf.Tensor | None = None
+    for name, outputs in head.projections.items():
+        if name not in n_targets:
+            continue
+        loss = tf.zeros([])
+        for output in outputs:
+            loss += _LOSSES[output.loss](tf.cast(values[output.name], tf.float32), batch[output.name], batch)
+        loss = loss / len(outputs) / n_targets[name]
+        total = loss if total is None else total + loss
+    assert total is not None, "a batch without a target of any output"
+    return total
+
+
+def _position(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of [B, S] positions.
+
+    Padding takes no part in the softmax, so the loss does not depend on how far a batch is padded. (Google's BERT and
+    transformers normalise over padding too; on an unpadded batch all three are the same.)
+    """
+    values = tf.where(batch["attention_mask"] != 0, values, -math.inf)
+    counted = target != NO_TARGET
+    right = tf.gather(values, tf.where(counted, target, 0), axis=1, batch_dims=1)
+    return tf.reduce_sum(tf.where(counted, tf.reduce_logsumexp(values, axis=1) - right, 0.0))
+
+
+def _class(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of [B, K] classes."""
+    return _cross_entropy(values, target)
+
+
+def _tag(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of [B, S, K] tags over the tokens that have a target."""
+    return _cross_entropy(values, target)
+
+
+def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    counted = target != NO_TARGET
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counted, target, 0), values)
+    return tf.reduce_sum(tf.where(counted, losses, 0.0))
+
+
+def _choice(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    ids = batch["group"]
+    group = tf.cumsum(tf.cast(tf.concat([ids[:1] * 0, tf.cast(ids[1:] != ids[:-1], ids.dtype)], 0), tf.int32))
+    n = tf.shape(values)[0]
+    largest = tf.stop_gradient(tf.gather(tf.math.unsorted_segment_max(values, group, n), group))
+    sums = tf.gather(tf.math.unsorted_segment_sum(tf.exp(values - largest), group, n), group)
+    return tf.reduce_sum(tf.where(target == 1, tf.math.log(sums) + largest - values, 0.0))
+
+
+_LOSSES = {"position": _position, "class": _class, "tag": _tag, "choice": _choice}
