@@ -82,7 +82,7 @@ BAR = 0.10
 _MMAP_THRESHOLD = 1 << 16
 
 
-def random_batch(batch: int, length: int, vocab_size: int) -> Batch:
+def random_batch(batch: int, length: int, vocab_size: int, n_kinds: int = 0) -> Batch:
     """Return windows of random ids, without padding."""
     random = np.random.RandomState(0)
     ones = np.ones((batch, length), np.int32)
@@ -90,7 +90,10 @@ def random_batch(batch: int, length: int, vocab_size: int) -> Batch:
     ids = random.randint(1, vocab_size, (batch, length)).astype(np.int32)
     index = np.arange(batch, dtype=np.int32)
     inputs = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones}
-    return Batch(index, index, inputs, {"start": start, "end": start + 1})
+    targets = {"start": start, "end": start + 1}
+    if n_kinds:
+        targets["kind"] = random.randint(-1, n_kinds, batch).astype(np.int32)
+    return Batch(index, index, inputs, targets)
 
 
 def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: str, n_recomputed: int) -> Any:

@@ -69,7 +69,7 @@ class LiveBytes(TorchDispatchMode):
 def _measured(config, head, batch, length, precision, n_recomputed, n_passes):
     with LiveBytes() as live:
         trainer = build_trainer(config, head, "cpu", precision, n_recomputed)
-        trainer.step([random_batch(batch, length, config.vocab_size, len(head.kinds))] * n_passes)
+        trainer.step([random_batch(batch, length, config.vocab_size, head.rows.get("kind", 0))] * n_passes)
     return live.peak
 
 
