@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "evaluate": (EvaluateOptions, "experiment.commands.evaluate:evaluate"),
     "predict": (PredictOptions, "experiment.commands.predict:predict"),
     "stats": (StatsOptions, "experiment.commands.stats:stats"),
-    "leaderboard": (LeaderboardOptions, "experiment.report.table:print_leaderboard"),
+    "leaderboard": (LeaderboardOptions, "experiment.commands.leaderboard:leaderboard"),
     "inspect": (InspectOptions, "experiment.commands.inspect:inspect"),
     "convert": (ConvertOptions, "experiment.commands.convert:convert"),
     "parity": (ParityOptions, "experiment.commands.parity:parity"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from experiment.io.outputs import check_new_directory
 from experiment.options.flags import ConvertOptions
-from preprocess.base.errors import CheckpointError, UsageError
+from preprocess.base.errors import CheckpointError
 from preprocess.base.files import new_directory
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import open_tensors
@@ -28,8 +29,7 @@ def convert(options: ConvertOptions) -> None:
     Raises:
         UsageError, CheckpointError: for an output that is taken, and models that the target has no place for.
     """
-    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
-        raise UsageError(f"--output {options.output}: exists and is not empty; give a new directory")
+    check_new_directory("--output", options.output)
     found = read_checkpoint(options.source, options.hidden_act)
     with open_tensors(found.files) as source:
         wanted = _held(found.config, found.namemap, source)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiment.inputs.data import read_examples
+from experiment.io.outputs import check_file
 from experiment.io.predictions import number, read_object, read_predictions, write_score
 from experiment.io.terminal import terminal
 from experiment.options.flags import EvaluateOptions
@@ -22,6 +23,7 @@ def evaluate(options: EvaluateOptions) -> Score:
     Raises:
         DataError: if one of the files can't be used.
     """
+    check_file("--output", options.output)
     task = task_of(options)
     examples, report = read_examples(task, options.data_file)
     predictions = read_predictions(options.predictions)

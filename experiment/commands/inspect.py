@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from experiment.backend import Backend, choose_device, load_backend
+from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
 from preprocess.base.atomic import replacing
@@ -45,6 +46,7 @@ def inspect(options: InspectOptions) -> None:
     """
     if options.output is not None and options.inputs is None:
         raise UsageError("--output needs --inputs")
+    check_file("--output", options.output)
     checkpoint = options.model_name_or_path
     if (checkpoint is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name")

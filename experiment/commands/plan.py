@@ -13,6 +13,7 @@ from experiment.estimate.hardware import DEVICES, Device, n_layers
 from experiment.estimate.memory import Memory, training_memory
 from experiment.estimate.workload import Architecture, Work, architecture, work
 from experiment.inputs.model import check_limits
+from experiment.io.outputs import check_file
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import precision_of, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
@@ -38,6 +39,7 @@ def plan(options: PlanOptions) -> None:
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
+    check_file("--json", options.json)
     devices = _chosen(options.gpu)
     task = task_of(options)
     model = architecture(options)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiment.inputs.data import read_examples
+from experiment.io.outputs import check_directory
 from experiment.io.terminal import terminal
 from experiment.options.flags import SplitOptions
 from experiment.options.recipe import task_of
@@ -31,6 +32,7 @@ def split(options: SplitOptions) -> None:
     """
     if not 0 < options.test_size < 1:
         raise UsageError(f"--test_size {options.test_size}: a share between 0 and 1 was expected, such as 0.1")
+    check_directory("--output_dir", options.output_dir)
     paths = {name: options.output_dir / f"{name}.json" for name in ("train", "dev")}
     for path in paths.values():
         if path.exists():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import ValidateOptions
 from preprocess.base.errors import DataError, UsageError
@@ -48,6 +49,7 @@ def validate(options: ValidateOptions) -> int:
         UsageError: if no file is given, or only one of --train and --dev.
         DataError: naming all files that can't be used at all, after the reports of the others.
     """
+    check_file("--output", options.output)
     if (options.train is None) != (options.dev is None):
         raise UsageError("--train and --dev belong together: give both to compare them")
     pair = [path for path in (options.train, options.dev) if path is not None]

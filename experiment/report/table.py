@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from experiment.options.flags import LeaderboardOptions
+from experiment.io.tables import markdown as markdown_table
 from experiment.training.record import Record, run_records
-from preprocess.base.errors import UsageError
-from preprocess.base.files import write_text
+
+#: Metrics with names up to this long are abbreviations, and stand in capitals at the head of a column.
+_ABBREVIATION = 3
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One run: a model on a task's split, over its seeds.
 
     Args:
@@ -23,7 +25,10 @@ class Row:
         model: name of the model, and of the framework if it is not PyTorch.
         n_seeds: seeds with a score.
         n_unfinished: seeds without one (failed, interrupted, running).
-        values: metric -> one value per seed, in percent.
+        values: metric that selects the checkpoint -> one value per seed, in percent; the columns of the table.
+        weights: hash of what the model started from, which tells it from others of its name.
+        given: the model as it was typed.
+        run: the run directory; "" for Records that lie nowhere.
     """
 
     task: str
@@ -32,20 +37,34 @@ class Row:
     n_seeds: int
     n_unfinished: int
     values: dict[str, tuple[float, ...]]
+    weights: str = ""
+    given: str = ""
+    run: str = ""
 
 
-def rows_of(records: Sequence[Record]) -> list[Row]:
+def rows_of(records: Sequence[Record], run: str = "") -> list[LeaderboardRow]:
     """Summarise the Records of one run: a row per split that has a score, or one empty row if none has."""
     finished = [record for record in records if record.status == "finished"]
     first = records[0]
     framework = first.config.get("framework", "pytorch")
-    model = first.model if framework == "pytorch" else f"{first.model}, {framework}"
+    empty = LeaderboardRow(
+        task=first.task,
+        split="dev",
+        model=first.model if framework == "pytorch" else f"{first.model}, {framework}",
+        n_seeds=0,
+        n_unfinished=len(records),
+        values=dict.fromkeys(first.selection, ()),
+        weights=first.hashes.get("checkpoint") or first.hashes.get("architecture", ""),
+        given=str(first.config.get("model_name_or_path") or first.config.get("config_name") or ""),
+        run=run,
+    )
     rows = []
     for split in sorted({split for record in finished for split in record.scores}):
         scores = [record.scores[split] for record in finished if split in record.scores]
-        values = {metric: tuple(s[metric] for s in scores) for metric in scores[0]}
-        rows.append(Row(first.task, split, model, len(scores), len(records) - len(scores), values))
-    return rows or [Row(first.task, "dev", model, 0, len(records), {})]
+        values = {metric: tuple(s[metric] for s in scores if metric in s) for metric in first.selection}
+        n_unfinished = len(records) - len(scores)
+        rows.append(replace(empty, split=split, n_seeds=len(scores), n_unfinished=n_unfinished, values=values))
+    return rows or [empty]
 
 
 def mean_max(values: Sequence[float]) -> str:
@@ -58,33 +77,54 @@ def standard_deviation(values: Sequence[float]) -> str:
     return f"{stdev(values):.3f}" if len(values) > 1 else "-"
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Format rows as a Markdown table, the best mean F1 + EM of each task and split first."""
-    lines = [
-        "| task | split | model | F1:mean(max) | sd | EM:mean(max) | sd | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in sorted(rows, key=_order):
-        f1, em = row.values.get("f1", ()), row.values.get("em", ())
+def markdown(rows: Sequence[LeaderboardRow]) -> str:
+    """Format rows as Markdown, a table for all tasks with the same metrics.
+
+    In a table the rows of a task's split stand together, the largest sum of means first. Rows that would bear the
+    same name get what tells them apart.
+    """
+    ordered = sorted(_told_apart(rows), key=_order)
+    # Tables come in the order of their first rows.
+    metrics = list(dict.fromkeys(tuple(row.values) for row in ordered))
+    return "\n".join(_table(names, [row for row in ordered if tuple(row.values) == names]) for names in metrics)
+
+
+def _table(metrics: Sequence[str], rows: Sequence[LeaderboardRow]) -> str:
+    columns = [title for name in metrics for title in (f"{_title(name)}:mean(max)", "sd")]
+    body = []
+    for row in rows:
+        numbers = [text(row.values[name]) for name in metrics for text in (mean_max, standard_deviation)]
         seeds = f"{row.n_seeds}" + (f" ({row.n_unfinished} unfinished)" if row.n_unfinished else "")
-        cells = [row.task, row.split, row.model, mean_max(f1), standard_deviation(f1), mean_max(em)]
-        lines.append("| " + " | ".join([*cells, standard_deviation(em), seeds]) + " |")
-    return "\n".join(lines) + "\n"
+        body.append([row.task, row.split, row.model, *numbers, seeds])
+    return markdown_table(["task", "split", "model", *columns, "seeds"], body)
 
 
-def _order(row: Row) -> tuple[str, str, float]:
-    total = mean(row.values["f1"]) + mean(row.values["em"]) if row.values else 0.0
-    return row.task, row.split, -total
+def _title(metric: str) -> str:
+    return metric.upper() if len(metric) <= _ABBREVIATION else metric
 
 
-def print_leaderboard(options: LeaderboardOptions) -> None:
-    """Print the leaderboard of run directories, and write it where asked."""
-    if not options.runs:
-        raise UsageError("leaderboard needs run directories")
-    table = leaderboard(options.runs)
-    print(table, end="")
-    if options.output is not None:
-        write_text(options.output, table)
+def _order(row: LeaderboardRow) -> tuple[str, str, float]:
+    return row.task, row.split, -sum(mean(values) for values in row.values.values() if values)
+
+
+def _told_apart(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Add to equal names what differs: of different models how they were typed, else the run directory."""
+    by_model: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows:
+        by_model[row.model].add((row.weights, row.given))
+    # One way to type it for weights that differ says nothing: a file was replaced.
+    ambiguous = {
+        model
+        for model, sources in by_model.items()
+        if len({weights for weights, _ in sources}) > 1 < len({given for _, given in sources})
+    }
+    rows = [_with_detail(row, row.given) if row.model in ambiguous else row for row in rows]
+    n_equal = Counter((row.task, row.split, row.model) for row in rows)
+    return [_with_detail(row, row.run) if n_equal[row.task, row.split, row.model] > 1 else row for row in rows]
+
+
+def _with_detail(row: LeaderboardRow, detail: str) -> LeaderboardRow:
+    return replace(row, model=f"{row.model} ({detail})") if detail else row
 
 
 def leaderboard(runs: Sequence[Path]) -> str:
@@ -93,4 +133,4 @@ def leaderboard(runs: Sequence[Path]) -> str:
     Raises:
         UsageError: if one of them holds no Record.
     """
-    return markdown([row for run in runs for row in rows_of(run_records(run))])
+    return markdown([row for run in runs for row in rows_of(run_records(run), str(run))])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
 from experiment.cli import main
-from experiment.report.table import Row, markdown, mean_max, rows_of, standard_deviation
-from experiment.training.record import Record
 
 
 def _fails(capsys, arguments, *expected):
@@ -280,47 +277,3 @@ def test_stats_prints_the_table_and_a_picture(corpus, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "context, characters" in text and "100.0%" in text  # at 16 every context is cut
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def _finished(seed, em, f1, status="finished"):
-    scores = {"dev": {"em": em, "f1": f1}} if status == "finished" else {}
-    return Record("cmrc2018", "1", "m", seed, status, {}, ["f1", "em"], {}, {}, scores=scores)
-
-
-def test_leaderboard_by_hand():
-    rows = rows_of([_finished(1, 60.0, 80.0), _finished(2, 62.0, 81.0), _finished(3, 0, 0, status="failed")])
-    assert markdown(rows).splitlines()[2] == (
-        "| cmrc2018 | dev | m | 80.500(81.000) | 0.707 | 61.000(62.000) | 1.414 | 2 (1 unfinished) |"
-    )
-
-
-def test_leaderboard_tells_the_frameworks_apart():
-    records = [_finished(1, 60.0, 80.0), _finished(1, 60.0, 80.0)]
-    records[0].config["framework"], records[1].config["framework"] = "pytorch", "tensorflow"
-    assert [rows_of([record])[0].model for record in records] == ["m", "m, tensorflow"]
-
-
-def test_one_seed_has_no_standard_deviation():
-    assert (mean_max([5.0]), standard_deviation([5.0])) == ("5.000(5.000)", "-")
-
-
-def test_leaderboard_is_sorted_and_run_without_scores_is_shown():
-    rows = [
-        Row("t", "dev", "low", 1, 0, {"f1": (1.0,), "em": (1.0,)}),
-        Row("t", "dev", "high", 1, 0, {"f1": (2.0,), "em": (1.0,)}),
-        *rows_of([_finished(1, 0, 0, status="failed")]),
-    ]
-    names = [line.split("|")[3].strip() for line in markdown(rows).splitlines()[2:]]
-    assert names == ["m", "high", "low"]
-    assert "0 (1 unfinished)" in markdown(rows)
-
-
-def test_leaderboard_command(checkpoint, tmp_path, capsys):
-    run = checkpoint.parent.parent
-    shutil.copytree(run, tmp_path / "copy")
-    capsys.readouterr()
-    assert main(["leaderboard", str(run), str(tmp_path / "copy"), "--output", str(tmp_path / "t.md")]) == 0
-    assert capsys.readouterr().out == (tmp_path / "t.md").read_text()
-    assert len((tmp_path / "t.md").read_text().splitlines()) == 4
-    _fails(capsys, ["leaderboard", tmp_path], "no run directory")
-    _fails(capsys, ["leaderboard"], "run directories")
