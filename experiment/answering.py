@@ -1,17 +1,24 @@
-"""A model and windows -> its outputs."""
+"""A fine-tuned model, loaded once, that answers any number of questions; and what all that predict share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from experiment.backend import Backend
-from experiment.inputs.data import Data
-from experiment.io.terminal import Bars
-from experiment.options.flags import FeatureOptions
-from experiment.options.recipe import precision_of
+from experiment.backend import Backend, choose_device, load_backend
+from experiment.inputs.data import Data, encode, first_targets
+from experiment.inputs.model import ModelSource, check_limits, model_source
+from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
+from experiment.io.terminal import Bars, terminal
+from experiment.options.flags import FeatureOptions, PredictOptions
+from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
+from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches
-from preprocess.types import Batch, Outputs
+from preprocess.types import Batch, Example, FeatureSet, Outputs
+from pretrained_configs.locate import resolve
+from tasks.core.prediction import Prediction
+from tasks.core.task import Task
 
 
 def outputs_of(
@@ -21,3 +28,115 @@ def outputs_of(
     rows = eval_batches(data.features, options.per_device_eval_batch_size)
     batches: Iterator[Batch] = (collate(data.features, each) for each in bars.tracked(description, rows))
     return backend.predict(model, batches, precision=precision_of(options))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that answering needs but the weights: what can be wrong with options is known before they are read.
+
+    Args:
+        options: what was typed, then what the checkpoint was fine-tuned with, then the recipe.
+        task: with the choices made that the checkpoint was fine-tuned with.
+        source: the checkpoint, its architecture and tokenizer.
+        notes: lines about what differs from the fine-tuning.
+    """
+
+    options: PredictOptions
+    task: Task
+    source: ModelSource
+    notes: list[str]
+
+    def load(self) -> Answerer:
+        """Read the weights.
+
+        Raises:
+            UsageError, CheckpointError: for a device or weights that can't be used.
+        """
+        backend = load_backend(self.options.framework)
+        device = choose_device(backend, self.options.device)
+        assert self.source.checkpoint is not None, "prepare has refused it"
+        model, _ = backend.load_model(
+            self.source.config, self.task.problem.head, self.source.checkpoint, device=device, fresh_head=False
+        )
+        return Answerer(self, backend, model)
+
+
+def prepare(options: PredictOptions) -> Prepared:
+    """Find out what a checkpoint answers with.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for options and files that can't be used.
+    """
+    checkpoint = options.model_name_or_path
+    if checkpoint is None:
+        raise UsageError("give the fine-tuned model with --model_name_or_path")
+    settings = read_settings(resolve(checkpoint).directory)
+    options, notes = recall(settings, options)
+    task = task_of(options)
+    check_task(settings, task, checkpoint)
+    options = resolve_recipe(options, task, checkpoint)
+    source = model_source(options)
+    check_limits(options, source.name, source.config, source.published)
+    return Prepared(options, task, source, notes + about_tokenizer(settings, source.tokenizer))
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A fine-tuned model in memory.
+
+    Args:
+        prepared: what it answers with.
+        backend: the framework.
+        model: the backend's.
+    """
+
+    prepared: Prepared
+    backend: Backend
+    model: Any
+
+    @classmethod
+    def load(cls, checkpoint: str, task: str, **options: Any) -> Answerer:
+        """Load a checkpoint of either framework.
+
+        Args:
+            checkpoint: directory, weights file, hub id or short name.
+            task: name of the task.
+            **options: others of `predict` by name, such as framework="tensorflow", device="cuda:1" or bf16=True; what
+                is left out is as in the fine-tuning.
+
+        Raises:
+            UsageError, DataError, CheckpointError: for options and files that can't be used.
+        """
+        return prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options)).load()
+
+    def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
+        """Return the answers, with their n-best lists, by question id; nothing is written or printed.
+
+        Args:
+            examples: questions, whose ids differ.
+        """
+        return self.answer_windows(self.windows(examples, cached=False))
+
+    def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
+        """Return the windows of questions, through the cache of features if so wanted."""
+        prepared, options = self.prepared, self.prepared.options
+        if not cached:
+            options = replace(options, feature_cache_dir=None)
+        targets = first_targets(prepared.task, examples)
+        return encode(prepared.task, list(examples), targets, prepared.source.tokenizer, options)
+
+    def answer_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
+        """Return the answers to the questions of windows, by question id."""
+        prepared = self.prepared
+        bars = bars or Bars(terminal(quiet=True))
+        outputs = outputs_of(self.backend, self.model, data, prepared.options, bars, "windows")
+        return prepared.task.problem.decode(data.examples, data.features, outputs, decode_options(prepared.options))
+
+
+def about_cut_questions(features: FeatureSet, max_query_length: int) -> list[str]:
+    """Return a line if questions were cut: what the model has not read may be what was asked."""
+    n_cut, n = features.meta["counts"]["query_truncated"], features.meta["counts"]["n_examples"]
+    if not n_cut:
+        return []
+    cut = "the question was cut" if n == 1 else f"{n_cut} of {n} questions were cut"
+    return [f"{cut} to {max_query_length} tokens; --max_query_length raises that"]

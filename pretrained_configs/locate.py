@@ -48,6 +48,7 @@ _SMALL_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "mrc_settings.json",
 )
 
 

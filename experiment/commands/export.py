@@ -9,7 +9,9 @@ from pathlib import Path
 
 from experiment.backend import load_backend
 from experiment.inputs.model import fitting_tokenizer
-from experiment.inputs.settings import FILE_NAME
+from experiment.inputs.settings import FILE_NAME, about_tokenizer, read_settings, recall
+from experiment.io.outputs import check_new_directory
+from experiment.io.terminal import warn
 from experiment.options.flags import ExportOptions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import new_directory
@@ -26,12 +28,14 @@ def export(options: ExportOptions) -> None:
     Raises:
         UsageError, DataError, CheckpointError: for an output that is taken, and checkpoints that can't answer.
     """
-    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
-        raise UsageError(f"--output {options.output}: exists and is not empty; give a new directory")
+    check_new_directory("--output", options.output)
     found = read_checkpoint(options.model_name_or_path, options.hidden_act)
     head = _head(found, options.model_name_or_path)
+    settings = read_settings(found.files.directory)
+    options, notes = recall(settings, options)
     tokenizer_at = options.tokenizer_name or found.files.directory
     tokenizer = fitting_tokenizer(tokenizer_at, options.do_lower_case, found.config)
+    warn(notes + about_tokenizer(settings, tokenizer))
     backend = load_backend("tensorflow")
     model, report = backend.load_model(found.config, head, options.model_name_or_path, device="cpu", fresh_head=False)
     with tempfile.TemporaryDirectory() as temporary, new_directory(options.output) as directory:

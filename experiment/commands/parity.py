@@ -15,8 +15,9 @@ from rich.table import Table
 
 from experiment.inputs.data import Data, encode, first_targets, read_examples
 from experiment.inputs.model import check_limits, model_source
-from experiment.inputs.settings import read_settings
-from experiment.io.terminal import terminal
+from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
+from experiment.io.outputs import check_file
+from experiment.io.terminal import terminal, warn
 from experiment.options.flags import OptimizerOptions, ParityOptions
 from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
 from experiment.parity.compare import TOLERANCES, Comparison, Part, Row, Tolerances, row
@@ -27,7 +28,7 @@ from preprocess.base.files import write_json
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import NO_TARGET, Batch, HeadSpec, Outputs
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.locate import locate
+from pretrained_configs.locate import locate, resolve
 from pretrained_configs.published import read_checkpoint, read_config
 from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task
@@ -85,12 +86,20 @@ def parity(options: ParityOptions) -> int:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
         ChildProcessError: if one of the two processes died.
     """
-    task, name = task_of(options), options.model_name_or_path
+    check_file("--json", options.json)
+    name = options.model_name_or_path
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
-    settings = read_settings(name, task) if name is not None else None
-    resolved = resolve_recipe(options, task, name, settings)
-    job, answers = _prepare(resolved, task) if options.data_file is not None else _random(options, resolved, task)
+    settings = read_settings(resolve(name).directory) if name is not None else None
+    recalled, notes = recall(settings, options)
+    warn(notes)
+    task = task_of(recalled)
+    resolved = resolve_recipe(recalled, task, name)
+    answers: Answers | None
+    if options.data_file is not None:
+        job, answers = _prepare(resolved, task, settings)
+    else:
+        job, answers = _random(options, resolved, task)
     job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
     console = terminal(piped_width=_WIDTH)
     precision = precision_of(options)
@@ -121,10 +130,11 @@ def parity(options: ParityOptions) -> int:
     return 1 if different else 0
 
 
-def _prepare(options: ParityOptions, task: Task) -> tuple[Job, Answers]:
+def _prepare(options: ParityOptions, task: Task, settings: Settings | None) -> tuple[Job, Answers]:
     """Take windows and questions from the data file."""
     assert options.data_file is not None
     source = model_source(options)
+    warn(about_tokenizer(settings, source.tokenizer))
     check_limits(options, source.name, source.config, source.published)
     examples, _ = read_examples(task, options.data_file, options.max_eval_samples)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)

@@ -1,20 +1,22 @@
-"""Prediction with a fine-tuned model, and scoring of prediction files."""
+"""Answers to the questions of a file, or to one question, from a fine-tuned model."""
 
 from __future__ import annotations
 
-from experiment.answering import outputs_of
-from experiment.backend import choose_device, load_backend
-from experiment.inputs.data import encode, first_targets, read_examples
-from experiment.inputs.model import check_limits, model_source
-from experiment.inputs.settings import read_settings
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiment.answering import about_cut_questions, prepare
+from experiment.inputs.data import read_examples
+from experiment.io.outputs import check_directory
 from experiment.io.predictions import write_predictions
-from experiment.io.terminal import Bars, terminal
+from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import PredictOptions
-from experiment.options.recipe import decode_options, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
 from tasks.core.prediction import Prediction
+from tasks.core.task import Task
 
 
 def predict(options: PredictOptions) -> dict[str, Prediction]:
@@ -22,41 +24,54 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
 
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
+        OSError: if the answers can't be written where they belong; it says where they are kept.
     """
-    one = options.question is not None and options.context is not None
-    if one == (options.test_file is not None) or (options.question is None) != (options.context is None):
+    _check(options)
+    prepared = prepare(options)
+    task, console = prepared.task, terminal()
+    warn(prepared.notes)
+    if options.test_file is not None:
+        examples, report = read_examples(task, options.test_file)
+        console.print("\n".join(report.lines()))
+    else:
+        examples = [Example("question", options.question or "", options.context or "")]
+    answerer = prepared.load()
+    data = answerer.windows(examples, cached=options.test_file is not None)
+    assert prepared.options.max_query_length is not None
+    warn(about_cut_questions(data.features, prepared.options.max_query_length))
+    with Bars(console) as bars:
+        predictions = answerer.answer_windows(data, bars)
+    if options.output_dir is not None:
+        _write(task, options.output_dir, predictions)
+        console.print(f"{len(predictions)} answers written to {options.output_dir}")
+    if options.test_file is None:
+        console.print(_line(predictions["question"]))
+    return predictions
+
+
+def _check(options: PredictOptions) -> None:
+    """Refuse what is wrong whatever the model."""
+    asked = options.question is not None and options.context is not None
+    if asked == (options.test_file is not None) or (options.question is None) != (options.context is None):
         raise UsageError("give either --test_file, or --question and --context")
-    checkpoint = options.model_name_or_path
-    if checkpoint is None:
-        raise UsageError("give the fine-tuned model with --model_name_or_path")
     if not (is_unicode(options.question or "") and is_unicode(options.context or "")):
         raise UsageError("--question and --context must be valid UTF-8")
     if options.test_file is not None and options.output_dir is None:
         raise UsageError("give --output_dir, the directory for the predictions")
-    task = task_of(options)
-    options = resolve_recipe(options, task, checkpoint, read_settings(checkpoint, task))
-    backend = load_backend(options.framework)
-    source = model_source(options)
-    check_limits(options, source.name, source.config, source.published)
-    console = terminal()
-    if options.test_file is not None:
-        examples, report = read_examples(task, options.test_file)
-        for line in report.lines():
-            console.print(line)
-    else:
-        examples = [Example("question", options.question or "", options.context or "")]
-    device = choose_device(backend, options.device)
-    model, _ = backend.load_model(source.config, task.problem.head, checkpoint, device=device, fresh_head=False)
-    data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
-    with Bars(console) as bars:
-        outputs = outputs_of(backend, model, data, options, bars, "windows")
-        predictions = task.problem.decode(data.examples, data.features, outputs, decode_options(options))
-    if options.output_dir is not None:
-        write_predictions(task, options.output_dir, predictions)
-        console.print(f"{len(predictions)} answers written to {options.output_dir}")
-    if one:
-        best = predictions["question"]
-        chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
-        place = f"[{best.char_start}:{best.char_end}]"
-        console.print(f"{best.text or '(no answer)'}  {place} p={chosen.probability:.3f}")
-    return predictions
+    check_directory("--output_dir", options.output_dir, ("predictions.json", "nbest_predictions.json"))
+
+
+def _write(task: Task, directory: Path, predictions: Mapping[str, Prediction]) -> None:
+    """Write the answers; where the disk has become full meanwhile, keep them elsewhere."""
+    try:
+        write_predictions(task, directory, predictions)
+    except OSError as error:
+        kept = Path(tempfile.mkdtemp(prefix="predictions-"))
+        write_predictions(task, kept, predictions)
+        raise OSError(f"--output_dir {directory}: {error}; the answers are kept in {kept}") from None
+
+
+def _line(best: Prediction) -> str:
+    """Return the answer, its place and its probability."""
+    chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
+    return f"{best.text or '(no answer)'}  [{best.char_start}:{best.char_end}] p={chosen.probability:.3f}"

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from experiment.inputs.data import first_targets, read_examples
-from experiment.io.terminal import terminal
+from experiment.inputs.settings import about_tokenizer, read_settings, recall
+from experiment.io.outputs import check_file
+from experiment.io.terminal import terminal, warn
 from experiment.options.flags import StatsOptions
 from experiment.options.recipe import task_of
 from preprocess.base.atomic import replacing
@@ -33,8 +35,13 @@ def stats(options: StatsOptions) -> None:
     """
     if options.histogram is not None and options.histogram.suffix not in _PICTURES:
         raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
+    check_file("--histogram", options.histogram)
+    located = locate(options.tokenizer_name, weights=False)
+    settings = read_settings(located if located.is_dir() else located.parent)
+    options, notes = recall(settings, options, but=("max_seq_length",))
     task = task_of(options)
-    tokenizer = load_tokenizer(locate(options.tokenizer_name, weights=False), options.do_lower_case)
+    tokenizer = load_tokenizer(located, options.do_lower_case)
+    warn(notes + about_tokenizer(settings, tokenizer))
     examples, report = read_examples(task, options.data_file)
     # Where the output is no terminal, Rich would squeeze the table into 80 columns.
     console = terminal(piped_width=120)

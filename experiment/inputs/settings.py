@@ -1,41 +1,220 @@
-"""What a checkpoint was fine-tuned with and must be used with: a small JSON file beside its weights."""
+"""What a checkpoint was fine-tuned with and must be used with: a small JSON file beside its weights.
+
+`predict`, `parity`, `export` and `stats` all read it through `recall`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from experiment.options.flags import FeatureOptions
-from preprocess.base.errors import UsageError
+from experiment.options.flags import TrainOptions
+from experiment.options.recipe import precision_of, task_of
+from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
-from pretrained_configs.locate import resolve
-from tasks.core.task import Task
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from tasks.core.discovery import get_task
+from tasks.core.prediction import DecodeOptions
+from tasks.core.task import Task, TaskOptions
 
 FILE_NAME = "mrc_settings.json"
-_FEATURES = ("max_seq_length", "doc_stride", "doc_overlap", "max_query_length")
+_WINDOWS = ("max_seq_length", "doc_stride", "doc_overlap", "max_query_length")
+_TASK = tuple(option.name for option in fields(TaskOptions))
+#: Two ways to say one thing: who gives one of them does not want the other.
+_INSTEAD = {"doc_stride": "doc_overlap", "doc_overlap": "doc_stride"}
+
+Options = TypeVar("Options", bound=Any)
 
 
-def write_settings(directory: Path, task: Task, options: FeatureOptions, decode: Mapping[str, Any]) -> None:
-    """Write task, window and decoding settings into a checkpoint's directory."""
-    features = {name: getattr(options, name) for name in _FEATURES}
-    write_json(directory / FILE_NAME, {"task": task.name, "version": task.version, "options": {**features, **decode}})
+@dataclass(frozen=True)
+class Settings:
+    """What a checkpoint was fine-tuned with.
+
+    Args:
+        task: name of the task.
+        version: of the task; it names the task options that move a score.
+        options: windows and decoding, by the names of their flags.
+        task_options: the user's choices about the task, None where the task's own; None in older files.
+        tokenizer: its options, and their hash together with the vocabulary's as "fingerprint"; empty in older files.
+        precision: "fp32", "bf16" or "fp16"; for information. "" in older files.
+    """
+
+    task: str
+    version: str
+    options: Mapping[str, Any]
+    task_options: Mapping[str, Any] | None = None
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = ""
+
+    def write(self, directory: Path) -> None:
+        """Write them into the directory of a checkpoint, atomically."""
+        write_json(directory / FILE_NAME, asdict(self))
 
 
-def read_settings(checkpoint: str, task: Task) -> dict[str, Any]:
-    """Return the options that a checkpoint was fine-tuned with for this task; none for other checkpoints.
+def settings_of(task: Task, options: TrainOptions, decode: DecodeOptions, tokenizer: WordPieceTokenizer) -> Settings:
+    """Return the settings of a model that is being trained.
+
+    Args:
+        task: as configured.
+        options: with every default resolved.
+        decode: as given, or tuned.
+        tokenizer: that made the windows.
+    """
+    return Settings(
+        task=task.name,
+        version=task.version,
+        options={name: getattr(options, name) for name in _WINDOWS} | asdict(decode),
+        task_options={name: getattr(options, name) for name in _TASK},
+        tokenizer={**tokenizer.options, "fingerprint": tokenizer.fingerprint},
+        precision=precision_of(options),
+    )
+
+
+def read_settings(directory: Path) -> Settings | None:
+    """Read the settings in the directory of a checkpoint; None where there are none, as beside published weights.
 
     Raises:
         UsageError: if the file is damaged.
-        CheckpointError: if there is no such checkpoint.
     """
-    path = resolve(checkpoint).directory / FILE_NAME
+    path = directory / FILE_NAME
     if not path.is_file():
-        return {}
+        return None
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        options: dict[str, Any] = settings["options"]
-        return options if settings["task"] == task.name else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: not a settings file of this version ({error}); delete it") from None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        known = {option.name for option in fields(Settings)}
+        settings = Settings(**{name: value for name, value in values.items() if name in known})
+        if not all(value is None or type(value) in (int, float) for value in settings.options.values()):
+            raise ValueError('"options" must hold numbers')
+        for choices in (settings.task_options or {}, settings.tokenizer):
+            choices.keys()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not a settings file of this toolkit ({error}); delete it") from None
+    return settings
+
+
+def recall(settings: Settings | None, options: Options, *, but: Collection[str] = ()) -> tuple[Options, list[str]]:
+    """Fill in what was left out by what the checkpoint was fine-tuned with; flags that were given stay.
+
+    Args:
+        settings: of the checkpoint; None leaves the options as they are.
+        options: of any command, None where left out. Those that the command does not have are passed over.
+        but: names of options that are not to be filled in.
+
+    Returns:
+        the options, and a line for everything in which they differ from the training.
+
+    Raises:
+        UsageError, DataError: if the task does not exist, or has not the options that were given.
+    """
+    if settings is None:
+        return options, []
+    names = {option.name for option in fields(options)} - {*but}
+    lines: list[str] = []
+    learned = {name: value for name, value in settings.options.items() if name in names}
+    given = {name: getattr(options, name) for name in learned}
+    for name, value in given.items():
+        if value is not None and value != learned[name] and (place := _place(name, learned)) is not None:
+            lines.append(f"--{name} {value} overrules the checkpoint's {place}")
+    missing = {
+        name: learned[name]
+        for name, value in given.items()
+        if value is None and given.get(_INSTEAD.get(name, "")) is None
+    }
+    if "do_lower_case" in names and options.tokenizer_name is None and options.do_lower_case is None:
+        missing["do_lower_case"] = settings.tokenizer.get("do_lower_case")
+    options = replace(options, **missing)
+    if "task" in names:
+        options, about_task = _recall_task(settings, options)
+        lines += about_task
+    if "bf16" in names:
+        lines += _about_precision(settings.precision, precision_of(options))
+    return options, lines
+
+
+def _place(name: str, learned: Mapping[str, Any]) -> str | None:
+    """Say what a checkpoint has in place of an option; None if it does not say."""
+    other = _INSTEAD.get(name, "")
+    if learned[name] is None and learned.get(other) is not None:
+        return f"{other} {learned[other]}"
+    return None if learned[name] is None else str(learned[name])
+
+
+def _recall_task(settings: Settings, options: Any) -> tuple[Any, list[str]]:
+    """Fill in the options of the task; returns a line if it is another task, or another version of it."""
+    task = task_of(options)
+    learned = {name: value for name, value in (settings.task_options or {}).items() if name in task.options}
+    given = {name: getattr(options, name) for name in learned}
+    options = replace(options, **{name: learned[name] for name, value in given.items() if value is None})
+    task = task_of(options)
+    if task.name != settings.task:
+        return options, [
+            f"the checkpoint was fine-tuned for task {settings.task}; for {task.name} its windows and decoding are "
+            "those that it was fine-tuned with"
+        ]
+    lines = []
+    if settings.task_options is None:
+        lines.append(
+            f"{FILE_NAME} of the checkpoint is of an older version, without the options of task and tokenizer: those "
+            "given here are used, or the defaults"
+        )
+    if task.version != settings.version:
+        overruled = [
+            f"--{name} {value} overrules the checkpoint's {learned[name] or 'default of the task'}"
+            for name, value in given.items()
+            if value not in (None, learned[name])
+        ]
+        flags = ", ".join(f"--{name}" for name in sorted(task.options) if settings.task_options is None)
+        lines += overruled or [
+            f"the checkpoint was fine-tuned for version {settings.version} of task {task.name}, which is version "
+            f"{task.version} here: answers and scores may differ"
+            + (f"; give {flags} as in the fine-tuning" if flags else "")
+        ]
+    return options, lines
+
+
+def _about_precision(trained: str, here: str) -> list[str]:
+    if trained in ("", here):
+        return []
+    if here == "fp32":
+        return [
+            f"the checkpoint was fine-tuned in {trained} and computes in fp32 here; --{trained} is as in training"
+        ]
+    return [f"--{here} overrules the checkpoint's {trained}"]
+
+
+def about_tokenizer(settings: Settings | None, tokenizer: WordPieceTokenizer) -> list[str]:
+    """Return a line if a checkpoint was fine-tuned with another tokenizer."""
+    if settings is None or settings.tokenizer.get("fingerprint") in (None, tokenizer.fingerprint):
+        return []
+    there, here = settings.tokenizer, tokenizer.options
+    different = [
+        f"{name} {there.get(name)}, here {value}" for name, value in here.items() if there.get(name) != value
+    ]
+    return [f"the checkpoint was fine-tuned with {'; '.join(different) or 'another vocabulary than that used here'}"]
+
+
+def check_task(settings: Settings | None, task: Task, name: str) -> None:
+    """Refuse a checkpoint whose head belongs to another kind of task.
+
+    Args:
+        settings: of the checkpoint; what was fine-tuned elsewhere shows by its weights whether it has the head.
+        task: that is to be answered.
+        name: of the checkpoint, as the user gave it.
+
+    Raises:
+        UsageError: naming both tasks.
+    """
+    if settings is None or settings.task == task.name:
+        return
+    try:
+        trained = get_task(settings.task)
+    except DataError:  # a task that this installation does not have
+        return
+    if trained.problem.head != task.problem.head:
+        raise UsageError(
+            f"--model_name_or_path {name}: fine-tuned for task {settings.task}, whose head has other outputs than "
+            f"that of {task.name}; give --task {settings.task}, or a checkpoint for {task.name}"
+        )

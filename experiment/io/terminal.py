@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,6 +32,12 @@ def terminal(*, quiet: bool = False, piped_width: int | None = None) -> Console:
     if piped_width is not None and not console.is_terminal:
         console.width = piped_width
     return console
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Print lines on standard error, where they are in the way of nobody who pipes the results."""
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def progress_bars(console: Console, *columns: ProgressColumn, transient: bool = False) -> Progress:

@@ -21,22 +21,19 @@ from tasks.core.task import Task, TaskOptions
 Options = TypeVar("Options", bound=FeatureOptions)
 
 
-def resolve_recipe(
-    options: Options, task: Task, model_name: str | None, settings: Mapping[str, Any] | None = None
-) -> Options:
+def resolve_recipe(options: Options, task: Task, model_name: str | None) -> Options:
     """Fill the options that were left out.
 
     Args:
         options: None where left out.
         task: its defaults come last.
         model_name: a published model's recipe for the task goes before the task's defaults.
-        settings: what a fine-tuned checkpoint was trained with goes before both.
 
     Raises:
         UsageError: if options contradict each other.
     """
     own = ADAM_EPSILON[options.optim] if isinstance(options, OptimizerOptions) else None
-    recipe = {"adam_epsilon": own, **task.defaults, **_published(model_name).get(task.name, {}), **(settings or {})}
+    recipe = {"adam_epsilon": own, **task.defaults, **_published(model_name).get(task.name, {})}
     names = {f.name for f in fields(options)}
     missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
     if options.doc_overlap is not None:
