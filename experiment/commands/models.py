@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from experiment.io.tables import aligned
 from experiment.io.terminal import terminal
 from experiment.options.flags import ModelsOptions
 from pretrained_configs import catalog
@@ -54,15 +55,8 @@ def facts(model: PublishedModel) -> dict[str, Any]:
 
 
 def table(models: Sequence[PublishedModel]) -> Iterator[str]:
-    """Yield a header and one line per model, in columns."""
-    rows = [_HEADER, *(_row(model) for model in models)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if title in _RIGHT else cell.ljust(width)
-            for title, cell, width in zip(_HEADER, row, widths, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
+    """Return a header and one line per model, in columns."""
+    return aligned(_HEADER, [_row(model) for model in models], right=_RIGHT)
 
 
 def _row(model: PublishedModel) -> tuple[str, ...]:

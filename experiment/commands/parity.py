@@ -9,14 +9,13 @@ from itertools import chain, count, islice
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from experiment.inputs.data import Data, encode, first_targets, read_examples
 from experiment.inputs.model import check_limits, model_source
 from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_file
+from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import OptimizerOptions, ParityOptions
 from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
@@ -36,8 +35,8 @@ from tasks.core.task import Task
 FRAMEWORKS = ("pytorch", "tensorflow")
 #: Length of random windows where none is asked for, in tokens.
 _RANDOM_LENGTH = 128
-#: Characters per line of a table that goes to no terminal.
-_WIDTH = 120
+_NUMBERS = ("max abs", "max relative", "tolerance")
+_HEADER = ("stage", "worst parameter", *_NUMBERS, "")
 
 
 @dataclass
@@ -101,7 +100,7 @@ def parity(options: ParityOptions) -> int:
     else:
         job, answers = _random(options, resolved, task)
     job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
-    console = terminal(piped_width=_WIDTH)
+    console = terminal()
     precision = precision_of(options)
     comparison = Comparison(
         TOLERANCES[precision],
@@ -215,16 +214,16 @@ def _job(options: ParityOptions, task: Task, config: ModelConfig, batches: list[
 
 
 def _print(console: Console, rows: Sequence[Row], precision: str) -> None:
-    table = Table("stage", "worst parameter", box=SIMPLE, title=f"pytorch and tensorflow, {precision}")
-    for column in ("max abs", "max relative", "tolerance"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
-    first = next((one for one in rows if not one.ok), None)
-    for one in rows:
-        numbers = (f"{number:.2e}" for number in (one.max_abs, one.relative, one.tolerance))
-        verdict = "ok" if one.ok else "FAIL"
-        table.add_row(one.stage, one.worst, *numbers, verdict, style="bold red" if one is first else None)
-    console.print(table, soft_wrap=False)
+    console.print(f"{' and '.join(FRAMEWORKS)}, {precision}")
+    cells = []
+    for stage in rows:
+        numbers = (f"{number:.2e}" for number in (stage.max_abs, stage.relative, stage.tolerance))
+        cells.append([stage.stage, stage.worst, *numbers, "ok" if stage.ok else "FAIL"])
+    header, *lines = aligned(_HEADER, cells, right=_NUMBERS)
+    console.print(header)
+    first = next((stage for stage in rows if not stage.ok), None)
+    for stage, line in zip(rows, lines, strict=True):
+        console.print(line, style="bold red" if stage is first else None)
 
 
 def _verdict(rows: Sequence[Row], precision: str) -> str:

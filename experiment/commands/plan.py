@@ -14,6 +14,7 @@ from experiment.estimate.memory import Memory, training_memory
 from experiment.estimate.workload import Architecture, Work, architecture, work
 from experiment.inputs.model import check_limits
 from experiment.io.outputs import check_file
+from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import precision_of, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
@@ -52,7 +53,7 @@ def plan(options: PlanOptions) -> None:
         windows_per_pass=step.batch * options.n_devices,
     )
     rows = [_row(device, step, found if isinstance(found, Work) else None) for device in devices]
-    for line in _aligned([_HEADER, *(_cells(row, step) for row in rows)]):
+    for line in aligned(_HEADER, [_cells(row, step) for row in rows]):
         print(line)
     print()
     for line in (*_about_memory(step), *_about_time(step, found)):
@@ -206,12 +207,6 @@ def _cells(row: dict[str, Any], step: _Step) -> tuple[str, ...]:
         no_time if row["epoch_s"] is None else f"{row['epoch_s'] / 60:.1f}",
         no_time if row["all_seeds_s"] is None else f"{row['all_seeds_s'] / 3600:.2f}",
     )
-
-
-def _aligned(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _about_memory(step: _Step) -> Iterator[str]:

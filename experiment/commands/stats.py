@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from experiment.inputs.data import first_targets, read_examples
 from experiment.inputs.settings import about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_file
+from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import StatsOptions
 from experiment.options.recipe import task_of
@@ -43,8 +43,7 @@ def stats(options: StatsOptions) -> None:
     tokenizer = load_tokenizer(located, options.do_lower_case)
     warn(notes + about_tokenizer(settings, tokenizer))
     examples, report = read_examples(task, options.data_file)
-    # Where the output is no terminal, Rich would squeeze the table into 80 columns.
-    console = terminal(piped_width=120)
+    console = terminal()
     console.print("\n".join(report.lines()))
     recipe = task.defaults
     query = options.max_query_length or recipe["max_query_length"]
@@ -61,8 +60,8 @@ def stats(options: StatsOptions) -> None:
         for length in options.max_seq_length
     }
     lengths = _lengths(task, examples, next(iter(by_length.values())))
-    console.print(_length_table(lengths), soft_wrap=False)
-    console.print(_window_table(by_length), soft_wrap=False)
+    for table in (_length_table(lengths), _window_table(by_length)):
+        console.print("\n".join(["", *table]))
     if options.histogram is not None:
         _histogram(options.histogram, lengths)
         console.print(f"histogram written to {options.histogram}")
@@ -79,19 +78,19 @@ def _lengths(task: Task, examples: Sequence[Example], features: FeatureSet) -> d
     }
 
 
-def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Table:
-    table = Table("length of", "number", "mean", "p50", "p90", "max")
+def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Iterator[str]:
+    numbers = ("number", "mean", "p50", "p90", "max")
+    rows = []
     for name, values in lengths.items():
         if len(values):
             p50, p90 = np.percentile(values, [50, 90])
-            table.add_row(
-                name, f"{len(values)}", f"{values.mean():.1f}", f"{p50:.0f}", f"{p90:.0f}", f"{values.max()}"
-            )
-    return table
+            mean, most = f"{values.mean():.1f}", f"{values.max()}"
+            rows.append((name, f"{len(values)}", mean, f"{p50:.0f}", f"{p90:.0f}", most))
+    return aligned(("length of", *numbers), rows, right=numbers)
 
 
-def _window_table(by_length: dict[int, FeatureSet]) -> Table:
-    table = Table(
+def _window_table(by_length: dict[int, FeatureSet]) -> Iterator[str]:
+    header = (
         "length",
         "windows",
         "per question",
@@ -101,6 +100,7 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Table:
         "padding",
         "in batches",
     )
+    rows = []
     for length, features in by_length.items():
         counts = features.meta["counts"]
         n = features.meta["counts"]["n_examples"]
@@ -109,17 +109,19 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Table:
         tokens = features.lengths.sum()
         batches = eval_batches(features, _BATCH)
         padded = sum(collate(features, rows).inputs["input_ids"].size for rows in batches)
-        table.add_row(
-            f"{length}",
-            f"{len(features)}",
-            f"{len(features) / n:.3f}",
-            f"{contexts_cut:.1%}",
-            _share(counts["target_not_in_first_window"], counts["target_span"]),
-            _share(counts["target_in_no_window"], counts["target_span"]),
-            f"{1 - tokens / (len(features) * length):.1%}",
-            f"{1 - tokens / padded:.1%}",
+        rows.append(
+            (
+                f"{length}",
+                f"{len(features)}",
+                f"{len(features) / n:.3f}",
+                f"{contexts_cut:.1%}",
+                _share(counts["target_not_in_first_window"], counts["target_span"]),
+                _share(counts["target_in_no_window"], counts["target_span"]),
+                f"{1 - tokens / (len(features) * length):.1%}",
+                f"{1 - tokens / padded:.1%}",
+            )
         )
-    return table
+    return aligned(header, rows, right=header)
 
 
 def _share(part: int, whole: int) -> str:

@@ -21,17 +21,13 @@ from rich.progress import (
 T = TypeVar("T")
 
 
-def terminal(*, quiet: bool = False, piped_width: int | None = None) -> Console:
+def terminal(*, quiet: bool = False) -> Console:
     """Return a console on standard output; it breaks no line, and takes no text for markup or the code of an emoji.
 
     Args:
         quiet: print nothing.
-        piped_width: columns that tables get where the output is no terminal (default: rich's own).
     """
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
-    if piped_width is not None and not console.is_terminal:
-        console.width = piped_width
-    return console
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 
 from experiment.cli import main
+from tests.experiment.conftest import train_flags, write_corpus
 
 
 def _fails(capsys, arguments, *expected):
@@ -147,12 +150,27 @@ def test_evaluate_counts_missing_and_unknown_ids(capsys, corpus, tmp_path):
     # 三本 against 三本书: common substring 2, precision 2/3, recall 1.
     assert score["per_example"]["T_2_Q_0"] == {"em": 0.0, "f1": pytest.approx(0.8)}
     assert score["values"]["f1"] == pytest.approx(100 * 1.8 / 6)
-    assert "1 predictions belong to no question" in capsys.readouterr().out
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed == [
+        *([name, f"{value:.3f}"] for name, value in score["values"].items()),
+        ["questions", "6"],
+        ["missing", "4"],
+        ["1", "predictions", "belong", "to", "no", "question", "and", "are", "not", "scored"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train once for all tests."""
+    root = tmp_path_factory.mktemp("trained")
+    assert main([*train_flags(write_corpus(root), root / "run"), "--seeds", "1"]) == 0
+    return root / "run"
 
 
 @pytest.fixture
-def checkpoint(corpus, flags, tmp_path):
-    assert main([*flags(corpus, tmp_path / "run"), "--seeds", "1"]) == 0
+def checkpoint(trained, tmp_path):
+    """Return a copy of the trained checkpoint, with what its run left beside it, to do with what one likes."""
+    shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run" / "seed_1" / "checkpoint-best"
 
 
@@ -167,9 +185,12 @@ def test_predict_repeats_the_dev_predictions_of_the_run(checkpoint, corpus, tmp_
     nbest = json.loads((out / "nbest_predictions.json").read_text())["T_0_Q_0"]
     assert sum(entry["probability"] for entry in nbest) == pytest.approx(1.0)
     capsys.readouterr()
-    assert main([str(a) for a in [*command, "--question", "小猫住在哪里？", "--context", "小猫住在北京。"]]) == 0
-    answer = capsys.readouterr().out.split("  [")[0]
-    assert answer in "小猫住在北京。"
+    context = "小猫住在北京。小狗住在上海。"
+    assert main([str(a) for a in [*command, "--question", "小猫住在哪里？", "--context", context]]) == 0
+    printed = re.fullmatch(r"(.+)  \[(\d+):(\d+)\] p=(\S+)\n", capsys.readouterr().out)
+    answer, start, end, probability = printed.groups()
+    assert answer == context[int(start) : int(end)] == nbest[0]["text"]
+    assert float(probability) == pytest.approx(nbest[0]["probability"], abs=5e-4)
 
 
 def test_predict_refuses_a_checkpoint_without_a_head(checkpoint, corpus, capsys, tmp_path):
@@ -212,6 +233,9 @@ def test_inspect_writes_every_layer(checkpoint, tmp_path, capsys):
     # A span model has no pooler, and what a fresh one would say is not written.
     assert set(arrays.files) == {"embedding_output", "layer_0", "layer_1", "sequence_output"}
     assert arrays["sequence_output"].shape == (2, 4, 16) and arrays["sequence_output"].dtype == np.float32
+    assert np.array_equal(arrays["sequence_output"], arrays["layer_1"])
+    # A LayerNorm with weight 1 and bias 0, as good as untrained, comes last.
+    np.testing.assert_allclose(arrays["layer_1"].mean(-1), 0, atol=0.05)
     text = capsys.readouterr().out
     assert "ignored  qa_outputs.weight" in text and "sha256" in text
 
@@ -270,10 +294,37 @@ def test_predict_takes_a_file_without_answers(checkpoint, corpus, tmp_path):
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 6
 
 
+def _cells(table):
+    """Return the cells of a table whose columns are at least two blanks apart, by line."""
+    return [re.split(r" {2,}", line.strip()) for line in table.rstrip("\n").splitlines()]
+
+
 def test_stats_prints_the_table_and_a_picture(corpus, tmp_path, capsys):
     command = ["stats", "--task", "cmrc2018", "--data_file", corpus.data, "--tokenizer_name", corpus.model]
     picture = tmp_path / "h.png"
     assert main([str(a) for a in [*command, "--max_seq_length", "16", "64", "--histogram", picture]]) == 0
-    text = capsys.readouterr().out
-    assert "context, characters" in text and "100.0%" in text  # at 16 every context is cut
+    _, lengths, windows, end = capsys.readouterr().out.split("\n\n") + [""]
+    assert end == "" and _cells(lengths) == [
+        ["length of", "number", "mean", "p50", "p90", "max"],
+        ["context, characters", "3", "14.0", "14", "14", "14"],
+        ["context, pieces", "3", "14.0", "14", "14", "14"],
+        ["question, characters", "6", "7.0", "7", "7", "7"],
+        ["answer, characters", "6", "2.0", "2", "2", "2"],
+    ]
+    header, at_16, at_64, picture_line = _cells(windows)
+    # A window of 16 has room for 6 pieces of context: 3 windows per question, which hold 16, 16 and 12 tokens.
+    # 九支 lies in the second window, 上海 and 香蕉 across the border of the second and the third.
+    assert dict(zip(header, at_16, strict=True)) == {
+        "length": "16",
+        "windows": "18",
+        "per question": "3.000",
+        "contexts cut": "100.0%",
+        "answers beyond window 1": "3 (50.00%)",
+        "answers in no window": "2 (33.33%)",
+        "padding": "8.3%",
+        "in batches": "8.3%",
+    }
+    # 24 tokens in windows of 64, which batches pad to 32.
+    assert at_64 == ["64", "6", "1.000", "0.0%", "0 (0.00%)", "0 (0.00%)", "62.5%", "25.0%"]
+    assert picture_line == [f"histogram written to {picture}"]
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import types
@@ -271,9 +272,17 @@ def test_a_difference_is_named_and_ends_with_status_1(corpus, capsys, monkeypatc
     path = tmp_path / "out.json"
     flags = ["--config_name", corpus.model, "--task", "cjrc", "--steps", "1", "--json", path]
     assert main(["parity", *map(str, flags)]) == 1
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    title, header, *table, last = capsys.readouterr().out.strip().splitlines()
+    assert title == "pytorch and tensorflow, fp32"
+    assert header.split("  ")[0] == "stage" and header.endswith("max abs  max relative  tolerance")
     assert last.startswith("first difference: embedding output, ")
     report = json.loads(path.read_text(encoding="utf-8"))
+    verdicts = {True: "ok", False: "FAIL"}
+    for line, stage in zip(table, report["rows"], strict=True):
+        name, *_, max_abs, relative, tolerance, verdict = re.split(r" {2,}", line)
+        assert (name, verdict) == (stage["stage"], verdicts[stage["ok"]])
+        numbers = [stage[column] for column in ("max_abs", "relative", "tolerance")]
+        assert [max_abs, relative, tolerance] == [f"{number:.2e}" for number in numbers]
     assert (report["ok"], report["first_difference"]) == (False, "embedding output")
 
 

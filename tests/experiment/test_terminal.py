@@ -55,10 +55,6 @@ def test_quiet_terminal_says_nothing_and_shows_no_bars(capsys):
     assert Bars(console)._bars.disable and capsys.readouterr().out == ""
 
 
-def test_tables_get_their_width_where_the_output_is_no_terminal():
-    assert terminal(piped_width=123).width == 123
-
-
 def test_no_other_module_builds_a_console():
     """Another console would take text for markup, break lines, and print over the bars."""
     builders = set()
