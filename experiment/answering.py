@@ -95,18 +95,23 @@ class Answerer:
     model: Any
 
     @classmethod
-    def load(cls, checkpoint: str, task: str, **options: Any) -> Answerer:
+    def load(cls, checkpoint: str, task: str | None = None, **options: Any) -> Answerer:
         """Load a checkpoint of either framework.
 
         Args:
             checkpoint: directory, weights file, hub id or short name.
-            task: name of the task.
+            task: name of the task; None for the one that the checkpoint was fine-tuned for here.
             **options: others of `predict` by name, such as framework="tensorflow", device="cuda:1" or bf16=True; what
                 is left out is as in the fine-tuning.
 
         Raises:
             UsageError, DataError, CheckpointError: for options and files that can't be used.
         """
+        if task is None:
+            settings = read_settings(resolve(checkpoint).directory)
+            if settings is None:
+                raise UsageError(f"{checkpoint}: does not say what task it was fine-tuned for; give one")
+            task = settings.task
         return prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options)).load()
 
     def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
@@ -115,7 +120,7 @@ class Answerer:
         Args:
             examples: questions, whose ids differ.
         """
-        return self.answer_windows(self.windows(examples, cached=False))
+        return self.answer_windows(self.windows(examples, cached=False)) if examples else {}
 
     def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
         """Return the windows of questions, through the cache of features if so wanted."""

@@ -17,7 +17,6 @@ from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from tasks.core.discovery import get_task
-from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task, TaskOptions
 
 FILE_NAME = "mrc_settings.json"
@@ -49,28 +48,28 @@ class Settings:
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     precision: str = ""
 
-    def write(self, directory: Path) -> None:
-        """Write them into the directory of a checkpoint, atomically."""
-        write_json(directory / FILE_NAME, asdict(self))
 
-
-def settings_of(task: Task, options: TrainOptions, decode: DecodeOptions, tokenizer: WordPieceTokenizer) -> Settings:
-    """Return the settings of a model that is being trained.
+def write_settings(
+    directory: Path, task: Task, options: TrainOptions, decode: Mapping[str, Any], tokenizer: WordPieceTokenizer
+) -> None:
+    """Write into a checkpoint's directory what it has been fine-tuned with.
 
     Args:
+        directory: must exist; an older file is replaced atomically.
         task: as configured.
         options: with every default resolved.
-        decode: as given, or tuned.
+        decode: fields of `DecodeOptions`, as given or tuned.
         tokenizer: that made the windows.
     """
-    return Settings(
+    settings = Settings(
         task=task.name,
         version=task.version,
-        options={name: getattr(options, name) for name in _WINDOWS} | asdict(decode),
+        options={name: getattr(options, name) for name in _WINDOWS} | {**decode},
         task_options={name: getattr(options, name) for name in _TASK},
         tokenizer={**tokenizer.options, "fingerprint": tokenizer.fingerprint},
         precision=precision_of(options),
     )
+    write_json(directory / FILE_NAME, asdict(settings))
 
 
 def read_settings(directory: Path) -> Settings | None:

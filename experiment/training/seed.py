@@ -20,7 +20,7 @@ from experiment.answering import outputs_of
 from experiment.backend import ONLY_IN
 from experiment.estimate.hardware import peak_flops
 from experiment.inputs.data import Data
-from experiment.inputs.settings import settings_of
+from experiment.inputs.settings import write_settings
 from experiment.options.recipe import precision_of
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.evaluation import brief, evaluate, predict_split, selection
@@ -351,9 +351,9 @@ class _Seed:
             with place as directory:
                 self.job.backend.save_weights(self.model, directory)
                 if directory is not None:
-                    self.job.source.tokenizer.save(directory)
-                    decode = DecodeOptions(**self.record.decode)
-                    settings_of(self.job.task, self.job.options, decode, self.job.source.tokenizer).write(directory)
+                    tokenizer = self.job.source.tokenizer
+                    tokenizer.save(directory)
+                    write_settings(directory, self.job.task, self.job.options, self.record.decode, tokenizer)
         except OSError as error:
             raise OSError(f"{error}; when {BEST} can be written, the same command goes on") from error
 

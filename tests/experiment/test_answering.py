@@ -148,7 +148,7 @@ def test_loaded_once_it_answers_any_number_of_times(cmrc, monkeypatch, capsys, t
     loads, load = [], pytorch_modeling.load_model
     monkeypatch.setattr(pytorch_modeling, "load_model", lambda *a, **o: loads.append(a) or load(*a, **o))
     monkeypatch.setenv("HOME", str(tmp_path))  # where the cache of features would be
-    answerer = Answerer.load(str(seed / "checkpoint-best"), "cmrc2018", device="cpu")
+    answerer = Answerer.load(str(seed / "checkpoint-best"), device="cpu")
     examples, _ = read_examples(get_task("cmrc2018"), data)
     expected = _json(seed / "predictions_dev.json")
     for _ in range(2):
@@ -157,6 +157,7 @@ def test_loaded_once_it_answers_any_number_of_times(cmrc, monkeypatch, capsys, t
     question = examples[0]
     ((id, answer),) = answerer.answer([question]).items()
     assert id == question.id and answer.text == question.context[answer.char_start : answer.char_end]
+    assert answerer.answer([]) == {}
     assert len(loads) == 1
     assert capsys.readouterr() == ("", "") and not list(tmp_path.iterdir())
 
@@ -243,6 +244,8 @@ def test_older_settings_file_is_used_with_a_line(cmrc, tmp_path, capsys):
 def test_weights_without_settings_take_the_recipe_of_the_task(cmrc, tmp_path, capsys):
     shutil.copytree(cmrc[0] / "checkpoint-best", tmp_path / "checkpoint-best")
     (tmp_path / "checkpoint-best" / "mrc_settings.json").unlink()
+    with pytest.raises(UsageError, match="does not say what task it was fine-tuned for"):
+        Answerer.load(str(tmp_path / "checkpoint-best"))
     flags = ("--question", "谁？", "--context", "甲")
     assert _predict(tmp_path, "cmrc2018", *flags) == 2  # 512 tokens, which the model has no positions for
     assert "--max_seq_length 512 > max_position_embeddings 96" in capsys.readouterr().err

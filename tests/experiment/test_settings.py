@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -14,13 +14,13 @@ from experiment.inputs.settings import (
     check_task,
     read_settings,
     recall,
-    settings_of,
+    write_settings,
 )
 from experiment.options.flags import ExportOptions, PredictOptions, StatsOptions, TrainOptions
 from preprocess.base.errors import UsageError
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from tasks.core.discovery import get_task
-from tasks.core.task import DecodeOptions, TaskOptions
+from tasks.core.task import TaskOptions
 
 WINDOWS = {"max_seq_length": 64, "doc_stride": 32, "doc_overlap": None, "max_query_length": 16}
 DECODING = {"n_best_size": 5, "max_answer_length": 9, "null_score_diff_threshold": 1.5}
@@ -42,7 +42,7 @@ def predict(**given):
 def test_training_writes_what_predicting_reads(tmp_path):
     options = TrainOptions(task="drcd", opencc_config="none", output_dir=tmp_path, **WINDOWS)
     task = get_task("drcd", TaskOptions(opencc_config="none"))
-    settings_of(task, options, DecodeOptions(**DECODING), TOKENIZER).write(tmp_path)
+    write_settings(tmp_path, task, options, DECODING, TOKENIZER)
     assert read_settings(tmp_path) == settings()
 
 
@@ -168,7 +168,5 @@ def test_damaged_file_is_one_line_that_says_what_to_do(text, tmp_path):
 
 
 def test_keys_of_a_later_version_are_passed_over(tmp_path):
-    settings().write(tmp_path)
-    values = json.loads((tmp_path / FILE_NAME).read_text())
-    (tmp_path / FILE_NAME).write_text(json.dumps({**values, "invented": 1}))
+    (tmp_path / FILE_NAME).write_text(json.dumps({**asdict(settings()), "invented": 1}))
     assert read_settings(tmp_path) == settings()

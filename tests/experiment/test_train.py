@@ -185,7 +185,7 @@ def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, fla
     assert printed.count("the Record can't be written ([Errno 28]") == 4
     record = _record(tmp_path / "run")
     assert record["status"] == "finished" and len(record["evaluations"]) == 4
-    monkeypatch.setattr("experiment.inputs.settings.Settings.write", full)
+    monkeypatch.setattr("experiment.training.seed.write_settings", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "2")) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert "No space left on device: " in error and "seed_2/checkpoint-best'; when" in error
