@@ -67,7 +67,9 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) 
     for part in outputs_of(job.backend, model, job.dev, job.options, bars, "dev"):
         if interrupted():
             return None
-        if not all(np.isfinite(values[:, :1]).all() for values in part.values.values()):  # of a token that is real
+        if not all(
+            np.isfinite(values.reshape(len(values), -1)[:, :1]).all() for values in part.values.values()
+        ):  # of a token that is real
             raise TrainingError(f"logits on dev are not finite; {REMEDY}")
         outputs.append(part)
     options = _tuned(job, outputs)
