@@ -18,7 +18,7 @@ from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from tasks.core.discovery import task_names
 
-DIRECTORY = Path(catalog.__file__).parent
+DIRECTORY = Path(catalog.__file__).parent / "models"
 MANUAL = Path(catalog.__file__).parents[1] / "docs" / "adding-a-checkpoint.md"
 
 #: Short name -> published number of parameters in millions: HFL's and brightmart's READMEs, the BERT paper's rows
