@@ -59,12 +59,12 @@ def ours() -> tuple[Callable[[str], Any], Callable[[Any], object]]:
     import numpy as np
 
     from experiment.backend import load_backend
-    from pretrained_configs.published import read_checkpoint
+    from pretrained_configs.checkpoint import read_checkpoint
 
     backend = load_backend("pytorch")
 
     def load(path: str) -> Any:
-        return backend.load_model(read_checkpoint(path).config, None, path, device="cpu", fresh_head=False)[0]
+        return backend.load_model(read_checkpoint(path), None, device="cpu", fresh_head=False)[0]
 
     ids, ones, zeros = np.ones((3, 1, N_TOKENS), np.int64) * [[[100]], [[1]], [[0]]]
     return load, lambda model: backend.hidden_states(model, ids, ones, zeros)

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.inputs.data import Data, encode, first_targets
-from experiment.inputs.model import ModelSource, check_limits, model_source
+from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
 from experiment.io.terminal import Bars, terminal
 from experiment.options.flags import FeatureOptions, PredictOptions
@@ -16,7 +16,7 @@ from experiment.options.recipe import decode_options, precision_of, resolve_reci
 from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches
 from preprocess.types import Batch, Example, FeatureSet, Outputs
-from pretrained_configs.locate import resolve
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
 
@@ -37,12 +37,14 @@ class Prepared:
     Args:
         options: what was typed, then what the checkpoint was fine-tuned with, then the recipe.
         task: with the choices made that the checkpoint was fine-tuned with.
-        source: the checkpoint, its architecture and tokenizer.
-        notes: lines about what differs from the fine-tuning.
+        checkpoint: the fine-tuned one.
+        source: its architecture and tokenizer.
+        notes: lines about what differs from the fine-tuning, or may be wrong.
     """
 
     options: PredictOptions
     task: Task
+    checkpoint: Checkpoint
     source: ModelSource
     notes: list[str]
 
@@ -54,10 +56,7 @@ class Prepared:
         """
         backend = load_backend(self.options.framework)
         device = choose_device(backend, self.options.device)
-        assert self.source.checkpoint is not None, "prepare has refused it"
-        model, _ = backend.load_model(
-            self.source.config, self.task.problem.head, self.source.checkpoint, device=device, fresh_head=False
-        )
+        model, _ = backend.load_model(self.checkpoint, self.task.problem.head, device=device, fresh_head=False)
         return Answerer(self, backend, model)
 
 
@@ -67,17 +66,21 @@ def prepare(options: PredictOptions) -> Prepared:
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
-    checkpoint = options.model_name_or_path
-    if checkpoint is None:
+    if options.model_name_or_path is None:
         raise UsageError("give the fine-tuned model with --model_name_or_path")
-    settings = read_settings(resolve(checkpoint).directory)
+    return _prepare(options, read_checkpoint(options.model_name_or_path, options.hidden_act))
+
+
+def _prepare(options: PredictOptions, checkpoint: Checkpoint) -> Prepared:
+    settings = read_settings(checkpoint.directory)
     options, notes = recall(settings, options)
     task = task_of(options)
-    check_task(settings, task, checkpoint)
-    options = resolve_recipe(options, task, checkpoint)
-    source = model_source(options)
+    check_task(settings, task, str(options.model_name_or_path))
+    options = resolve_recipe(options, task, checkpoint.published)
+    source = from_checkpoint(checkpoint, options)
     check_limits(options, source.name, source.config, source.published)
-    return Prepared(options, task, source, notes + about_tokenizer(settings, source.tokenizer))
+    notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.found.warnings]
+    return Prepared(options, task, checkpoint, source, notes)
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,13 @@ class Answerer:
         Raises:
             UsageError, DataError, CheckpointError: for options and files that can't be used.
         """
+        found = read_checkpoint(checkpoint, options.get("hidden_act"))
         if task is None:
-            settings = read_settings(resolve(checkpoint).directory)
+            settings = read_settings(found.directory)
             if settings is None:
                 raise UsageError(f"{checkpoint}: does not say what task it was fine-tuned for; give one")
             task = settings.task
-        return prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options)).load()
+        return _prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), found).load()
 
     def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
         """Return the answers, with their n-best lists, by question id; nothing is written or printed.

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import UsageError
 from preprocess.types import Batch, HeadSpec, Outputs
+from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.namemap import LoadReport
+from pretrained_configs.report import LoadReport
 
 #: --framework -> package. A package is imported only when it is asked for.
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
@@ -93,25 +94,16 @@ class Backend(Protocol):
     def build_model(self, config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int) -> Any:
         """Build a model with fresh weights."""
 
-    def load_weights(self, model: Any, name_or_path: str, *, fresh_head: bool) -> LoadReport:
+    def load_weights(self, model: Any, checkpoint: Checkpoint, *, fresh_head: bool) -> LoadReport:
         """Load a checkpoint into the model, refusing silent misses."""
 
     def load_model(
-        self,
-        config: ModelConfig,
-        head: HeadSpec | None,
-        name_or_path: str,
-        *,
-        device: str,
-        fresh_head: bool,
-        seed: int = 0,
+        self, checkpoint: Checkpoint, head: HeadSpec | None, *, device: str, fresh_head: bool, seed: int = 0
     ) -> tuple[Any, LoadReport]:
         """Build a model with a checkpoint's weights, and fresh ones where it has and may have none."""
 
-    def check_weights(
-        self, config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool
-    ) -> LoadReport:
-        """Refuse what `load_weights` would refuse, without reading the tensors."""
+    def check_weights(self, checkpoint: Checkpoint, head: HeadSpec | None, *, fresh_head: bool) -> LoadReport:
+        """Refuse what `load_model` would refuse, without reading the tensors."""
 
     def save_weights(self, model: Any, directory: Path | None) -> None:
         """Write config.json and weights in the layout of transformers; all processes call it, most with None."""

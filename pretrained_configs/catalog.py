@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from preprocess.base.errors import CheckpointError
@@ -39,7 +38,9 @@ SCHEMA: Mapping[str, type] = {
     "notes": list,
     "recipes": dict,
 }
-_TOKENIZER: Mapping[str, type] = {"kind": str, "do_lower_case": bool}
+_TOKENIZER: Mapping[str, type] = {"kind": str, "do_lower_case": bool, "n_spare_rows": int}
+#: Those of them that may be left out.
+_OPTIONAL = ("n_spare_rows",)
 _JSON_NAMES = {str: "a string", list: "a list", dict: "an object", int: "an integer", bool: "true or false"}
 
 
@@ -58,7 +59,8 @@ class PublishedModel:
         config: its architecture, as the programs that `files` were made for compute it.
         max_seq_length: the longest input it was made for, in tokens.
         tokenizer: kind of its tokenizer, one of `TOKENIZERS`.
-        do_lower_case: whether its tokenizer lower-cases and strips accents.
+        do_lower_case: whether its authors' tokenizer lower-cases and strips accents.
+        n_spare_rows: rows of its word table that no entry of its vocabulary stands for.
         notes: what else is known of it, and what could not be verified, one sentence each.
         recipes: task -> published fine-tuning parameters (names of RunConfig fields) and their "source".
     """
@@ -74,6 +76,7 @@ class PublishedModel:
     max_seq_length: int
     tokenizer: str
     do_lower_case: bool
+    n_spare_rows: int
     notes: tuple[str, ...]
     recipes: Mapping[str, Mapping[str, Any]]
 
@@ -120,6 +123,12 @@ def find(name: str) -> PublishedModel | None:
         return None
 
 
+def vocabulary_sizes(n_rows: int) -> frozenset[int]:
+    """Return how many entries the vocabularies of those published models have whose word table has so many rows."""
+    models = (lookup(name) for name in names())
+    return frozenset(n_rows - model.n_spare_rows for model in models if model.config.vocab_size == n_rows)
+
+
 def n_parameters(config: ModelConfig) -> int:
     """Count the parameters of an encoder: embeddings, layers (shared ones once), and BERT's or ALBERT's pooler."""
     shapes = parameter_shapes(config, pooled=config.model_type != "electra")
@@ -154,14 +163,15 @@ def read(path: Path) -> PublishedModel:
         max_seq_length=values["max_seq_length"],
         tokenizer=values["tokenizer"]["kind"],
         do_lower_case=values["tokenizer"]["do_lower_case"],
+        n_spare_rows=values["tokenizer"].get("n_spare_rows", 0),
         notes=tuple(values["notes"]),
-        recipes=MappingProxyType(values["recipes"]),
+        recipes=values["recipes"],
     )
 
 
 def _wrong_keys(values: Mapping[str, Any], schema: Mapping[str, type], where: str) -> list[str]:
     """List missing keys, unknown keys, and values of another type."""
-    problems = [f"{where}{key!r} is missing" for key in schema if key not in values]
+    problems = [f"{where}{key!r} is missing" for key in schema if key not in (*values, *_OPTIONAL)]
     problems += [
         f"unknown key {where}{key!r}{did_you_mean(key, list(schema))}" for key in values if key not in schema
     ]

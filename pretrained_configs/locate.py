@@ -22,7 +22,8 @@ STANDARD_WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5")
+#: Lightning saves PyTorch files as .ckpt; of a TensorFlow prefix of that name there is no file.
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5")
 
 #: The file that, with its data files, makes up a TensorFlow checkpoint "prefix".
 TF_INDEX = ".index"
@@ -41,6 +42,15 @@ _OTHER_CONFIGS = (
 #: Files of a training run that end in .bin and hold no weights.
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 
+#: Names of directories that say nothing of what lies in them: those of training programs, and a commit of the hub's.
+_SAYS_NOTHING = re.compile(
+    r"((pytorch|tf|torch|best|final|my)_)?models?|(checkpoint|ckpt|epoch|step|seed)s?([-_=]?\d+|[-_](best|last|final))?"
+    r"|weights?|best|last|final|outputs?|out|snapshots?|\d+|[0-9a-f]{40}|pytorch|torch|tf[12]?|tensorflow|hf",
+    re.IGNORECASE,
+)
+#: The same of weights files, without their suffix.
+_PLAIN_WEIGHTS = re.compile(r"(\w+_)?model(\.ckpt)?", re.IGNORECASE)
+
 _SMALL_FILES = (
     "config.json",
     "vocab.txt",
@@ -50,6 +60,27 @@ _SMALL_FILES = (
     "added_tokens.json",
     "mrc_settings.json",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model is on this machine, and what it is called.
+
+    Args:
+        path: its directory or file; of a TensorFlow checkpoint, the prefix.
+        name: what tables call it.
+        published: what the catalogue knows of it, if it was asked for by its short name or hub id. A path is whatever
+            lies there, also where it is called like a published model.
+    """
+
+    path: Path
+    name: str
+    published: catalog.PublishedModel | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The directory, of a file the one that it lies in."""
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,51 +101,82 @@ class LocalCheckpoint:
     index: Path | None = None
 
 
-def locate(name_or_path: str | Path, *, weights: bool = True) -> Path:
-    """Find a model on this machine, in the hub's cache, or on the hub.
+def locate(name_or_path: str | Path, *, weights: bool = True) -> Place:
+    """Find a model on this machine, in the hub's cache, or on the hub: the one place where a name is looked up.
 
     Args:
-        name_or_path: a file or directory, a short name of `catalog`, or a hub id ("owner/name").
+        name_or_path: a file or directory, a short name of `catalog`, or a hub id ("owner/name"). A path that exists
+            goes before a name.
         weights: whether the weights are needed; without, only configuration and vocabulary are downloaded.
-
-    Returns:
-        The file or directory.
 
     Raises:
         CheckpointError: if it is none of these, or can't be had.
     """
-    text = os.fspath(name_or_path)
-    path = Path(text).expanduser()
-    if path.exists() or _tf_files(path):
-        return path
-    if text in catalog.names():
-        model = catalog.lookup(text)
-        if not model.hub_id:
-            raise CheckpointError(model.how_to_get)
-        return _from_hub(model.hub_id, weights)
+    text, path = os.fspath(name_or_path), _path(name_or_path)
+    if _is_there(path):
+        return Place(path, display_name(path))
+    published = catalog.find(text)
+    if published is not None:
+        if not published.hub_id:
+            raise CheckpointError(published.how_to_get)
+        return Place(_from_hub(published.hub_id, weights), text, published)
     # "owner/name" and nothing else can be a hub id.
     if text.count("/") == 1 and not text.startswith((".", "~", "/")) and not text.endswith("/"):
         if path.suffix in _WEIGHT_SUFFIXES:
             raise CheckpointError(f"{text}: no such file")
-        return _from_hub(text, weights)
+        return Place(_from_hub(text, weights), text)
     if "/" in text or "\\" in text or path.suffix in _WEIGHT_SUFFIXES:
         raise CheckpointError(f"{text}: no such file or directory")
     raise CheckpointError(f"{catalog.unknown(text)}; a path or a hub id (owner/name) would do as well")
 
 
-def resolve(name_or_path: str | Path) -> LocalCheckpoint:
-    """Find a model and say which of its files are what.
+def published_of(name_or_path: str | Path) -> catalog.PublishedModel | None:
+    """Return the published model that `locate` would take a name for, without having its files."""
+    return None if _is_there(_path(name_or_path)) else catalog.find(os.fspath(name_or_path))
+
+
+def _path(name_or_path: str | Path) -> Path:
+    return Path(os.path.expanduser(os.fspath(name_or_path)))
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or bool(_tf_files(path))
+
+
+def display_name(path: Path) -> str:
+    """Return what to call the model at a path: its directory's name, with those above where that says nothing.
+
+    "runs/drcd/seed_1/checkpoint-best" is "drcd/seed_1/checkpoint-best", and a snapshot in the hub's cache has its hub
+    id. A file of a name of its own adds that.
+    """
+    place = Path(os.path.abspath(path))
+    own: tuple[str, ...] = ()
+    if not place.is_dir():
+        match = _TF_FILE.fullmatch(place.name)
+        stem = match[1] if match else place.name
+        for suffix in (".index.json", *_WEIGHT_SUFFIXES):
+            stem = stem.removesuffix(suffix)
+        own = () if _PLAIN_WEIGHTS.fullmatch(stem) or place.suffix == ".json" else (stem,)
+        place = place.parent
+    cached = next((part for part in place.parts if part.startswith("models--")), None)
+    if cached is not None and "snapshots" in place.parts:
+        return "/".join((*cached.split("--")[1:], *own))
+    names = [place.name]
+    while place.parent.name and _SAYS_NOTHING.fullmatch(names[0]):
+        place = place.parent
+        names.insert(0, place.name)
+    return "/".join((*names, *own))
+
+
+def files_of(path: Path) -> LocalCheckpoint:
+    """Say which of a model's files are what.
 
     Args:
-        name_or_path: as for `locate`; a weights file is taken with the config.json beside it.
+        path: a directory, or one weights file or TensorFlow prefix, which is taken with the config.json beside it.
 
     Raises:
-        CheckpointError: if it can't be had, has no config.json, or has no weights file that is clearly meant.
+        CheckpointError: if it has no config.json, or no weights file that is clearly meant.
     """
-    return _files(locate(name_or_path))
-
-
-def _files(path: Path) -> LocalCheckpoint:
     directory = path if path.is_dir() else path.parent
     chosen = _choose_weights(path) if path.is_dir() else path
     if found := _tf_files(chosen):
@@ -188,7 +250,8 @@ def _latest_tf_checkpoint(directory: Path) -> Path | None:
     state = directory / "checkpoint"
     if not state.is_file():
         return None
-    named = re.search(r'^model_checkpoint_path: "([^"]+)"', state.read_text(encoding="utf-8", errors="replace"), re.M)
+    text = state.read_text(encoding="utf-8-sig", errors="replace")
+    named = re.search(r'^model_checkpoint_path: "([^"]+)"', text, re.M)
     if named is None:
         return None
     prefix = directory / re.split(r"[/\\]", named[1])[-1]
@@ -261,7 +324,7 @@ def _complete(snapshot: Path, weights: bool) -> bool:
     if not weights:
         return has_vocabulary and (snapshot / "config.json").is_file()
     try:
-        return has_vocabulary and bool(_files(snapshot).weights)
+        return has_vocabulary and bool(files_of(snapshot).weights)
     except CheckpointError:
         return False
 

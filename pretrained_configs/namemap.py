@@ -8,7 +8,7 @@ A map is one JSON file under `namemaps/`:
 * "leaves": what such a placeholder stands for on both sides, and whether the axes are reversed.
 * "extends": a map whose rules and other entries hold too, with "replace" applied to its published names.
 * "aliases": endings of old names, with today's.
-* "strip_prefixes" / "implied_prefixes": what may stand before a published name, and what may have been left out.
+* "implied_prefixes": what may have been left out before a published name.
 * "ignore": published names (shell patterns) that no wanted parameter needs, each with the reason.
 
 * "signatures" and "config" say which files are of this format and what its configuration means: see `published`.
@@ -90,7 +90,6 @@ class NameMap:
             CheckpointError: if the map itself is wrong.
         """
         self.name = name
-        self._strip = tuple(values.get("strip_prefixes", ()))
         self._implied = tuple(values.get("implied_prefixes", ()))
         self._aliases = tuple((alias["old"], alias["new"]) for alias in values.get("aliases", ()))
         self._ignore = tuple((rule["theirs"], rule["reason"]) for rule in values.get("ignore", ()))
@@ -266,8 +265,6 @@ class NameMap:
     def canonical(self, key: str) -> str:
         """Return today's published name of a stored one."""
         name = key
-        for prefix in self._strip:
-            name = name.removeprefix(prefix)
         for old, new in self._aliases:
             if name == old or name.endswith("." + old):
                 name = name.removesuffix(old) + new

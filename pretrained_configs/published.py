@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from preprocess.base.errors import CheckpointError
 from preprocess.base.jsonfile import read_json_object
 from preprocess.base.names import unknown
 from pretrained_configs.config import ACTIVATIONS, MODEL_TYPES, ModelConfig
-from pretrained_configs.formats.reader import open_tensors
-from pretrained_configs.locate import LocalCheckpoint, config_file, resolve
+from pretrained_configs.locate import config_file
 from pretrained_configs.namemap import SAVED, NameMap, Source
 from pretrained_configs.report import fold
 
@@ -40,41 +39,6 @@ _NOT_EVERYWHERE = {
     "ffn_num_groups",
 }
 _FIELDS = tuple(f.name for f in fields(ModelConfig))
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint on this machine, understood.
-
-    Args:
-        files: where it is.
-        namemap: the format of its weights.
-        config: its architecture.
-    """
-
-    files: LocalCheckpoint
-    namemap: NameMap
-    config: ModelConfig
-
-
-def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> Checkpoint:
-    """Find a checkpoint, recognise its format and read its configuration; its tensors' values are not read.
-
-    Args:
-        name_or_path: directory, weights file, TensorFlow prefix, short name or hub id.
-        hidden_act: one of `ACTIVATIONS`, to overrule what the checkpoint says.
-
-    Raises:
-        CheckpointError: if it can't be had, or is no model that we compute.
-    """
-    files = resolve(name_or_path)
-    values = read_json_object(files.config)
-    with open_tensors(files) as tensors:
-        if not tensors:
-            raise CheckpointError(f"{files.weights[0]}: holds no tensors; give the model's weights file")
-        namemap = recognise(tensors, values, files.weights[0])
-        config = read_values(values, namemap, str(files.config), tensors, hidden_act)
-    return Checkpoint(files, namemap, config)
 
 
 def read_config(path: str | Path, hidden_act: str | None = None) -> ModelConfig:

@@ -27,6 +27,7 @@ class LoadReport:
         unmapped: published names that nothing accounts for, with what is wrong.
         missing: wanted parameters that can't be filled, with the published names they need.
         mismatched: tensors whose shape or type is wrong, with what was found and expected.
+        notes: what else was done to read the file.
     """
 
     namemap: str
@@ -36,6 +37,7 @@ class LoadReport:
     unmapped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -77,6 +79,7 @@ class LoadReport:
         )
         lines += fold(f"  fresh    {name}" for name in self.fresh)
         lines += fold(f"  ignored  {name}: {reason}" for name, reason in self.ignored)
+        lines += [f"  note     {note}" for note in self.notes]
         return lines + [f"  PROBLEM  {problem}" for problem in self.problems]
 
 

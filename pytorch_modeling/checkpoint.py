@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from preprocess.types import HeadSpec
-from pretrained_configs.config import ModelConfig
-from pretrained_configs.formats.reader import open_tensors, write_safetensors
-from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
-from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
+from pretrained_configs.checkpoint import Checkpoint
+from pretrained_configs.formats.reader import write_safetensors
+from pretrained_configs.published import saved_format, write_values
+from pretrained_configs.report import LoadReport
 from pytorch_modeling.distribute import fill, whole
 from pytorch_modeling.model import MRCModel, draw_fresh, outline, parameter_name
 
 
-def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
+def load_weights(model: MRCModel, checkpoint: Checkpoint, *, fresh_head: bool) -> LoadReport:
     """Load a checkpoint into the model, in place.
 
     Args:
-        model: keeps its own values where the checkpoint has none and may have none.
-        name_or_path: directory, weights file, TensorFlow prefix, hub id or short name.
+        model: of the checkpoint's architecture; it keeps its own values where that has none and may have none.
+        checkpoint: what to load.
         fresh_head: whether the task's head (and a pooler) may be missing from the checkpoint: yes before fine-tuning,
             no before prediction.
 
@@ -36,32 +32,20 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
         CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
     """
     parameters = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
-    with _opened(model, name_or_path, fresh_head) as (report, tensors), torch.no_grad():
+    with checkpoint.stream(parameter_shapes(model), fresh_head=fresh_head) as (report, tensors), torch.no_grad():
         for name, array in tensors:
             fill(parameters[name], torch.from_numpy(array))
     return report
 
 
-@contextmanager
-def _opened(
-    model: MRCModel, name_or_path: str, fresh_head: bool
-) -> Iterator[tuple[LoadReport, Iterator[tuple[str, NDArray[np.float32]]]]]:
-    checkpoint = read_checkpoint(name_or_path, model.config.hidden_act)
-    with open_tensors(checkpoint.files) as source:
-        yield checkpoint.namemap.stream(
-            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head), spare=spare(model.config)
-        )
-
-
 def load_model(
-    config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, device: str, fresh_head: bool, seed: int = 0
+    checkpoint: Checkpoint, head: HeadSpec | None, *, device: str, fresh_head: bool, seed: int = 0
 ) -> tuple[MRCModel, LoadReport]:
     """Build a model with a checkpoint's weights, which are neither drawn before nor, where possible, copied.
 
     Args:
-        config: the checkpoint's architecture.
+        checkpoint: what to load, and the architecture.
         head: what the task needs; None for the bare encoder with its pooler.
-        name_or_path: as in `load_weights`.
         device: one of `devices()`.
         fresh_head: as in `load_weights`.
         seed: seed of what the checkpoint lacks.
@@ -72,33 +56,22 @@ def load_model(
     Raises:
         CheckpointError: as `load_weights`.
     """
-    model = outline(config, head)
+    model = outline(checkpoint.config, head)
     paths = {parameter_name(path): path for path, _ in model.named_parameters()}
-    with _opened(model, name_or_path, fresh_head) as (report, tensors):
+    with checkpoint.stream(parameter_shapes(model), fresh_head=fresh_head) as (report, tensors):
         state = {paths[name]: torch.from_numpy(array) for name, array in tensors}
     model.load_state_dict(state, strict=False, assign=True)
     draw_fresh(model, report.fresh, seed)
     return model.to(device).eval(), report
 
 
-def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool) -> LoadReport:
-    """Say what `load_weights` would do, without memory for the model and without reading a tensor.
+def check_weights(checkpoint: Checkpoint, head: HeadSpec | None, *, fresh_head: bool) -> LoadReport:
+    """Say what `load_model` would do, without memory for the model and without reading a tensor.
 
     Raises:
         CheckpointError: as `load_weights`.
     """
-    shapes = parameter_shapes(outline(config, head))
-    checkpoint = read_checkpoint(name_or_path, config.hidden_act)
-    with open_tensors(checkpoint.files) as source:
-        report = checkpoint.namemap.report(
-            source, shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(config)
-        )
-        report.check()
-    return report
-
-
-def _may_be_fresh(fresh_head: bool) -> tuple[str, ...]:
-    return MAY_BE_FRESH if fresh_head else ()
+    return checkpoint.check(parameter_shapes(outline(checkpoint.config, head)), fresh_head=fresh_head)
 
 
 def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:

@@ -8,19 +8,19 @@ from pathlib import Path
 import keras
 
 from preprocess.types import HeadSpec
-from pretrained_configs.config import ModelConfig
-from pretrained_configs.formats.reader import open_tensors, write_safetensors
-from pretrained_configs.namemap import MAY_BE_FRESH, LoadReport
-from pretrained_configs.published import read_checkpoint, saved_format, spare, write_values
+from pretrained_configs.checkpoint import Checkpoint
+from pretrained_configs.formats.reader import write_safetensors
+from pretrained_configs.published import saved_format, write_values
+from pretrained_configs.report import LoadReport
 from tf_modeling.model import MRCModel, draw_fresh, parameters, zero_model
 
 
-def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> LoadReport:
+def load_weights(model: MRCModel, checkpoint: Checkpoint, *, fresh_head: bool) -> LoadReport:
     """Load a checkpoint into the model, in place.
 
     Args:
-        model: keeps its own values where the checkpoint has none and may have none.
-        name_or_path: directory, weights file, TensorFlow prefix, hub id or short name.
+        model: of the checkpoint's architecture; it keeps its own values where that has none and may have none.
+        checkpoint: what to load.
         fresh_head: whether the task's head (and a pooler) may be missing from the checkpoint: yes before fine-tuning,
             no before prediction.
 
@@ -31,25 +31,20 @@ def load_weights(model: MRCModel, name_or_path: str, *, fresh_head: bool) -> Loa
         CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
     """
     ours = parameters(model)
-    checkpoint = read_checkpoint(name_or_path, model.config.hidden_act)
-    with open_tensors(checkpoint.files) as source:
-        report, tensors = checkpoint.namemap.stream(
-            source, parameter_shapes(model), may_be_fresh=_may_be_fresh(fresh_head), spare=spare(model.config)
-        )
+    with checkpoint.stream(parameter_shapes(model), fresh_head=fresh_head) as (report, tensors):
         for name, array in tensors:
             ours[name].assign(array)
     return report
 
 
 def load_model(
-    config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, device: str, fresh_head: bool, seed: int = 0
+    checkpoint: Checkpoint, head: HeadSpec | None, *, device: str, fresh_head: bool, seed: int = 0
 ) -> tuple[MRCModel, LoadReport]:
     """Build a model with a checkpoint's weights, which are not drawn before.
 
     Args:
-        config: the checkpoint's architecture.
+        checkpoint: what to load, and the architecture.
         head: what the task needs; None for the bare encoder with its pooler.
-        name_or_path: as in `load_weights`.
         device: one of `devices()`.
         fresh_head: as in `load_weights`.
         seed: seed of what the checkpoint lacks.
@@ -60,31 +55,21 @@ def load_model(
     Raises:
         CheckpointError: as `load_weights`.
     """
-    model = zero_model(config, head, device)
-    report = load_weights(model, name_or_path, fresh_head=fresh_head)
+    model = zero_model(checkpoint.config, head, device)
+    report = load_weights(model, checkpoint, fresh_head=fresh_head)
     draw_fresh(model, report.fresh, seed)
     return model, report
 
 
-def check_weights(config: ModelConfig, head: HeadSpec | None, name_or_path: str, *, fresh_head: bool) -> LoadReport:
-    """Say what `load_weights` would do, without memory for the model and without reading a tensor.
+def check_weights(checkpoint: Checkpoint, head: HeadSpec | None, *, fresh_head: bool) -> LoadReport:
+    """Say what `load_model` would do, without memory for the model and without reading a tensor.
 
     Raises:
         CheckpointError: as `load_weights`.
     """
     with keras.StatelessScope(initialize_variables=False):  # variables with a shape and without a value
-        shapes = parameter_shapes(MRCModel(config, head))
-    checkpoint = read_checkpoint(name_or_path, config.hidden_act)
-    with open_tensors(checkpoint.files) as source:
-        report = checkpoint.namemap.report(
-            source, shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(config)
-        )
-        report.check()
-    return report
-
-
-def _may_be_fresh(fresh_head: bool) -> tuple[str, ...]:
-    return MAY_BE_FRESH if fresh_head else ()
+        shapes = parameter_shapes(MRCModel(checkpoint.config, head))
+    return checkpoint.check(shapes, fresh_head=fresh_head)
 
 
 def parameter_shapes(model: MRCModel) -> dict[str, tuple[int, ...]]:

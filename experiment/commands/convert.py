@@ -11,11 +11,11 @@ from experiment.io.outputs import check_new_directory
 from experiment.options.flags import ConvertOptions
 from preprocess.base.errors import CheckpointError
 from preprocess.base.files import new_directory
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.namemap import NameMap, Source
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import deviations, format_for, read_checkpoint, spare
+from pretrained_configs.published import deviations, format_for, spare
 from pretrained_configs.report import Shape
 from pretrained_configs.writer import write_checkpoint
 
@@ -31,16 +31,16 @@ def convert(options: ConvertOptions) -> None:
     """
     check_new_directory("--output", options.output)
     found = read_checkpoint(options.source, options.hidden_act)
-    with open_tensors(found.files) as source:
+    with found.open() as source:
         wanted = _held(found.config, found.namemap, source)
         ours, report = found.namemap.to_ours(source, wanted, may_be_fresh=(), spare=spare(found.config))
     config, namemap = _placed(found.config, ours, options.to)
     with new_directory(options.output) as directory:
         files = write_checkpoint(directory, config, ours, namemap)
         for name in _COMPANIONS:
-            if (found.files.directory / name).is_file():
+            if (found.directory / name).is_file():
                 files.append(directory / name)
-                shutil.copyfile(found.files.directory / name, directory / name)
+                shutil.copyfile(found.directory / name, directory / name)
     print("\n".join(report.lines()))
     print(f"written as {namemap.name} to {options.output}: {', '.join(file.name for file in files)}")
     for line in deviations(config, namemap):

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from experiment.backend import load_backend
-from experiment.inputs.model import fitting_tokenizer
+from experiment.inputs.model import from_checkpoint
 from experiment.inputs.settings import FILE_NAME, about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import warn
@@ -16,8 +16,7 @@ from experiment.options.flags import ExportOptions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import new_directory
 from preprocess.types import HeadSpec
-from pretrained_configs.formats.reader import open_tensors
-from pretrained_configs.published import Checkpoint, read_checkpoint
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
 
@@ -31,17 +30,16 @@ def export(options: ExportOptions) -> None:
     check_new_directory("--output", options.output)
     found = read_checkpoint(options.model_name_or_path, options.hidden_act)
     head = _head(found, options.model_name_or_path)
-    settings = read_settings(found.files.directory)
+    settings = read_settings(found.directory)
     options, notes = recall(settings, options)
-    tokenizer_at = options.tokenizer_name or found.files.directory
-    tokenizer = fitting_tokenizer(tokenizer_at, options.do_lower_case, found.config)
-    warn(notes + about_tokenizer(settings, tokenizer))
+    source = from_checkpoint(found, options)
+    warn([*notes, *about_tokenizer(settings, source.tokenizer), *source.found.warnings])
     backend = load_backend("tensorflow")
-    model, report = backend.load_model(found.config, head, options.model_name_or_path, device="cpu", fresh_head=False)
+    model, report = backend.load_model(found, head, device="cpu", fresh_head=False)
     with tempfile.TemporaryDirectory() as temporary, new_directory(options.output) as directory:
-        tokenizer.save(Path(temporary))
-        if (found.files.directory / FILE_NAME).is_file():
-            shutil.copy(found.files.directory / FILE_NAME, temporary)
+        source.tokenizer.save(Path(temporary))
+        if (found.directory / FILE_NAME).is_file():
+            shutil.copy(found.directory / FILE_NAME, temporary)
         assets = sorted(Path(temporary).iterdir())
         import_module("tf_modeling.export").export(model, directory, assets)
     kind = head.rows.get("kind")
@@ -56,7 +54,7 @@ def export(options: ExportOptions) -> None:
 
 def _head(found: Checkpoint, name: str) -> HeadSpec:
     """Return the head that a checkpoint holds; what its kinds are called is no matter to the model."""
-    with open_tensors(found.files) as source:
+    with found.open() as source:
         if found.namemap.shape_in(source, "head.span.weight") is None:
             raise UsageError(
                 f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "

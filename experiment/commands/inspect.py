@@ -20,14 +20,13 @@ from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
 from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
-from pretrained_configs import catalog
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.formats.reader import checksum, open_tensors
+from pretrained_configs.formats.reader import checksum
 from pretrained_configs.locate import locate
-from pretrained_configs.namemap import LoadReport
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import Checkpoint, read_checkpoint, read_config, spare
-from pretrained_configs.report import fold
+from pretrained_configs.published import read_config, spare
+from pretrained_configs.report import LoadReport, fold
 from pretrained_configs.sanity import suspicions
 
 #: Input -> the names that it may have in a file: ours, and those of the TensorFlow programs.
@@ -55,22 +54,20 @@ def inspect(options: InspectOptions) -> None:
     if found is not None:
         config = found.config
     else:
-        config = read_config(locate(str(options.config_name), weights=False), hidden_act=options.hidden_act)
+        config = read_config(locate(str(options.config_name), weights=False).path, options.hidden_act)
     arrays = _read_inputs(options.inputs, config) if options.inputs is not None else None
     backend = load_backend(options.framework)
     device = choose_device(backend, options.device)
     _print_architecture(console, config)
-    if found is None or checkpoint is None:
+    if found is None:
         model = backend.build_model(config, None, device=device, seed=options.seed)
         fresh = ["every parameter (no checkpoint)"]
     else:
         _print_files(console, found)
-        model, report = backend.load_model(
-            config, None, checkpoint, device=device, fresh_head=True, seed=options.seed
-        )
+        model, report = backend.load_model(found, None, device=device, fresh_head=True, seed=options.seed)
         fresh = report.fresh
         console.print("\n".join(report.lines()))
-        _print_suspicions(console, found, checkpoint, report)
+        _print_suspicions(console, found, report)
     if arrays is not None:
         _compute(console, backend, model, arrays, fresh, options.output)
 
@@ -110,12 +107,11 @@ def _print_files(console: Console, found: Checkpoint) -> None:
     console.print(f'{"":<30}the "gelu" of its configurations is {gelu}; computed with {found.config.hidden_act}')
 
 
-def _print_suspicions(console: Console, found: Checkpoint, checkpoint: str, report: LoadReport) -> None:
-    published = catalog.find(checkpoint)
+def _print_suspicions(console: Console, found: Checkpoint, report: LoadReport) -> None:
     wanted = {ours: shape for ours, _, shape, _ in report.mapped}
-    with open_tensors(found.files) as source:
+    with found.open() as source:
         _, tensors = found.namemap.stream(source, wanted, may_be_fresh=(), spare=("*", *spare(found.config)))
-        limit = published.max_seq_length if published is not None else None
+        limit = found.published.max_seq_length if found.published is not None else None
         for suspicion in suspicions(found.config, tensors, limit):
             console.print(f"WARNING  {suspicion}", style="yellow")
 

@@ -38,6 +38,7 @@ def list_models(options: ModelsOptions) -> None:
 
 def facts(model: PublishedModel) -> dict[str, Any]:
     """Return everything that is known about a model, with the keys of its JSON file and its number of parameters."""
+    spare_rows = {"n_spare_rows": model.n_spare_rows} if model.n_spare_rows else {}
     return {
         "hub_id": model.hub_id,
         "homepage": model.homepage,
@@ -47,7 +48,7 @@ def facts(model: PublishedModel) -> dict[str, Any]:
         "licence": model.licence,
         "architecture": asdict(model.config),
         "max_seq_length": model.max_seq_length,
-        "tokenizer": {"kind": model.tokenizer, "do_lower_case": model.do_lower_case},
+        "tokenizer": {"kind": model.tokenizer, "do_lower_case": model.do_lower_case, **spare_rows},
         "notes": list(model.notes),
         "recipes": {task: dict(recipe) for task, recipe in model.recipes.items()},
         "n_parameters": catalog.n_parameters(model.config),
@@ -85,7 +86,9 @@ def describe(model: PublishedModel) -> Iterator[str]:
     yield f"  files:     {' '.join(model.files)}"
     yield f"  name map:  {model.namemap}"
     yield f"  licence:   {model.licence or 'none stated'}"
-    yield f"  tokenizer: {model.tokenizer}, {'lower-cased' if model.do_lower_case else 'cased'}"
+    yield f"  tokenizer: {model.tokenizer}, {'lower-cased' if model.do_lower_case else 'cased'}" + (
+        f", {model.n_spare_rows} rows of the word table are spare" if model.n_spare_rows else ""
+    )
     yield "  architecture:"
     for name, value in asdict(config).items():
         yield f"    {name}: {value}"

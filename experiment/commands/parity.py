@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, count, islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from experiment.inputs.data import Data, encode, first_targets, read_examples
-from experiment.inputs.model import check_limits, model_source
+from experiment.inputs.model import check_limits, from_checkpoint, from_scratch
 from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
@@ -26,9 +27,10 @@ from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
 from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import NO_TARGET, Batch, HeadSpec, Outputs
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.locate import locate, resolve
-from pretrained_configs.published import read_checkpoint, read_config
+from pretrained_configs.locate import locate
+from pretrained_configs.published import read_config
 from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task
 
@@ -89,16 +91,17 @@ def parity(options: ParityOptions) -> int:
     name = options.model_name_or_path
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
-    settings = read_settings(resolve(name).directory) if name is not None else None
+    checkpoint = read_checkpoint(name, options.hidden_act) if name is not None else None
+    settings = read_settings(checkpoint.directory) if checkpoint is not None else None
     recalled, notes = recall(settings, options)
     warn(notes)
     task = task_of(recalled)
-    resolved = resolve_recipe(recalled, task, name)
+    resolved = resolve_recipe(recalled, task, checkpoint.published if checkpoint is not None else None)
     answers: Answers | None
     if options.data_file is not None:
-        job, answers = _prepare(resolved, task, settings)
+        job, answers = _prepare(resolved, task, checkpoint, settings, options.data_file)
     else:
-        job, answers = _random(options, resolved, task)
+        job, answers = _random(options, resolved, task, checkpoint)
     job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
     console = terminal()
     precision = precision_of(options)
@@ -129,31 +132,36 @@ def parity(options: ParityOptions) -> int:
     return 1 if different else 0
 
 
-def _prepare(options: ParityOptions, task: Task, settings: Settings | None) -> tuple[Job, Answers]:
+def _prepare(
+    options: ParityOptions, task: Task, checkpoint: Checkpoint | None, settings: Settings | None, data_file: Path
+) -> tuple[Job, Answers]:
     """Take windows and questions from the data file."""
-    assert options.data_file is not None
-    source = model_source(options)
-    warn(about_tokenizer(settings, source.tokenizer))
+    if checkpoint is not None:
+        source = from_checkpoint(checkpoint, options)
+    else:
+        source = from_scratch(str(options.config_name), options)
+    warn([*about_tokenizer(settings, source.tokenizer), *source.found.warnings])
     check_limits(options, source.name, source.config, source.published)
-    examples, _ = read_examples(task, options.data_file, options.max_eval_samples)
+    examples, _ = read_examples(task, data_file, options.max_eval_samples)
     data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
     size, seed = options.per_device_train_batch_size, options.seed
     together = task.problem.head.whole_groups
     orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch, whole_groups=together) for epoch in count())
     steps = islice(chain.from_iterable(orders), options.steps)
     questions = eval_batches(data.features, options.per_device_eval_batch_size)
-    job = _job(options, task, source.config, [collate(data.features, rows) for rows in steps])
+    job = _job(options, task, source.config, checkpoint, [collate(data.features, rows) for rows in steps])
     job = replace(job, eval_batches=[collate(data.features, rows) for rows in questions])
     return job, Answers(task, data, decode_options(options), TOLERANCES[precision_of(options)])
 
 
-def _random(options: ParityOptions, resolved: ParityOptions, task: Task) -> tuple[Job, None]:
+def _random(
+    options: ParityOptions, resolved: ParityOptions, task: Task, checkpoint: Checkpoint | None
+) -> tuple[Job, None]:
     """Make up windows; no tokenizer is needed."""
-    if options.model_name_or_path is not None:
-        config = read_checkpoint(options.model_name_or_path, options.hidden_act).config
+    if checkpoint is not None:
+        config = checkpoint.config
     else:
-        assert options.config_name is not None
-        config = read_config(locate(options.config_name, weights=False), options.hidden_act)
+        config = read_config(locate(str(options.config_name), weights=False).path, options.hidden_act)
     limit = config.max_position_embeddings
     length = options.max_seq_length or min(_RANDOM_LENGTH, limit)
     if length > limit:
@@ -161,7 +169,7 @@ def _random(options: ParityOptions, resolved: ParityOptions, task: Task) -> tupl
     size = options.per_device_train_batch_size
     random = np.random.Generator(np.random.Philox(options.seed))
     batches = [random_batch(config, task.problem.head, (size, length), random) for _ in range(options.steps)]
-    return _job(resolved, task, config, batches), None
+    return _job(resolved, task, config, checkpoint, batches), None
 
 
 def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], random: np.random.Generator) -> Batch:
@@ -199,12 +207,15 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
     return Batch(np.arange(n, dtype=np.int32), group.astype(np.int32), *columns)
 
 
-def _job(options: ParityOptions, task: Task, config: ModelConfig, batches: list[Batch]) -> Job:
+def _job(
+    options: ParityOptions, task: Task, config: ModelConfig, checkpoint: Checkpoint | None, batches: list[Batch]
+) -> Job:
     trainer = {option.name: getattr(options, option.name) for option in fields(OptimizerOptions)}
+    config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return Job(
-        config=replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        config=config,
         head=task.problem.head,
-        checkpoint=options.model_name_or_path,
+        checkpoint=replace(checkpoint, config=config) if checkpoint is not None else None,
         batches=batches,
         eval_batches=[],
         trainer={**trainer, "precision": precision_of(options)},

@@ -137,7 +137,7 @@ def _step(options: PlanOptions, task: Task, model: Architecture) -> _Step:
     if options.framework != "pytorch":
         raise UsageError("--framework tensorflow: the memory of its step is not known; leave it out")
     n_sharing = 1 if options.per_device_train_batch_size is not None else options.n_devices
-    options = resolve_recipe(options, task, options.model_name_or_path)
+    options = resolve_recipe(options, task, model.published)
     check_limits(options, model.name, model.config, model.published)
     batch = options.per_device_train_batch_size
     assert batch is not None

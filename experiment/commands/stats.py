@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from experiment.inputs.data import first_targets, read_examples
 from experiment.inputs.settings import about_tokenizer, read_settings, recall
+from experiment.inputs.tokenizer import read_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
@@ -18,7 +19,6 @@ from experiment.options.recipe import task_of
 from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches
-from preprocess.tokenizers.wordpiece import load_tokenizer
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
 from tasks.core.task import Task
@@ -36,15 +36,15 @@ def stats(options: StatsOptions) -> None:
     if options.histogram is not None and options.histogram.suffix not in _PICTURES:
         raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
     check_file("--histogram", options.histogram)
-    located = locate(options.tokenizer_name, weights=False)
-    settings = read_settings(located if located.is_dir() else located.parent)
-    options, notes = recall(settings, options, but=("max_seq_length",))
+    place = locate(options.tokenizer_name, weights=False)
+    settings = read_settings(place.directory)
+    options, notes = recall(settings, options, but=("max_seq_length", "do_lower_case"))
     task = task_of(options)
-    tokenizer = load_tokenizer(located, options.do_lower_case)
-    warn(notes + about_tokenizer(settings, tokenizer))
+    found = read_tokenizer(place.path, options.do_lower_case)
+    warn(notes + about_tokenizer(settings, found.tokenizer))
     examples, report = read_examples(task, options.data_file)
     console = terminal()
-    console.print("\n".join(report.lines()))
+    console.print("\n".join([found.casing, *report.lines()]))
     recipe = task.defaults
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
@@ -52,10 +52,11 @@ def stats(options: StatsOptions) -> None:
         length: task.problem.encode(
             examples,
             first_targets(task, examples),
-            tokenizer,
+            found.tokenizer,
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
+            transform=task.transform,
         )
         for length in options.max_seq_length
     }

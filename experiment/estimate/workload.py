@@ -10,7 +10,8 @@ from typing import Any
 from experiment.estimate.hardware import forward_flops, n_layers, training_flops
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file
-from experiment.inputs.model import check_model_choice, fitting_tokenizer, lower_case
+from experiment.inputs.model import check_model_choice
+from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
 from experiment.training.steps import Evaluated
 from preprocess.base.errors import CheckpointError
@@ -18,7 +19,7 @@ from preprocess.batch import collate, epoch_batches, eval_batches
 from preprocess.types import FeatureSet
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.locate import locate
+from pretrained_configs.locate import locate, published_of
 from pretrained_configs.published import read_config
 from tasks.core.task import Task
 
@@ -49,16 +50,15 @@ def architecture(options: PlanOptions) -> Architecture:
     check_model_choice(options)
     name = options.model_name_or_path or options.config_name
     assert name is not None
-    published = catalog.find(name) if options.config_name is None else None
-    if published is not None and not Path(name).expanduser().exists():
+    published = published_of(name) if options.config_name is None else None
+    if published is not None:
         config = published.config
         if options.hidden_act is not None:
             config = dataclasses.replace(config, hidden_act=options.hidden_act)
         return Architecture(name, config, name, published)
-    path = locate(name, weights=False)
-    directory = path if path.is_dir() else path.parent
-    config = read_config(path if path.suffix == ".json" else directory, options.hidden_act)
-    return Architecture(name, config, directory, published)
+    place = locate(name, weights=False)
+    config = read_config(place.path if place.path.suffix == ".json" else place.directory, options.hidden_act)
+    return Architecture(place.name, config, place.directory, None)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def work(
         return f"give --train_file, or fetch the published file: run_mrc.py download --task {task.name}"
     vocabulary = options.tokenizer_name or model.vocabulary
     try:
-        tokenizer = fitting_tokenizer(vocabulary, lower_case(options, model.published), config)
+        tokenizer = fitting_tokenizer(vocabulary, options.do_lower_case, config).tokenizer
     except CheckpointError as error:
         if options.tokenizer_name is not None:
             raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 from experiment.estimate.hardware import n_layers
+from experiment.inputs.tokenizer import FoundTokenizer, fitting_tokenizer
 from experiment.options.flags import (
     ModelChoice,
     ParityOptions,
@@ -15,17 +16,13 @@ from experiment.options.flags import (
     TrainOptions,
 )
 from preprocess.base.errors import UsageError
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
+from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from pretrained_configs import catalog
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import checksum
 from pretrained_configs.locate import locate
-from pretrained_configs.published import read_checkpoint, read_config
-
-#: Share of the word table's rows that a model's own vocabulary may leave unused.
-_MAX_SPARE_ROWS = 0.01
-
-AnyModel = TrainOptions | PredictOptions | ParityOptions
+from pretrained_configs.published import read_config
 
 
 @dataclass(frozen=True)
@@ -36,41 +33,64 @@ class ModelSource:
         name: what the leaderboard calls it.
         checkpoint: what to load weights from; None for a model from scratch.
         config: its architecture.
-        tokenizer: its tokenizer.
-        checkpoint_sha256: of the weights file, "" from scratch.
-        published: what the catalogue knows of it, if it is in there.
+        found: its tokenizer, and what is to be said of it.
     """
 
     name: str
-    checkpoint: str | None
+    checkpoint: Checkpoint | None
     config: ModelConfig
-    tokenizer: WordPieceTokenizer
-    checkpoint_sha256: str
-    published: catalog.PublishedModel | None
+    found: FoundTokenizer
+
+    @property
+    def tokenizer(self) -> WordPieceTokenizer:
+        """Its tokenizer."""
+        return self.found.tokenizer
+
+    @property
+    def published(self) -> catalog.PublishedModel | None:
+        """What the catalogue knows of it, if its weights were asked for by short name or hub id."""
+        return self.checkpoint.published if self.checkpoint is not None else None
+
+    @cached_property
+    def checkpoint_sha256(self) -> str:
+        """The SHA-256 of the weights' files; "" from scratch."""
+        return checksum(self.checkpoint.files) if self.checkpoint is not None else ""
 
 
-def model_source(options: AnyModel) -> ModelSource:
+def model_source(options: TrainOptions) -> ModelSource:
     """Find config and tokenizer of the model and check that they belong together.
 
     Raises:
         UsageError, DataError, CheckpointError: naming what is missing or does not fit.
     """
     check_model_choice(options)
-    checkpoint = options.model_name_or_path
-    if checkpoint is not None:
-        found = read_checkpoint(checkpoint, options.hidden_act)
-        config = found.config
-        tokenizer_at: str | Path = options.tokenizer_name or found.files.directory
-        name, digest = _display_name(checkpoint), checksum(found.files)
-    else:
-        assert options.config_name is not None
-        located = locate(options.config_name, weights=False)
-        config = read_config(located, hidden_act=options.hidden_act)
-        tokenizer_at = options.tokenizer_name or (located if located.is_dir() else located.parent)
-        name, digest = f"{_display_name(options.config_name)} (from scratch)", ""
-    published = catalog.find(checkpoint) if checkpoint is not None else None
-    tokenizer = fitting_tokenizer(tokenizer_at, lower_case(options, published), config)
-    return ModelSource(name, checkpoint, config, tokenizer, digest, published)
+    if options.model_name_or_path is not None:
+        return from_checkpoint(read_checkpoint(options.model_name_or_path, options.hidden_act), options)
+    return from_scratch(str(options.config_name), options)
+
+
+def from_checkpoint(checkpoint: Checkpoint, options: TokenizerOptions) -> ModelSource:
+    """Add the tokenizer to a checkpoint.
+
+    Raises:
+        UsageError, DataError, CheckpointError: if it is missing or does not fit.
+    """
+    found = fitting_tokenizer(
+        options.tokenizer_name or checkpoint.directory, options.do_lower_case, checkpoint.config
+    )
+    return ModelSource(checkpoint.name, checkpoint, checkpoint.config, found)
+
+
+def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> ModelSource:
+    """Find an architecture and the tokenizer beside it.
+
+    Raises:
+        UsageError, DataError, CheckpointError: naming what is missing or does not fit.
+    """
+    place = locate(config_name, weights=False)
+    config = read_config(place.path, options.hidden_act)
+    found = fitting_tokenizer(options.tokenizer_name or place.directory, options.do_lower_case, config)
+    return ModelSource(f"{place.name} (from scratch)", None, config, found)
 
 
 def check_model_choice(options: ModelChoice) -> None:
@@ -81,41 +101,6 @@ def check_model_choice(options: ModelChoice) -> None:
     """
     if (options.model_name_or_path is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
-
-
-def lower_case(options: TokenizerOptions, published: catalog.PublishedModel | None) -> bool | None:
-    """Return whether text is lower-cased: as the user says, or the authors of the published model.
-
-    None leaves it to the tokenizer's files, which on the hub contradict the authors for some models.
-    """
-    if options.do_lower_case is None and published is not None and options.tokenizer_name is None:
-        return published.do_lower_case
-    return options.do_lower_case
-
-
-def fitting_tokenizer(
-    name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig
-) -> WordPieceTokenizer:
-    """Load a tokenizer and check that the model has been trained with its vocabulary.
-
-    Raises:
-        UsageError, DataError, CheckpointError: if it is missing, damaged, or another model's.
-    """
-    tokenizer = load_tokenizer(locate(name_or_path, weights=False), do_lower_case)
-    # Some tables are padded: ERNIE 1.0's has 18000 rows for 17964 pieces.
-    if not 0 <= config.vocab_size - tokenizer.vocab_size <= _MAX_SPARE_ROWS * config.vocab_size:
-        raise UsageError(
-            f"{name_or_path}: the vocabulary has {tokenizer.vocab_size} entries, the model's embedding "
-            f"{config.vocab_size} rows; give the model's own vocabulary with --tokenizer_name"
-        )
-    return tokenizer
-
-
-def _display_name(name_or_path: str) -> str:
-    path = Path(name_or_path)
-    if path.is_file():
-        path = path.parent
-    return path.resolve().name if path.exists() else name_or_path
 
 
 def check_limits(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from experiment.options.flags import (
     ADAM_EPSILON,
@@ -13,7 +12,7 @@ from experiment.options.flags import (
     TaskChoice,
 )
 from preprocess.base.errors import UsageError
-from pretrained_configs import catalog
+from pretrained_configs.catalog import PublishedModel
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task, TaskOptions
@@ -21,19 +20,20 @@ from tasks.core.task import Task, TaskOptions
 Options = TypeVar("Options", bound=FeatureOptions)
 
 
-def resolve_recipe(options: Options, task: Task, model_name: str | None) -> Options:
+def resolve_recipe(options: Options, task: Task, published: PublishedModel | None) -> Options:
     """Fill the options that were left out.
 
     Args:
         options: None where left out.
         task: its defaults come last.
-        model_name: a published model's recipe for the task goes before the task's defaults.
+        published: its recipe for the task goes before the task's defaults.
 
     Raises:
         UsageError: if options contradict each other.
     """
+    recipes = published.recipes if published is not None else {}
     own = ADAM_EPSILON[options.optim] if isinstance(options, OptimizerOptions) else None
-    recipe = {"adam_epsilon": own, **task.defaults, **_published(model_name).get(task.name, {})}
+    recipe = {"adam_epsilon": own, **task.defaults, **recipes.get(task.name, {})}
     names = {f.name for f in fields(options)}
     missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
     if options.doc_overlap is not None:
@@ -45,11 +45,6 @@ def resolve_recipe(options: Options, task: Task, model_name: str | None) -> Opti
     if options.bf16 and options.fp16:
         raise UsageError("--bf16 and --fp16 both given: use one")
     return replace(options, **missing)
-
-
-def _published(model_name: str | None) -> Mapping[str, Mapping[str, Any]]:
-    model = catalog.find(model_name) if model_name is not None else None
-    return model.recipes if model is not None else {}
 
 
 def precision_of(options: FeatureOptions) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from experiment.backend import Backend, choose_device, load_backend
 from preprocess.base.errors import CheckpointError, UsageError
 from preprocess.types import Batch, HeadSpec
+from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
 
 WEIGHTS, GRADIENTS, STEP, ANSWERS = "weights", "gradients", "step", "answers"
@@ -36,7 +37,7 @@ class Job:
     Args:
         config: the architecture, without dropout.
         head: the task's head.
-        checkpoint: what to load; None for fresh weights.
+        checkpoint: what to load, of that architecture; None for fresh weights.
         batches: one per optimizer step; the first is looked at in detail.
         eval_batches: what to answer after the last step.
         trainer: keyword arguments of a backend's Trainer, apart from n_steps; "adam_epsilon" None stands for a
@@ -47,7 +48,7 @@ class Job:
 
     config: ModelConfig
     head: HeadSpec
-    checkpoint: str | None
+    checkpoint: Checkpoint | None
     batches: list[Batch]
     eval_batches: list[Batch]
     trainer: dict[str, Any]
@@ -105,7 +106,7 @@ def _build(backend: Backend, job: Job) -> Any:
         model = backend.build_model(job.config, job.head, device=device, seed=job.seed)
         fresh = list(backend.parameter_shapes(model))
     else:
-        model, report = backend.load_model(job.config, job.head, job.checkpoint, device=device, fresh_head=True)
+        model, report = backend.load_model(job.checkpoint, job.head, device=device, fresh_head=True)
         fresh = report.fresh
     shapes = backend.parameter_shapes(model)
     std = job.config.initializer_range

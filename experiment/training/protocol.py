@@ -67,18 +67,18 @@ def train(options: TrainOptions) -> list[Record]:
 def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the job, what to print, and the reports."""
     task = task_of(options)
-    options = resolve_recipe(options, task, options.model_name_or_path)
+    source = model_source(options)
+    options = resolve_recipe(options, task, source.published)
     backend = load_backend(options.framework)
     group = backend.Group.current()
     backend.allow_tf32(options.tf32)
-    source = model_source(options)
     check_limits(options, source.name, source.config, source.published)
     device = choose_device(backend, options.device)
     _check_step(options, group.size, backend.n_devices(device))
     options = _with_downloaded(options, task)
-    lines = []
+    lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
     if source.checkpoint is not None:
-        lines += backend.check_weights(source.config, task.problem.head, source.checkpoint, fresh_head=True).lines()
+        lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
     data, reports = _read(options, task)
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}

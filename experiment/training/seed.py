@@ -34,6 +34,7 @@ from experiment.training.runlog import Events, RunLog
 from experiment.training.steps import Steps
 from preprocess.base.files import new_directory
 from preprocess.types import Outputs
+from pretrained_configs.checkpoint import read_checkpoint
 from tasks.core.prediction import DecodeOptions
 
 #: Seconds between training checkpoints, where --save_steps does not say how many steps.
@@ -68,6 +69,7 @@ def run_seed(
         status="running",
         selection=list(job.task.selection),
         versions=versions(),
+        warnings=list(job.source.found.warnings),
         n_devices=job.n_devices,
         **job.record_fields,
     )
@@ -186,15 +188,15 @@ class _Seed:
         job, options = self.job, self.job.options
         gc.collect()  # the seed before may have left cycles, and in them its model
         job.backend.set_seed(self.seed)
-        config, head, checkpoint = job.source.config, job.task.problem.head, job.source.checkpoint
+        head, checkpoint = job.task.problem.head, job.source.checkpoint
         if saved is None and checkpoint is not None:
             self.model, report = job.backend.load_model(
-                config, head, checkpoint, device=job.device, fresh_head=True, seed=self.seed
+                checkpoint, head, device=job.device, fresh_head=True, seed=self.seed
             )
             for line in report.lines():
                 self.log.line(line)
         else:
-            self.model = job.backend.build_model(config, head, device=job.device, seed=self.seed)
+            self.model = job.backend.build_model(job.source.config, head, device=job.device, seed=self.seed)
         self.trainer = job.backend.Trainer(
             self.model,
             n_steps=self.steps.n,
@@ -388,7 +390,8 @@ class _Seed:
         job = self.job
         if self.best_outputs is None or job.test is not None:
             job.group.first(None)  # the first process has written it
-            job.backend.load_weights(self.model, str((self.directory / BEST).resolve()), fresh_head=False)
+            best = read_checkpoint(self.directory / BEST, job.source.config.hidden_act)
+            job.backend.load_weights(self.model, best, fresh_head=False)
         self._predict("dev", job.dev, self.best_outputs)
         if job.test is not None:
             self._predict("test", job.test, None)

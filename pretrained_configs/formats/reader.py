@@ -14,11 +14,11 @@ from pathlib import Path
 
 from preprocess.base.errors import CheckpointError
 from pretrained_configs.formats.safetensors_file import open_safetensors, write_safetensors
-from pretrained_configs.locate import TF_INDEX, LocalCheckpoint, locate, resolve, weight_map
+from pretrained_configs.locate import TF_INDEX, LocalCheckpoint, weight_map
 from pretrained_configs.namemap import LazyTensor
 from pretrained_configs.report import MisfitError
 
-__all__ = ["LocalCheckpoint", "checksum", "locate", "open_tensors", "resolve", "write_safetensors"]
+__all__ = ["LocalCheckpoint", "Tensors", "checksum", "open_tensors", "write_safetensors"]
 
 Tensors = Mapping[str, LazyTensor]
 

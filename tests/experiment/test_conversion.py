@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.formats.reader import open_tensors
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import format_for, read_checkpoint
+from pretrained_configs.published import format_for
 from pretrained_configs.writer import write_checkpoint
 
 BERT = ModelConfig(
@@ -47,7 +47,8 @@ NO_PLACE = {
 def parameters(config: ModelConfig, *, span: bool = False, n_kinds: int = 0) -> dict[str, np.ndarray]:
     random = np.random.RandomState(7)
     pooled = config.model_type != "electra" or bool(n_kinds)
-    shapes = parameter_shapes(config, pooled=pooled, span=span, n_kinds=n_kinds)
+    heads = {name: rows for name, rows in (("span", 2 * span), ("kind", n_kinds)) if rows}
+    shapes = parameter_shapes(config, pooled=pooled, heads=heads)
     return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -62,7 +63,7 @@ def read(directory: Path, ours: dict[str, np.ndarray]) -> tuple[ModelConfig, dic
     """Load the parameters that were written, and a projection if there is one now."""
     found = read_checkpoint(directory)
     config = found.config
-    with open_tensors(found.files) as source:
+    with found.open() as source:
         shapes = {name: array.shape for name, array in ours.items()}
         if config.embedding_projection == "output":
             every = parameter_shapes(config, pooled=False)

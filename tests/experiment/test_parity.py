@@ -23,6 +23,7 @@ from experiment.options.flags import OptimizerOptions
 from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
 from experiment.parity.observe import Job, Observation, observe, observing
 from preprocess.base.errors import UsageError
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from tests.support.values import SPAN, head_of
 
@@ -182,7 +183,7 @@ def test_another_optimizer_is_located_at_the_steps(setting, value):
 
 def test_a_fresh_head_is_the_same_in_both(tmp_path):
     pytorch_modeling.save_weights(pytorch_modeling.build_model(CONFIG, None, device="cpu"), tmp_path)
-    job = _job(checkpoint=str(tmp_path))
+    job = _job(checkpoint=read_checkpoint(tmp_path))
     weights = [
         {o.name: o.value for o in observe(backend, job) if o.stage == "weights"}
         for backend in (pytorch_modeling, tf_modeling)

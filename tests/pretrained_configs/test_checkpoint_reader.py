@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from preprocess.base.errors import CheckpointError
-from pretrained_configs.formats.reader import checksum, locate, open_tensors, resolve, write_safetensors
+from pretrained_configs.formats.reader import checksum, open_tensors, write_safetensors
+from pretrained_configs.locate import LocalCheckpoint, files_of, locate
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import read_config
 from tests.canary import Canary
@@ -36,6 +37,10 @@ def arrays() -> dict[str, np.ndarray]:
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     return tmp_path
+
+
+def resolve(name_or_path: str | Path) -> LocalCheckpoint:
+    return files_of(locate(name_or_path).path)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -294,7 +299,7 @@ def test_cached_hub_model_needs_no_network(hub_cache):
 def test_vocabulary_alone_is_enough_where_no_weights_are_asked_for(hub_cache):
     directory = snapshot(hub_cache, "hfl", "chinese-roberta-wwm-ext")
     (directory / "vocab.txt").write_text("[PAD]\n")
-    assert locate("chinese-roberta-wwm-ext", weights=False) == directory
+    assert locate("chinese-roberta-wwm-ext", weights=False).path == directory
     with pytest.raises(CheckpointError, match="no weights file"):
         resolve("chinese-roberta-wwm-ext")
 

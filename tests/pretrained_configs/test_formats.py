@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.formats.reader import write_safetensors
-from pretrained_configs.published import read_checkpoint
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes
 from tests.oracle import PROGRAMS, draw, inputs
 from tests.support.values import head_of
@@ -160,7 +160,7 @@ def compute(path: Path, seed: int = 0) -> tuple[dict[str, np.ndarray], object]:
     """Load a checkpoint as a user would and run it on the inputs of this seed."""
     checkpoint = read_checkpoint(path)
     model = build_model(checkpoint.config, None, device="cpu", seed=99)
-    report = load_weights(model, str(path), fresh_head=True)
+    report = load_weights(model, checkpoint, fresh_head=True)
     assert report.fresh in ([], ["pooler.weight", "pooler.bias"])
     found = hidden_states(model, *inputs({"vocab_size": checkpoint.config.vocab_size}, seed))
     if report.fresh:
@@ -257,7 +257,7 @@ def test_published_variables_are_all_accounted_for_and_fill_the_model(golden_dir
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.namemap.name == program
     model = build_model(checkpoint.config, None, device="cpu", seed=9)
-    report = load_weights(model, str(tmp_path), fresh_head=False)
+    report = load_weights(model, checkpoint, fresh_head=False)
     assert {ours for ours, *_ in report.mapped} == set(parameter_shapes(model)) and not report.fresh
     mapped = [theirs for _, names, *_ in report.mapped for theirs in names]
     assert set(mapped) == set(PROGRAMS[program].shapes(config))
@@ -424,7 +424,7 @@ def test_reference_pth_fine_tuned_gives_its_own_logits(tmp_path, model, heads, f
     assert checkpoint.namemap.name == namemap
     spec = head_of(KINDS if "cls_outputs.weight" in heads else ())
     task = build_model(checkpoint.config, spec, device="cpu", seed=9)
-    report = load_weights(task, str(path), fresh_head=False)
+    report = load_weights(task, checkpoint, fresh_head=False)
     assert not report.fresh
     ids, mask, types = inputs(config, 5)
     batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
@@ -631,7 +631,7 @@ def test_keras_h5_of_transformers_4(tmp_path, family, head, same):
     if head == "for_question_answering":
         checkpoint = read_checkpoint(tmp_path / "tf_model.h5")
         task = build_model(checkpoint.config, SPAN, device="cpu", seed=9)
-        assert not load_weights(task, str(tmp_path), fresh_head=False).fresh
+        assert not load_weights(task, checkpoint, fresh_head=False).fresh
         ids, mask, types = (torch.from_numpy(x) for x in inputs(config, 0))
         with torch.inference_mode():
             start, end, _ = task({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
@@ -683,6 +683,7 @@ def test_tensorflow_2_objects_of_transformers_4(tf, tmp_path, family, form, same
         assert namemap == f"transformers_{kind}"
         same(found, expect(model, arrays))
     if form == "span":
-        task = build_model(read_checkpoint(tmp_path).config, SPAN, device="cpu", seed=9)
-        assert not load_weights(task, str(tmp_path), fresh_head=False).fresh
+        checkpoint = read_checkpoint(tmp_path)
+        task = build_model(checkpoint.config, SPAN, device="cpu", seed=9)
+        assert not load_weights(task, checkpoint, fresh_head=False).fresh
         np.testing.assert_array_equal(task.problem.head.span.weight.detach().numpy(), qa["qa_outputs/kernel"].T)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from pretrained_configs.checkpoint import read_checkpoint
 from pytorch_modeling import Trainer, build_model, load_weights, predict, save_weights, set_seed
 from pytorch_modeling.distribute import Group, share
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
@@ -66,7 +67,7 @@ def work(models, steps, dropout, states):
         save_weights(shards.model, Path(place) if Group.current().rank == 0 else None)
         Group.current().first(None)
         other = _trainer(dropout, (), how=how)
-        load_weights(other.model, place, fresh_head=False)
+        load_weights(other.model, read_checkpoint(place), fresh_head=False)
         found["loaded"] = other.state_dict()["model"]
         Group.current().gather(None)  # all have read it
     found["continued"] = [_after(_trainer(dropout, (), state), steps[2:4]) for state in (found["saved"], *states)]

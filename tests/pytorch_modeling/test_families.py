@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from preprocess.types import NO_TARGET, Batch, HeadSpec
-from pretrained_configs.published import read_checkpoint
+from pretrained_configs.checkpoint import read_checkpoint
 from tests.support.values import SPAN, span_batch
 
 transformers = pytest.importorskip("transformers")
@@ -109,8 +109,9 @@ def _assert_close(found: np.ndarray, expected: torch.Tensor, where: np.ndarray, 
 def _load(backend, model, directory: Path, head: HeadSpec | None):
     """Have transformers save its model, and load that as a user would."""
     model.save_pretrained(directory)
-    ours = backend.build_model(read_checkpoint(directory).config, head, device="cpu", seed=9)
-    report = backend.load_weights(ours, str(directory), fresh_head=True)
+    checkpoint = read_checkpoint(directory)
+    ours = backend.build_model(checkpoint.config, head, device="cpu", seed=9)
+    report = backend.load_weights(ours, checkpoint, fresh_head=True)
     # transformers' ELECTRA has no pooler.
     assert set(report.fresh) <= {"pooler.weight", "pooler.bias"} and not report.ignored
     return ours

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.published import read_config
 from pytorch_modeling import build_model, hidden_states, load_weights, parameter_shapes, save_weights
@@ -57,7 +58,7 @@ def _check_golden(golden_dir, file, hidden_act, prefix, atol):
     directory = golden_dir / "checkpoints" / "hf_bert"
     expected = np.load(directory / "expected.npz")
     model = build_model(read_config(directory, hidden_act), None, device="cpu", seed=0)
-    report = load_weights(model, str(directory / file), fresh_head=False)
+    report = load_weights(model, read_checkpoint(directory / file), fresh_head=False)
     assert not report.fresh
     found = hidden_states(model, expected["input_ids"], expected["input_mask"], expected["token_type_ids"])
     compared = 0
@@ -127,7 +128,7 @@ def test_loading_what_was_saved_is_bit_exact(tmp_path):
     model = build_model(CONFIG, SPAN, device="cpu", seed=4)
     save_weights(model, tmp_path)
     other = build_model(read_config(tmp_path), SPAN, device="cpu", seed=5)
-    report = load_weights(other, str(tmp_path), fresh_head=False)
+    report = load_weights(other, read_checkpoint(tmp_path), fresh_head=False)
     assert not report.fresh and not report.ignored
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from preprocess.types import NO_TARGET
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ACTIVATIONS, ModelConfig
 from tests.support.values import KINDS, span_batch
 
@@ -110,7 +111,7 @@ def twins(tmp_path):
         theirs = pytorch_modeling.build_model(config, head, device="cpu", seed=1)
         pytorch_modeling.save_weights(theirs, tmp_path)
         ours = tf_modeling.build_model(config, head, device="cpu", seed=2)
-        tf_modeling.load_weights(ours, str(tmp_path), fresh_head=False)
+        tf_modeling.load_weights(ours, read_checkpoint(tmp_path), fresh_head=False)
         return theirs, ours
 
     return build

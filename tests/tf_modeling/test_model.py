@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import pytorch_modeling
 from preprocess.base.errors import CheckpointError
-from pretrained_configs.published import read_checkpoint
+from pretrained_configs.checkpoint import read_checkpoint
 from tests.support.values import SPAN
 from tf_modeling import (
     allow_tf32,
@@ -102,8 +103,9 @@ def test_predict_traces_once_for_all_shapes(config, make_batch):
 def test_golden_checkpoints_at_all_positions(golden_dir, checkpoint, hidden_act, prefix):
     path = golden_dir / "checkpoints" / checkpoint
     expected = np.load(path.parent / "expected.npz")
-    model = build_model(read_checkpoint(path, hidden_act).config, None, device="cpu", seed=0)
-    assert not load_weights(model, str(path), fresh_head=False).fresh
+    golden = read_checkpoint(path, hidden_act)
+    model = build_model(golden.config, None, device="cpu", seed=0)
+    assert not load_weights(model, golden, fresh_head=False).fresh
     found = hidden_states(model, expected["input_ids"], expected["input_mask"], expected["token_type_ids"])
     found |= {name.replace("layer", "hidden_state"): x for name, x in found.items() if name.startswith("layer_")}
     compared = [name for name in found if prefix + name in expected.files]
@@ -160,7 +162,7 @@ def test_what_tensorflow_saved_loads_into_the_twin(config, kinds, tmp_path):
     ours = build_model(config(), SPAN, device="cpu", seed=4)
     save_weights(ours, tmp_path)
     theirs = pytorch_modeling.build_model(config(), SPAN, device="cpu", seed=5)
-    report = pytorch_modeling.load_weights(theirs, str(tmp_path), fresh_head=False)
+    report = pytorch_modeling.load_weights(theirs, read_checkpoint(tmp_path), fresh_head=False)
     assert not report.fresh and not report.ignored
     for (name, parameter), values in zip(parameters(ours).items(), theirs.parameters(), strict=True):
         assert np.array_equal(parameter.neutral(parameter.variable.value), values.detach().numpy()), name
@@ -168,14 +170,15 @@ def test_what_tensorflow_saved_loads_into_the_twin(config, kinds, tmp_path):
 
 def test_check_weights_says_what_load_weights_does_and_makes_no_variable(config, kinds, tmp_path):
     save_weights(build_model(config(), SPAN, device="cpu", seed=4), tmp_path)
-    fresh = check_weights(config(), kinds, str(tmp_path), fresh_head=True)
+    checkpoint = read_checkpoint(tmp_path)
+    fresh = check_weights(checkpoint, kinds, fresh_head=True)
     model = build_model(config(), kinds, device="cpu")
-    assert fresh.lines() == load_weights(model, str(tmp_path), fresh_head=True).lines()
+    assert fresh.lines() == load_weights(model, checkpoint, fresh_head=True).lines()
     with pytest.raises(CheckpointError, match=r"head\.kind"):
-        check_weights(config(), kinds, str(tmp_path), fresh_head=False)
+        check_weights(checkpoint, kinds, fresh_head=False)
     # 2^40 bytes per table: no machine of ours has room for a model like this one.
     with pytest.raises(CheckpointError, match="vocab_size"):
-        check_weights(config(vocab_size=2**33), SPAN, str(tmp_path), fresh_head=False)
+        check_weights(replace(checkpoint, config=config(vocab_size=2**33)), SPAN, fresh_head=False)
 
 
 def test_the_processor_is_the_last_device_and_has_facts(config):

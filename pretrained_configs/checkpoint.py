@@ -1,0 +1,161 @@
+"""A checkpoint, found and understood once: from here on it is handed on as a value, and nobody asks for its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.base.errors import CheckpointError
+from preprocess.base.jsonfile import read_json_object
+from pretrained_configs.catalog import PublishedModel
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import Tensors, open_tensors
+from pretrained_configs.locate import LocalCheckpoint, files_of, locate
+from pretrained_configs.namemap import MAY_BE_FRESH, LazyTensor, NameMap
+from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.published import read_values, recognise, spare
+from pretrained_configs.report import LoadReport, MisfitError, Shape
+from pretrained_configs.wrappers import Wrapping, wrappings
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine, understood.
+
+    Args:
+        files: where it is.
+        config: its architecture, as it is computed: what the user says of the activation is in it.
+        namemap: the format of its weights.
+        wrapping: how the names of its tensors are read.
+        name: what tables call it.
+        published: what the catalogue knows of it, if it was asked for by its short name or hub id.
+    """
+
+    files: LocalCheckpoint
+    config: ModelConfig
+    namemap: NameMap
+    wrapping: Wrapping
+    name: str
+    published: PublishedModel | None
+
+    @property
+    def directory(self) -> Path:
+        """Where its configuration, vocabulary and settings lie."""
+        return self.files.directory
+
+    @contextmanager
+    def open(self) -> Iterator[dict[str, LazyTensor]]:
+        """Open its tensors, by their published names; values are read one tensor at a time, while the context lasts.
+
+        Raises:
+            CheckpointError: as `formats.reader.open_tensors`.
+        """
+        with open_tensors(self.files) as stored:
+            try:
+                yield _read_by(self.wrapping, stored)
+            except MisfitError as error:
+                if not self.wrapping.taken_off:
+                    raise
+                raise MisfitError(f"{error} ({self.wrapping})") from None
+
+    @contextmanager
+    def stream(
+        self, wanted: Mapping[str, Shape], *, fresh_head: bool
+    ) -> Iterator[tuple[LoadReport, Iterator[tuple[str, NDArray[np.float32]]]]]:
+        """Load one parameter at a time, after all of them were checked by names and shapes.
+
+        Args:
+            wanted: our name -> shape, for every parameter of the model.
+            fresh_head: whether the task's head (and a pooler) may be missing from the checkpoint: yes before
+                fine-tuning, no before prediction.
+
+        Raises:
+            CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
+        """
+        with self.open() as source:
+            report, tensors = self.namemap.stream(
+                source, wanted, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
+            )
+            yield self._noted(report), tensors
+
+    def check(self, wanted: Mapping[str, Shape], *, fresh_head: bool) -> LoadReport:
+        """Say what `stream` would do, without reading a tensor.
+
+        Raises:
+            CheckpointError: as `stream`.
+        """
+        with self.open() as source:
+            report = self.namemap.report(
+                source, wanted, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
+            )
+            report.check()
+        return self._noted(report)
+
+    def _noted(self, report: LoadReport) -> LoadReport:
+        if self.wrapping.taken_off:
+            report.notes.append(str(self.wrapping))
+        return report
+
+
+def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> Checkpoint:
+    """Find a checkpoint, recognise its format and read its configuration; its tensors' values are not read.
+
+    Args:
+        name_or_path: directory, weights file, TensorFlow prefix, short name or hub id.
+        hidden_act: one of `config.ACTIVATIONS`, to overrule what the checkpoint says.
+
+    Raises:
+        CheckpointError: if it can't be had, or is no model that we compute.
+    """
+    place = locate(name_or_path)
+    files = files_of(place.path)
+    values = read_json_object(files.config)
+    with open_tensors(files) as tensors:
+        if not tensors:
+            raise CheckpointError(f"{files.weights[0]}: holds no tensors; give the model's weights file")
+        wrapping, namemap = _recognised(tensors, values, files, hidden_act)
+        config = read_values(values, namemap, str(files.config), _read_by(wrapping, tensors), hidden_act)
+    return Checkpoint(files, config, namemap, wrapping, place.name, place.published)
+
+
+def _recognised(
+    tensors: Tensors, values: Mapping[str, object], files: LocalCheckpoint, hidden_act: str | None
+) -> tuple[Wrapping, NameMap]:
+    """Find the format, and what to take off the names for it: no more than fills the encoder best."""
+    ways = list(wrappings(tensors))
+    if len(ways) == 1:
+        return ways[0], recognise(ways[0].stored, values, files.weights[0])
+    refused: CheckpointError | None = None
+    fits: list[tuple[int, Wrapping, NameMap]] = []
+    for way in ways:
+        try:
+            namemap = recognise(way.stored, values, files.weights[0])
+        except CheckpointError as error:
+            refused = refused or error
+            continue
+        source = _read_by(way, tensors)
+        try:
+            config = read_values(values, namemap, str(files.config), source, hidden_act)
+        except CheckpointError:  # the caller meets it again, if it is this way
+            fits.append((sys.maxsize, way, namemap))
+            continue
+        fits.append((len(namemap.report(source, parameter_shapes(config, pooled=False)).missing), way, namemap))
+    if fits:
+        _, way, namemap = min(fits, key=lambda fit: fit[0])
+        return way, namemap
+    assert refused is not None, "each way was either refused or fits"
+    raise CheckpointError(f"{refused} (the names of all tensors begin with {ways[-1].taken_off[-1]!r})") from None
+
+
+def _read_by(wrapping: Wrapping, tensors: Tensors) -> dict[str, LazyTensor]:
+    return {name: tensors[key] for name, key in wrapping.stored.items()}
+
+
+def _may_be_fresh(fresh_head: bool) -> tuple[str, ...]:
+    return MAY_BE_FRESH if fresh_head else ()

@@ -1,0 +1,130 @@
+"""Names of models that were saved inside something: the same model, and one line that says what was taken off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from preprocess.base.errors import CheckpointError
+from pretrained_configs.checkpoint import read_checkpoint
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.safetensors_file import write_safetensors
+from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.published import format_for
+from pretrained_configs.wrappers import wrappings
+from pretrained_configs.writer import write_checkpoint
+
+BERT = ModelConfig(
+    vocab_size=11,
+    hidden_size=4,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=6,
+    max_position_embeddings=5,
+)
+WHY = "which a program that wraps models has put in"
+SHAPES = parameter_shapes(BERT, pooled=False, heads={"span": 2})
+
+
+@pytest.fixture
+def ours() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+def _save(directory: Path, ours: dict[str, np.ndarray], rename: Callable[[str], str], target: str) -> Path:
+    namemap = format_for(BERT, target)
+    write_checkpoint(directory, BERT, ours, namemap)
+    stored = {rename(name): array for name, array in namemap.to_theirs(ours).items()}
+    for path in directory.glob("*.ckpt.*"):
+        path.unlink()
+    write_safetensors(directory / "model.safetensors", stored)
+    return directory
+
+
+#: How the names came about -> the stored name of a published one, and what has to be taken off.
+WRAPPED = {
+    "DataParallel": (lambda name: "module." + name, ["module."]),
+    "torch.compile": (lambda name: "_orig_mod." + name, ["_orig_mod."]),
+    "compiled, then distributed": (lambda name: "module._orig_mod." + name, ["module.", "_orig_mod."]),
+    "distributed, then compiled": (lambda name: "_orig_mod.module." + name, ["_orig_mod.", "module."]),
+    "FSDP": (lambda name: "_fsdp_wrapped_module." + name, ["_fsdp_wrapped_module."]),
+    "the encoder alone compiled": (lambda name: name.replace("bert.", "bert._orig_mod.", 1), ["_orig_mod."]),
+    "each layer compiled": (lambda name: name.replace("layer.1.", "layer.1._orig_mod.", 1), ["_orig_mod."]),
+    "layers checkpointed": (
+        lambda name: name.replace("layer.0.", "layer.0._checkpoint_wrapped_module.", 1),
+        ["_checkpoint_wrapped_module."],
+    ),
+    "Lightning": (lambda name: "model." + name, ["model."]),
+    "Lightning, compiled": (lambda name: "model._orig_mod." + name, ["_orig_mod.", "model."]),
+    "compiled Lightning, distributed": (
+        lambda name: "module._orig_mod.model." + name,
+        ["module.", "_orig_mod.", "model."],
+    ),
+    "a module in a module": (lambda name: "net.backbone." + name, ["net.backbone."]),
+    "an attribute of the encoder's own name": (lambda name: "bert." + name, ["bert."]),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_wrapped_model_is_the_same_model_and_it_is_said_what_was_taken_off(tmp_path, ours, how):
+    rename, taken_off = WRAPPED[how]
+    checkpoint = read_checkpoint(_save(tmp_path, ours, rename, "transformers"))
+    assert checkpoint.namemap.name == "transformers_bert"
+    with checkpoint.stream(SHAPES, fresh_head=False) as (report, tensors):
+        found = dict(tensors)
+    assert all(np.array_equal(found[name], array) for name, array in ours.items())
+    said = [line for line in report.lines() if line.startswith("  note ")]
+    assert said == [f"  note     names are read without {' and '.join(map(repr, taken_off))}, {WHY}"]
+
+
+@pytest.mark.parametrize("scope", ["model/", "tower/model/"])
+def test_scope_of_a_tensorflow_program_is_taken_off(tmp_path, ours, scope):
+    checkpoint = read_checkpoint(_save(tmp_path, ours, lambda name: scope + name, "tf1"))
+    assert checkpoint.namemap.name == "google_bert"
+    with checkpoint.stream(SHAPES, fresh_head=False) as (_, tensors):
+        assert all(np.array_equal(ours[name], array) for name, array in tensors)
+
+
+@pytest.mark.parametrize("rename", [lambda name: name, lambda name: name.removeprefix("bert.")])
+def test_published_names_are_left_as_they_are(tmp_path, ours, rename):
+    encoder = {name: array for name, array in ours.items() if not name.startswith("head.")}
+    checkpoint = read_checkpoint(_save(tmp_path, encoder, rename, "transformers"))
+    assert checkpoint.wrapping.taken_off == ()
+    report = checkpoint.check(SHAPES, fresh_head=True)
+    assert not report.notes and report.fresh == ["head.span.weight", "head.span.bias"]
+
+
+def test_a_prefix_is_not_taken_off_for_nothing(tmp_path, ours):
+    """A file of another architecture stays what it is, and the refusal names what all its names begin with."""
+    _save(tmp_path, ours, lambda name: name, "transformers")
+    write_safetensors(tmp_path / "model.safetensors", {"net.conv.weight": np.ones((2, 2), np.float32)})
+    with pytest.raises(CheckpointError, match=r"no known format: net\.conv\.weight .*begin with 'net\.conv\.'"):
+        read_checkpoint(tmp_path)
+
+
+def test_what_is_wrong_beside_the_prefix_is_said_together_with_it(tmp_path, ours):
+    lacking = {name: array for name, array in ours.items() if name != "embeddings.norm.bias"}
+    checkpoint = read_checkpoint(_save(tmp_path, lacking, lambda name: "model." + name, "transformers"))
+    with pytest.raises(
+        CheckpointError, match=r"1 parameter missing: embeddings\.norm\.bias.*without 'model\.'"
+    ) as error:
+        checkpoint.check(SHAPES, fresh_head=False)
+    assert "\n" not in str(error.value)
+
+
+def test_names_that_would_be_equal_without_torchs_parts_are_left_alone():
+    (way,) = wrappings(["module.a.weight", "a.weight"])
+    assert way.taken_off == () and way.stored == {"module.a.weight": "module.a.weight", "a.weight": "a.weight"}
+
+
+def test_the_wrong_configuration_of_a_wrapped_model_is_said_as_of_a_bare_one(tmp_path, ours):
+    _save(tmp_path, ours, lambda name: "model." + name, "transformers")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "hidden_act": "swish"}))
+    with pytest.raises(CheckpointError, match="hidden_act 'swish' is not supported"):
+        read_checkpoint(tmp_path)
