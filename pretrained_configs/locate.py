@@ -140,7 +140,7 @@ def _path(name_or_path: str | Path) -> Path:
 
 
 def _is_there(path: Path) -> bool:
-    return path.exists() or bool(_tf_files(path))
+    return path.exists() or bool(files_of_prefix(path))
 
 
 def display_name(path: Path) -> str:
@@ -179,7 +179,7 @@ def files_of(path: Path) -> LocalCheckpoint:
     """
     directory = path if path.is_dir() else path.parent
     chosen = _choose_weights(path) if path.is_dir() else path
-    if found := _tf_files(chosen):
+    if found := files_of_prefix(chosen):
         return LocalCheckpoint(directory, found, config_file(directory))
     if chosen.name.endswith(".index.json"):
         return LocalCheckpoint(directory, _shards(chosen), config_file(directory), chosen)
@@ -207,8 +207,12 @@ def config_file(directory: Path) -> Path:
     return found[0]
 
 
-def _tf_files(path: Path) -> tuple[Path, ...]:
-    """Return the index and data files of a TensorFlow checkpoint named by its prefix or one of its files, else ()."""
+def files_of_prefix(path: Path) -> tuple[Path, ...]:
+    """Return the index and data files of a TensorFlow checkpoint named by its prefix or one of its files, else ().
+
+    Raises:
+        CheckpointError: if one of the two is missing.
+    """
     match = _TF_FILE.fullmatch(path.name)
     prefix = path.with_name(match[1]) if match else path
     index = prefix.with_name(prefix.name + TF_INDEX)
@@ -239,7 +243,7 @@ def _choose_weights(directory: Path) -> Path:
         names = ", ".join(path.name for path in found)
         raise CheckpointError(f"{directory}: several weights files ({names}); name the one you mean")
     if stray := next(directory.glob("*.data-*-of-*"), None):
-        _tf_files(stray)
+        files_of_prefix(stray)
     held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
     known = ", ".join((*STANDARD_WEIGHTS, "a TensorFlow checkpoint"))
     raise CheckpointError(f"{directory}: no weights file ({known}); it holds {held}; give the model's directory")
@@ -255,7 +259,7 @@ def _latest_tf_checkpoint(directory: Path) -> Path | None:
     if named is None:
         return None
     prefix = directory / re.split(r"[/\\]", named[1])[-1]
-    return prefix if _tf_files(prefix) else None
+    return prefix if files_of_prefix(prefix) else None
 
 
 def weight_map(index: Path) -> dict[str, str]:

@@ -16,7 +16,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
         CheckpointError: if it is missing, can't be read or holds something else.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        # As bytes: files that Notepad or PowerShell saved begin with a byte order mark, and may be UTF-16.
+        values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from preprocess.base.errors import CheckpointError
+from pretrained_configs.formats.damage import unreadable
 
 if TYPE_CHECKING:
     import h5py
@@ -30,23 +31,32 @@ _TABLES = ("position_embeddings", "token_type_embeddings")
 class H5Tensor:
     """A dataset of an HDF5 file; see `namemap.LazyTensor`."""
 
+    path: Path
     dataset: h5py.Dataset
     transposed: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape in PyTorch's layout."""
-        shape = tuple(self.dataset.shape)
+        shape = tuple(self.dataset.shape or ())
         return shape[::-1] if self.transposed else shape
 
     @property
     def dtype(self) -> str:
-        """The stored type, e.g. "float16"."""
-        return str(self.dataset.dtype)
+        """The stored type, e.g. "float16", in whichever byte order."""
+        return str(self.dataset.dtype.name)
 
     def read(self) -> np.ndarray:
-        """Read the values: floating-point ones as float32."""
-        values = np.asarray(self.dataset[()])
+        """Read the values: floating-point ones as float32.
+
+        Raises:
+            CheckpointError: if a part of the file is damaged, or packed in a way that is not known here.
+        """
+        try:
+            values = np.asarray(self.dataset[()])
+        except (OSError, RuntimeError, MemoryError) as error:
+            what = f"{self.path}: {self.dataset.name} can't be read"
+            raise unreadable(error, what, "copy or download the file again") from None
         if np.issubdtype(values.dtype, np.floating):
             values = values.astype(np.float32, copy=False)
         return values.T if self.transposed else values
@@ -67,11 +77,12 @@ def open_h5(path: Path, stack: ExitStack) -> dict[str, H5Tensor]:
         datasets: list[tuple[str, Any]] = []
         file.visititems(lambda name, item: datasets.append((name, item)) if isinstance(item, h5py.Dataset) else None)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: not a whole HDF5 file ({error}); copy or download it again") from None
-    tensors = {}
+        raise unreadable(error, f"{path}: not a whole HDF5 file", "copy or download it again") from None
+    tensors: dict[str, H5Tensor] = {}
     for key, dataset in datasets:
-        name, transposed = transformers_name(key, dataset.ndim)
-        tensors[name] = H5Tensor(dataset, transposed)
+        name, transposed = transformers_name(key, len(dataset.shape or ()))
+        # A second one under the same name keeps its own, and is reported as unaccounted for.
+        tensors[name if name not in tensors else key] = H5Tensor(path, dataset, transposed)
     return tensors
 
 

@@ -88,7 +88,7 @@ def _open_file(path: Path, stack: ExitStack) -> Mapping[str, LazyTensor]:
     if path.suffix == TF_INDEX:
         from pretrained_configs.formats.tensorflow_file import open_tensorflow
 
-        return open_tensorflow(path)
+        return open_tensorflow(path, stack)
     if path.suffix.startswith(".data-"):
         return {}  # its tensors are reached through the index
     if path.suffix == ".h5":

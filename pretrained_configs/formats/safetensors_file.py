@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ import numpy as np
 
 from preprocess.base.atomic import replacing
 from preprocess.base.errors import CheckpointError
+from pretrained_configs.formats.damage import unreadable
 
 #: safetensors' names of types -> numpy's; BF16 is widened by hand because numpy has no such type.
 _SAFETENSORS_TYPES = {
@@ -35,6 +37,7 @@ _SAFETENSORS_TYPES = {
 class SafetensorsTensor:
     """A tensor of a safetensors file; see `namemap.LazyTensor`."""
 
+    path: Path
     file: IO[bytes]
     offset: int
     shape: tuple[int, ...]
@@ -45,13 +48,18 @@ class SafetensorsTensor:
 
         What is stored as float32 is mapped: pages come from the file when they are first touched, and changing the
         array copies them and leaves the file alone.
+
+        Raises:
+            CheckpointError: if the file has become shorter since it was opened.
         """
         size = math.prod(self.shape)
+        stored = np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
+        if os.fstat(self.file.fileno()).st_size < self.offset + size * stored.itemsize:
+            raise CheckpointError(f"{self.path}: was cut off after it was opened; copy it again")
         if self.dtype == "float32" and sys.byteorder == "little" and size:
             return np.require(np.memmap(self.file, "float32", "c", self.offset, self.shape), requirements="A")
-        stored = "uint16" if self.dtype == "bfloat16" else self.dtype
         self.file.seek(self.offset)
-        flat = np.fromfile(self.file, np.dtype(stored).newbyteorder("<"), size)
+        flat = np.fromfile(self.file, stored, size)
         if self.dtype == "bfloat16":
             # bfloat16 is the upper half of a float32.
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
@@ -72,19 +80,18 @@ def open_safetensors(path: Path, stack: ExitStack) -> dict[str, SafetensorsTenso
         # The library checks the header: spans that overlap, leave gaps or end beyond the file.
         with safe_open(path, framework="np"):
             pass
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from None
+    except (SafetensorError, OSError) as error:
+        raise unreadable(error, f"{path}: not a whole safetensors file", "copy or download it again") from None
     file = stack.enter_context(path.open("rb"))
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    unreadable = sorted({entry["dtype"] for entry in header.values()} - set(_SAFETENSORS_TYPES))
-    if unreadable:
-        raise CheckpointError(
-            f"{path}: tensors of type {', '.join(unreadable)} can't be read; store them as F16 or F32"
-        )
+    others = sorted({entry["dtype"] for entry in header.values()} - set(_SAFETENSORS_TYPES))
+    if others:
+        raise CheckpointError(f"{path}: tensors of type {', '.join(others)} can't be read; store them as F16 or F32")
     return {
         name: SafetensorsTensor(
+            path,
             file,
             8 + length + entry["data_offsets"][0],
             tuple(entry["shape"]),
