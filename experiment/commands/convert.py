@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from experiment.inputs.settings import FILE_NAME
+from experiment.inputs.tokenizer import about_tokenizer
 from experiment.io.outputs import check_new_directory
 from experiment.options.flags import ConvertOptions
 from preprocess.base.errors import CheckpointError
@@ -15,12 +17,16 @@ from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap, Source
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import deviations, format_for, spare
+from pretrained_configs.published import deviations, format_for
 from pretrained_configs.report import Shape
 from pretrained_configs.writer import write_checkpoint
 
-#: What belongs to a model beside weights and configuration, and goes along as it is.
-_COMPANIONS = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "mrc_settings.json")
+#: What belongs to a model beside weights and configuration, and goes along as it is; Google's ALBERT has a
+#: vocab_chinese.txt.
+_COMPANIONS = (
+    *("*vocab*.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    FILE_NAME,
+)
 
 
 def convert(options: ConvertOptions) -> None:
@@ -33,18 +39,29 @@ def convert(options: ConvertOptions) -> None:
     found = read_checkpoint(options.source, options.hidden_act)
     with found.open() as source:
         wanted = _held(found.config, found.namemap, source)
-        ours, report = found.namemap.to_ours(source, wanted, may_be_fresh=(), spare=spare(found.config))
+    with found.stream(wanted, fresh_head=False) as (report, tensors):
+        ours = dict(tensors)
     config, namemap = _placed(found.config, ours, options.to)
     with new_directory(options.output) as directory:
         files = write_checkpoint(directory, config, ours, namemap)
-        for name in _COMPANIONS:
-            if (found.directory / name).is_file():
-                files.append(directory / name)
-                shutil.copyfile(found.directory / name, directory / name)
+        for companion in (path for name in _COMPANIONS for path in sorted(found.directory.glob(name))):
+            files.append(directory / companion.name)
+            shutil.copyfile(companion, directory / companion.name)
     print("\n".join(report.lines()))
     print(f"written as {namemap.name} to {options.output}: {', '.join(file.name for file in files)}")
-    for line in deviations(config, namemap):
+    for line in (*_detours(found.namemap, namemap, options.to), *deviations(config, namemap)):
         print(f"note: {line}")
+    for line in about_tokenizer(found.directory, None, config):
+        if line.startswith("WARNING"):
+            print(line)
+
+
+def _detours(source: NameMap, target: NameMap, to: str) -> list[str]:
+    """Say so where a model is written under another kind's names, as ERNIE is under BERT's."""
+    if "target" in source.values["config"] or to == "native":
+        return []
+    written = f"{target.name} ({target.values['description']})"
+    return [f"{to} has no form of its own for {source.name}; what it computes is written as {written}"]
 
 
 def _held(config: ModelConfig, namemap: NameMap, source: Source) -> dict[str, Shape]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from experiment.backend import Backend, choose_device, load_backend
+from experiment.inputs.tokenizer import about_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
@@ -52,9 +53,10 @@ def inspect(options: InspectOptions) -> None:
     console = terminal()
     found = read_checkpoint(checkpoint, options.hidden_act) if checkpoint is not None else None
     if found is not None:
-        config = found.config
+        config, directory = found.config, found.directory
     else:
-        config = read_config(locate(str(options.config_name), weights=False).path, options.hidden_act)
+        place = locate(str(options.config_name), weights=False)
+        config, directory = read_config(place.path, options.hidden_act), place.directory
     arrays = _read_inputs(options.inputs, config) if options.inputs is not None else None
     backend = load_backend(options.framework)
     device = choose_device(backend, options.device)
@@ -68,6 +70,8 @@ def inspect(options: InspectOptions) -> None:
         fresh = report.fresh
         console.print("\n".join(report.lines()))
         _print_suspicions(console, found, report)
+    for line in about_tokenizer(directory, None, config):
+        console.print(line, style="yellow" if line.startswith("WARNING") else None)
     if arrays is not None:
         _compute(console, backend, model, arrays, fresh, options.output)
 

@@ -13,6 +13,7 @@ from experiment.estimate.hardware import DEVICES, Device, n_layers
 from experiment.estimate.memory import Memory, training_memory
 from experiment.estimate.workload import Architecture, Work, architecture, work
 from experiment.inputs.model import check_limits
+from experiment.inputs.tokenizer import about_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
@@ -56,7 +57,7 @@ def plan(options: PlanOptions) -> None:
     for line in aligned(_HEADER, [_cells(row, step) for row in rows]):
         print(line)
     print()
-    for line in (*_about_memory(step), *_about_time(step, found)):
+    for line in (*_about_memory(step), *_about_time(step, found), *_about_tokenizer(step.options, model)):
         print(line)
     if options.json is not None:
         memory = asdict(step.memory(step.batch, step.n_passes))
@@ -227,6 +228,13 @@ def _about_memory(step: _Step) -> Iterator[str]:
         f"{step.per_device * options.n_devices} windows per step"
         + (f" with {options.n_devices} devices" if options.n_devices > 1 else "")
     )
+
+
+def _about_tokenizer(options: PlanOptions, model: Architecture) -> list[str]:
+    """Say how the vocabulary will be read, or why `train` will refuse it; of a model that is not here, nothing."""
+    if options.tokenizer_name is None and isinstance(model.vocabulary, str):
+        return []
+    return about_tokenizer(options.tokenizer_name or model.vocabulary, options.do_lower_case, model.config)
 
 
 def _about_time(step: _Step, work: Work | str) -> Iterator[str]:

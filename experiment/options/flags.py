@@ -80,7 +80,7 @@ class TokenizerOptions:
     tokenizer_name: str | None = None
     """Directory, vocab.txt or tokenizer.json (default: the checkpoint's own)."""
     do_lower_case: bool | None = None
-    """Lower-case and strip accents (default: what the tokenizer's files say, else yes)."""
+    """Lower-case and strip accents (default: as the vocabulary and the tokenizer's files tell; the log says why)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ class StatsOptions(TaskChoice):
     tokenizer_name: str
     """Directory, vocab.txt or tokenizer.json."""
     do_lower_case: bool | None = None
-    """Lower-case and strip accents (default: what the tokenizer's files say, else yes)."""
+    """Lower-case and strip accents (default: as the vocabulary and the tokenizer's files tell; the log says why)."""
     max_seq_length: tuple[int, ...] = (128, 256, 384, 512)
     """Window lengths to compare, in tokens."""
     doc_stride: int | None = None

@@ -166,7 +166,7 @@ def test_a_sharded_run_goes_on_in_one_process(torchrun, train, tmp_path, capsys)
         (["--learning_rate", "x"], "--learning_rate"),
         (
             ["--gradient_checkpointing", "2"],
-            "--gradient_checkpointing 2 > 1 layers (model (from scratch)); use at most 1",
+            "/model (from scratch)); use at most 1",
         ),
     ],
     ids=["before the processes meet", "after"],
