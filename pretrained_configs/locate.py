@@ -198,7 +198,9 @@ def config_file(directory: Path) -> Path:
     for name in ("config.json", "bert_config.json"):
         if (directory / name).is_file():
             return directory / name
-    found = sorted(path for path in directory.glob("*config*.json") if path.name not in _OTHER_CONFIGS)
+    found = sorted(
+        path for path in directory.glob("*config*.json") if path.name not in _OTHER_CONFIGS and path.is_file()
+    )
     if not found:
         raise CheckpointError(f"{directory}: no config.json beside the weights; put the model's config.json there")
     if len(found) > 1:
