@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from fnmatch import fnmatch
 
 import numpy as np
 
@@ -23,10 +24,13 @@ from pretrained_configs.writer import write_checkpoint
 
 #: What belongs to a model beside weights and configuration, and goes along as it is; Google's ALBERT has a
 #: vocab_chinese.txt.
+_VOCABULARIES = "*vocab*.txt"
 _COMPANIONS = (
-    *("*vocab*.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(_VOCABULARIES, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     FILE_NAME,
 )
+#: Targets whose programs know no other tokenizer.
+_READ_VOCABULARIES = ("tf1", "reference")
 
 
 def convert(options: ConvertOptions) -> None:
@@ -49,7 +53,10 @@ def convert(options: ConvertOptions) -> None:
             shutil.copyfile(companion, directory / companion.name)
     print("\n".join(report.lines()))
     print(f"written as {namemap.name} to {options.output}: {', '.join(file.name for file in files)}")
-    for line in (*_detours(found.namemap, namemap, options.to), *deviations(config, namemap)):
+    notes = [*_detours(found.namemap, namemap, options.to), *deviations(config, namemap)]
+    if options.to in _READ_VOCABULARIES and not any(fnmatch(file.name, _VOCABULARIES) for file in files):
+        notes.append(f"programs for {namemap.name} read a vocab.txt with WordPiece's pieces; this model has none")
+    for line in notes:
         print(f"note: {line}")
     for line in about_tokenizer(found.directory, None, config):
         if line.startswith("WARNING"):

@@ -12,6 +12,8 @@ import pytest
 from experiment.cli import main
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.safetensors_file import write_safetensors
+from pretrained_configs.namemap import NameMap
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import format_for
 from pretrained_configs.writer import write_checkpoint
@@ -137,6 +139,48 @@ def test_written_configurations_are_those_that_the_programs_read(tmp_path):
         values = json.loads((tmp_path / f"o{i}" / file).read_text(encoding="utf-8"))
         assert {key: values.get(key) for key in expected} == expected
         assert "ffn_num_groups" not in values and "layer_norm_type" not in values
+
+
+def test_model_of_a_family_without_such_a_form_is_not_called_another_in_silence(tmp_path, capsys):
+    """ERNIE is a BERT in all it computes; whoever gets a google_bert should know that it is an ERNIE."""
+    ours = parameters(replace(BERT, hidden_act="relu", layer_norm_eps=1e-5))
+    source = written(tmp_path / "source", replace(BERT, hidden_act="relu", layer_norm_eps=1e-5), ours)
+    stored = NameMap.load("transformers_ernie").to_theirs(ours)
+    write_safetensors(source / "model.safetensors", stored)
+    values = {**asdict(BERT), "model_type": "ernie", "hidden_act": "relu", "layer_norm_eps": 1e-5}
+    (source / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    for target, name in (("tf1", "google_bert"), ("transformers", "transformers_bert"), ("native", "native")):
+        output = tmp_path / target
+        assert main(["convert", "--from", str(source), "--to", target, "--output", str(output)]) == 0
+        text = capsys.readouterr().out
+        said = f"has no form of its own for transformers_ernie; what it computes is written as {name} ("
+        assert (f"note: {target} {said}" in text) == (target != "native")
+        assert all(np.array_equal(read(output, ours)[1][parameter], array) for parameter, array in ours.items())
+
+
+def test_vocabulary_goes_along_under_whichever_name_or_is_missed(tmp_path, capsys):
+    """Google's ALBERT has a vocab_chinese.txt; a model without any is of no use to those programs."""
+    source = written(tmp_path / "source", BERT, parameters(BERT))
+    (source / "vocab.txt").rename(source / "vocab_chinese.txt")
+    assert main(["convert", "--from", str(source), "--to", "tf1", "--output", str(tmp_path / "a")]) == 0
+    assert (tmp_path / "a" / "vocab_chinese.txt").is_file() and "this model has none" not in capsys.readouterr().out
+    (source / "vocab_chinese.txt").unlink()
+    assert main(["convert", "--from", str(source), "--to", "tf1", "--output", str(tmp_path / "b")]) == 0
+    assert "note: programs for google_bert read a vocab.txt" in capsys.readouterr().out
+    assert main(["convert", "--from", str(source), "--to", "transformers", "--output", str(tmp_path / "c")]) == 0
+    assert "read a vocab.txt" not in capsys.readouterr().out
+
+
+def test_what_wrapped_the_model_is_taken_off_and_said(tmp_path, capsys):
+    ours = parameters(BERT)
+    source = written(tmp_path / "source", BERT, ours)
+    stored = NameMap.load("transformers_bert").to_theirs(ours)
+    write_safetensors(source / "model.safetensors", {f"_orig_mod.model.{key}": x for key, x in stored.items()})
+    values = {**asdict(BERT), "model_type": "bert"}
+    (source / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    assert main(["convert", "--from", str(source), "--to", "transformers", "--output", str(tmp_path / "o")]) == 0
+    assert "names are read without '_orig_mod.' and 'model.'" in capsys.readouterr().out
+    assert all(np.array_equal(read(tmp_path / "o", ours)[1][name], array) for name, array in ours.items())
 
 
 def test_output_that_is_taken_is_left_alone(tmp_path, capsys):
