@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 import numpy as np
 
 from experiment.inputs.settings import FILE_NAME
-from experiment.inputs.tokenizer import about_tokenizer
+from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_new_directory
 from experiment.options.flags import ConvertOptions
 from preprocess.base.errors import CheckpointError
@@ -58,7 +58,7 @@ def convert(options: ConvertOptions) -> None:
         notes.append(f"programs for {namemap.name} read a vocab.txt with WordPiece's pieces; this model has none")
     for line in notes:
         print(f"note: {line}")
-    for line in about_tokenizer(found.directory, None, config):
+    for line in describe_tokenizer(found.directory, None, config):
         if line.startswith("WARNING"):
             print(line)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.tree import Tree
 
 from experiment.backend import Backend, choose_device, load_backend
-from experiment.inputs.tokenizer import about_tokenizer
+from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
@@ -70,7 +70,7 @@ def inspect(options: InspectOptions) -> None:
         fresh = report.fresh
         console.print("\n".join(report.lines()))
         _print_suspicions(console, found, report)
-    for line in about_tokenizer(directory, None, config):
+    for line in describe_tokenizer(directory, None, config):
         console.print(line, style="yellow" if line.startswith("WARNING") else None)
     if arrays is not None:
         _compute(console, backend, model, arrays, fresh, options.output)

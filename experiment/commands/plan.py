@@ -13,7 +13,7 @@ from experiment.estimate.hardware import DEVICES, Device, n_layers
 from experiment.estimate.memory import Memory, training_memory
 from experiment.estimate.workload import Architecture, Work, architecture, work
 from experiment.inputs.model import check_limits
-from experiment.inputs.tokenizer import about_tokenizer
+from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
@@ -234,7 +234,7 @@ def _about_tokenizer(options: PlanOptions, model: Architecture) -> list[str]:
     """Say how the vocabulary will be read, or why `train` will refuse it; of a model that is not here, nothing."""
     if options.tokenizer_name is None and isinstance(model.vocabulary, str):
         return []
-    return about_tokenizer(options.tokenizer_name or model.vocabulary, options.do_lower_case, model.config)
+    return describe_tokenizer(options.tokenizer_name or model.vocabulary, options.do_lower_case, model.config)
 
 
 def _about_time(step: _Step, work: Work | str) -> Iterator[str]:

@@ -137,7 +137,7 @@ def fitting_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, conf
     return FoundTokenizer(found.tokenizer, found.casing, (warning,))
 
 
-def about_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> list[str]:
+def describe_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> list[str]:
     """Say in lines how a model's own tokenizer will be read, or why `train` will refuse it: for commands without one.
 
     Args:

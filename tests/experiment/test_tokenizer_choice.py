@@ -10,7 +10,7 @@ import pytest
 
 from experiment.cli import main
 from experiment.inputs.model import from_checkpoint
-from experiment.inputs.tokenizer import about_tokenizer, fitting_tokenizer, read_tokenizer
+from experiment.inputs.tokenizer import describe_tokenizer, fitting_tokenizer, read_tokenizer
 from experiment.options.flags import PredictOptions
 from preprocess.base.errors import UsageError
 from pretrained_configs import catalog
@@ -237,7 +237,7 @@ def test_lost_piece_is_warned_of_in_training_its_record_and_prediction(corpus, f
     best = tmp_path / "run" / "seed_1" / "checkpoint-best"
     question = ["--question", "小猫住在哪里？", "--context", "小猫住在北京。"]
     assert main(["predict", "--task", "cmrc2018", "--model_name_or_path", str(best), *question]) == 0
-    assert expected in capsys.readouterr().out
+    assert expected in capsys.readouterr().err
 
 
 # --- commands that take a model without its tokenizer -------------------------------------------------------------
@@ -294,4 +294,4 @@ def test_inspect_plan_and_convert_say_that_train_will_refuse_the_tokenizer(model
 
 def test_about_a_tokenizer_is_one_line_where_all_is_well(model):
     n_rows = json.loads((model / "config.json").read_text())["vocab_size"]
-    assert len(about_tokenizer(model, None, _config(n_rows))) == 1
+    assert len(describe_tokenizer(model, None, _config(n_rows))) == 1
