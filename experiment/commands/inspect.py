@@ -18,8 +18,8 @@ from experiment.backend import Backend, choose_device, load_backend
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
-from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
+from preprocess.base.files import replacing
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import checksum, open_tensors
