@@ -17,6 +17,7 @@ import pytest
 from experiment.inputs.data import trainable
 from preprocess.align import align
 from preprocess.base.errors import DataError
+from preprocess.readers.report import DataReport
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
@@ -99,8 +100,10 @@ def test_v2_trains_unanswerable_questions_and_drops_none_of_them() -> None:
     assert task.targets(question("q", "cat", is_impossible="true")) == unanswerable
     assert task.targets(question("q", "cat", is_impossible="false")) == (Answer("cat", 4, 7),)
     assert task.targets(question("q", "bird")) == ()
-    found = trainable(task, [question("a"), question("b", "cat"), question("c", "bird")])
-    assert [example.id for example in found.examples] == ["a", "b"] and found.without_target == ["c"]
+    unlabelled = Example("d", "?", CONTEXT, labelled=False)
+    examples = [question("a"), question("b", "cat"), question("c", "bird"), unlabelled]
+    found = trainable(task, examples, DataReport("train.json"))
+    assert [example.id for example in found.examples] == ["a", "b"] and found.without_target == ["c", "d"]
     assert task.problem.head == SPAN
 
 
