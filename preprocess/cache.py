@@ -218,7 +218,7 @@ class Entry:
 
 def entries(cache_dir: str | Path) -> list[Entry]:
     """Return all entries of a cache, damaged ones too, the last used first; none if there is no such directory."""
-    found = []
+    listed = []
     for path in Path(cache_dir).glob("[0-9a-f]*"):
         # Whatever else a user keeps there is not ours, and where a link leads is not either.
         if not _KEY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
@@ -226,8 +226,8 @@ def entries(cache_dir: str | Path) -> list[Entry]:
         with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
             stats = [file.stat() for file in (path, *path.iterdir())]
             n_bytes = sum(file.st_size for file in stats[1:])
-            found.append(Entry(path, n_bytes, max(file.st_mtime for file in stats)))
-    return sorted(found, key=lambda entry: (-entry.used_s, entry.path))
+            listed.append(Entry(path, n_bytes, max(file.st_mtime for file in stats)))
+    return sorted(listed, key=lambda entry: (-entry.used_s, entry.path))
 
 
 def prune(cache_dir: str | Path, *, unused_s: float | None = None, max_bytes: float | None = None) -> list[Entry]:
@@ -247,9 +247,9 @@ def prune(cache_dir: str | Path, *, unused_s: float | None = None, max_bytes: fl
         OSError: if an entry can't be deleted.
     """
     _remove_abandoned(Path(cache_dir))
-    found, now, deleted = entries(cache_dir), time.time(), []
-    n_bytes = sum(entry.n_bytes for entry in found)
-    for entry in reversed(found):
+    oldest_last, now, deleted = entries(cache_dir), time.time(), []
+    n_bytes = sum(entry.n_bytes for entry in oldest_last)
+    for entry in reversed(oldest_last):
         is_old = unused_s is not None and now - entry.used_s > unused_s
         is_too_much = max_bytes is not None and n_bytes > max_bytes
         if is_old or is_too_much or (unused_s is None and max_bytes is None):

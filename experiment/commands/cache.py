@@ -31,9 +31,9 @@ def cache(options: CacheOptions) -> None:
         deleted = prune(options.feature_cache_dir, unused_s=unused_s, max_bytes=max_bytes)
         console.print(f"{options.feature_cache_dir}: deleted {_sum(deleted)}; {_sum(_left(options))} left")
         return
-    found = _left(options)
-    console.print(f"{options.feature_cache_dir}: {_sum(found)}")
-    for entry in found:
+    listed = _left(options)
+    console.print(f"{options.feature_cache_dir}: {_sum(listed)}")
+    for entry in listed:
         days = (time.time() - entry.used_s) / _DAY_S
         console.print(f"  {entry.path.name}  {_size(entry.n_bytes):>9}  used {days:.1f} days ago")
 
@@ -42,9 +42,9 @@ def _left(options: CacheOptions) -> list[Entry]:
     return entries(options.feature_cache_dir)
 
 
-def _sum(found: Sequence[Entry]) -> str:
-    noun = "entry" if len(found) == 1 else "entries"
-    return f"{len(found)} {noun} ({_size(sum(entry.n_bytes for entry in found))})"
+def _sum(some: Sequence[Entry]) -> str:
+    noun = "entry" if len(some) == 1 else "entries"
+    return f"{len(some)} {noun} ({_size(sum(entry.n_bytes for entry in some))})"
 
 
 def _size(n_bytes: int) -> str:

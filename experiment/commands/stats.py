@@ -56,6 +56,7 @@ def stats(options: StatsOptions) -> None:
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
+            transform=task.transform,
         )
         for length in options.max_seq_length
     }

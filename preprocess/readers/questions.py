@@ -63,7 +63,7 @@ def check_question(index: int, qa: Any, paragraph: Paragraph, layout: Layout) ->
     for answer in texts:
         if not is_scalar(answer):
             raise MalformedError("answers_malformed", id, describe(answer), "the text of an answer")
-    if not all(is_unicode(each) for each in (text, context, *map(str, texts))):
+    if not all(is_unicode(part) for part in (text, context, *map(str, texts))):
         raise MalformedError("lone_surrogate", id, "half a surrogate pair", "valid Unicode")
     return question
 
