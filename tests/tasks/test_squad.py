@@ -24,7 +24,7 @@ from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 from tasks.core.problem import Tunable
 from tasks.core.task import Task
-from tasks.metrics.squad import score_squad_v2
+from tasks.metrics.squad import SquadV2Scorer
 from tasks.squad_v2 import null_odds
 from tests.support.values import SPAN, encode, span_outputs
 
@@ -210,7 +210,7 @@ def test_tuned_threshold_gives_the_official_best_f1_of_the_best_spans(tokenizer:
     predictions = task.problem.decode(examples, features, logits, DecodeOptions(null_score_diff_threshold=1e9))
     gold = {example.id: [answer.text for answer in example.answers] for example in examples}
     texts = {id: prediction.text for id, prediction in predictions.items()}
-    best = score_squad_v2(gold, texts, null_odds(predictions), 1e9).values["best_f1"]
+    best = SquadV2Scorer(gold)(texts, null_odds(predictions), 1e9).values["best_f1"]
     scorer = task.scorer(examples)
     tuned = task.problem.tune(examples, features, logits, DecodeOptions(), scorer)
     assert scorer(task.problem.best_answers(examples, features, logits, tuned)).values["f1"] == pytest.approx(
