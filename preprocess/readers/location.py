@@ -11,7 +11,7 @@ from preprocess.text.offsets import nearest_occurrence, utf16_to_codepoint
 OffsetUnit = Literal["codepoint", "utf16"]
 
 #: No text is longer, and Python refuses to convert thousands of digits.
-_DIGITS = re.compile(r"\s*[+-]?\d{1,18}\s*")
+_DIGITS = re.compile(r"\s*([+-]?\d{1,18})(?:\.0*)?\s*")
 
 
 def locate(context: str, text: str, start: int | None, offset_unit: OffsetUnit) -> tuple[int, str | None]:
@@ -64,4 +64,5 @@ def as_offset(value: object) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else None
+    digits = _DIGITS.fullmatch(value) if isinstance(value, str) else None
+    return int(digits[1]) if digits is not None else None

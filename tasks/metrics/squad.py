@@ -208,4 +208,4 @@ def _check_na_probs(predicted: Mapping[str, object], na_probs: Mapping[str, floa
         )
     wrong = [q for q in predicted if not isinstance(na_probs[q], int | float) or math.isnan(na_probs[q])]
     if wrong:
-        raise DataError(f"{len(wrong)} no-answer probabilities are no numbers ({_some(wrong)}); give numbers.")
+        raise DataError(f"{len(wrong)} no-answer probabilities are not numbers ({_some(wrong)}); give numbers.")

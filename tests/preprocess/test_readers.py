@@ -159,13 +159,13 @@ def test_gold_without_contexts_keeps_all_questions_under_one_note(tmp_path: Path
 
 
 def test_starts_that_are_no_integer_are_noted(tmp_path: Path) -> None:
-    starts = ["3", 3.0, True, None, "x", "3.0", "9" * 5000]
+    starts = ["3", 3.0, " 3.0", True, None, "x", "3.5", "9" * 5000]
     document = squad(qa("a", answers=tuple(answer("甲", start) for start in starts)))
     examples, report = read_examples(write(tmp_path, document))
-    assert [a.char_start for a in examples[0].answers] == [3, 3, 0, 0, 0, 0, 0]
+    assert [a.char_start for a in examples[0].answers] == [3, 3, 3, 0, 0, 0, 0, 0]
     assert report.notes["answer_start_not_integer"] == ["a"] * 4
     # A string of digits can only mean one thing; that it was taken so is said.
-    assert report.notes["answer_start_string"] == ["a"]
+    assert report.notes["answer_start_string"] == ["a", "a"]
     assert "a: answer_start_string: expected a number, found the string '3'; read as 3" in map(str, report.problems)
 
 

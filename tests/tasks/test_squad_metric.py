@@ -160,8 +160,8 @@ def test_equal_na_probs_share_one_point_of_the_precision_recall_curve() -> None:
     ("na_probs", "message"),
     [
         ({"b": 0.1}, r"1 of 1 predicted questions have no entry .*\(a\)"),
-        ({"a": "x"}, r"1 no-answer probabilities are no numbers \(a\)"),
-        ({"a": math.nan}, "are no numbers"),
+        ({"a": "x"}, r"1 no-answer probabilities are not numbers \(a\)"),
+        ({"a": math.nan}, "are not numbers"),
     ],
 )
 def test_na_probs_that_can_not_be_used_are_refused(na_probs: dict[str, Any], message: str) -> None:
