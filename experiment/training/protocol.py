@@ -6,15 +6,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from experiment.backend import ONLY_IN, by_first, choose_device, load_backend
-from experiment.inputs.data import encode, first_targets, read_examples, scorer_of, trainable
+from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
+from experiment.inputs.splits import read_splits
 from experiment.options.flags import TrainOptions
 from experiment.options.recipe import resolve_recipe, task_of
 from experiment.report.table import leaderboard
@@ -27,8 +28,6 @@ from experiment.training.runlog import RunLog
 from experiment.training.seed import run_seed
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json, write_text
-from preprocess.types import Answer, Example
-from tasks.core.prediction import Scorer
 from tasks.core.task import Task
 
 
@@ -79,13 +78,15 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     lines = []
     if source.checkpoint is not None:
         lines += backend.check_weights(source.config, task.problem.head, source.checkpoint, fresh_head=True).lines()
-    data, reports, scorers = _read(options, task)
+    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    splits = read_splits(task, files, {"train": options.max_train_samples, "dev": options.max_eval_samples})
+    reports = {name: split.report for name, split in splits.items()}
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}
-    for split, (examples, targets) in data.items():
-        encoded[split] = encode(task, examples, targets, source.tokenizer, options)
-        counts = encoded[split].features.meta["counts"]
-        lines.append(f"{split}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
+    for name, split in splits.items():
+        encoded[name] = encode(task, split.examples, split.targets, source.tokenizer, options)
+        counts = encoded[name].features.meta["counts"]
+        lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
     job = Job(
         options,
         task,
@@ -97,7 +98,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         encoded["train"],
         encoded["dev"],
         encoded.get("test"),
-        scorers,
+        {name: split.scorer for name, split in splits.items() if split.scorer is not None},
         {"config": to_plain(options), "hashes": _hashes(reports, source)},
     )
     return job, lines, reports
@@ -162,38 +163,6 @@ def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
     train_file = found("train_file", options.train_file, "train")
     validation_file = found("validation_file", options.validation_file, "dev")
     return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)
-
-
-Targeted = tuple[list[Example], Sequence[Answer | None]]
-
-
-def _read(
-    options: TrainOptions, task: Task
-) -> tuple[dict[str, Targeted], dict[str, dict[str, Any]], dict[str, Scorer]]:
-    """Read all splits; training keeps the questions that have a target, and the report counts the others."""
-    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
-    limits = {"train": options.max_train_samples, "dev": options.max_eval_samples}
-    data: dict[str, Targeted] = {}
-    reports = {}
-    scorers: dict[str, Scorer] = {}
-    for split, path in files.items():
-        if path is None:
-            continue
-        examples, report = read_examples(task, path, limits.get(split))
-        lines = report.lines()
-        reports[split] = {**report.to_json(), "lines": lines}
-        if split == "train":
-            found = trainable(task, examples, report)
-            data[split] = found.examples, found.targets
-            n_trained, n_without = len(examples) - len(found.without_target), len(found.without_target)
-            reports[split]["without_target"] = found.without_target
-            lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
-        else:
-            data[split] = examples, first_targets(task, examples)
-            # A test file may come without answers; it is then answered and not scored.
-            if split == "dev" or any(example.answers for example in examples):
-                scorers[split] = scorer_of(task, examples, report)
-    return data, reports, scorers
 
 
 def _hashes(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:

@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield buffer
                 stream.write(buffer.getbuffer())
     except OSError as error:
-        _name_place(error, path)
+        name_place(error, path)
         raise
 
 
@@ -85,9 +85,14 @@ def new_directory(path: Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             os.rename(old, path)
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            _name_place(error, path)
+        name_place(error, path)
         raise
+
+
+def name_place(error: BaseException, path: Path) -> None:
+    """Let an error of the operating system that does not say which file it is about (a full disk) say so."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 @contextlib.contextmanager
@@ -157,9 +162,3 @@ def _own_descriptor(path: Path) -> int | None:
 def _temporary(path: Path) -> Path:
     """Return a new name beside `path`, of which whoever clears up knows whose it was."""
     return path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}")
-
-
-def _name_place(error: OSError, path: Path) -> None:
-    """Let an error of the system that does not say which file it is about (a full disk) say so."""
-    if error.errno is not None and error.filename is None:
-        error.filename = str(path)

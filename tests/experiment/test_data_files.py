@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from experiment.cli import main
+from experiment.inputs import splits
 from experiment.inputs.data import read_examples
 from experiment.inputs.download import how_to_get
 from experiment.options.flags import DEFAULT_DATA_DIR
@@ -52,6 +53,10 @@ def test_files_without_answers_are_named_with_the_key_that_may_be_meant(
         assert main(_with(arguments, **{flag: misspelt})) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {misspelt}: {said}{remedy}")
+    # Both at once: all that is wrong with the data of a run is said in one line.
+    assert main(_with(arguments, train_file=misspelt, validation_file=misspelt)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "; give a training file with answers; " in line and line.endswith("they can't be scored")
     assert not (tmp_path / "run").exists()
 
 
@@ -91,7 +96,6 @@ def test_a_file_that_is_replaced_after_it_was_read_is_not_vouched_for(
     corpus: Any, flags: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     content = corpus.data.read_bytes()
-    from experiment.training import protocol
 
     def read_and_replace(*arguments: Any) -> Any:
         try:
@@ -100,7 +104,7 @@ def test_a_file_that_is_replaced_after_it_was_read_is_not_vouched_for(
             corpus.data.write_text("another file")
             corpus.data.write_bytes(content.replace("北京".encode(), "天津".encode()))
 
-    monkeypatch.setattr(protocol, "read_examples", read_and_replace)
+    monkeypatch.setattr(splits, "read_examples", read_and_replace)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
     hashes = json.loads((tmp_path / "run" / "seed_1" / "record.json").read_text())["hashes"]
     assert hashes["train_file"] == hashlib.sha256(content).hexdigest() != hashes["dev_file"]
