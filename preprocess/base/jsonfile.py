@@ -73,7 +73,7 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
     try:
         return _parse(content.decode("utf-8-sig"), lines)
     except UnicodeDecodeError as problem:
-        raise error(f"{path}: not UTF-8 (byte {problem.start}); save it as UTF-8 JSON") from None
+        raise error(f"{path}: not JSON: not UTF-8 (byte {problem.start}); save it as UTF-8, or {remedy}") from None
     except json.JSONDecodeError as problem:
         where = f"line {problem.lineno} column {problem.colno}"
         raise error(f"{path}: not JSON ({problem.msg} at {where}); {remedy}") from None

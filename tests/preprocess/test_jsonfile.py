@@ -16,7 +16,7 @@ from preprocess.base.jsonfile import describe, parse_json, read_json, read_json_
         (b"", "not JSON (Expecting value at line 1 column 1); give another file"),
         (b'{"a": [\n1,', "at line 2 column 3"),
         (b"{}\n{}", "not JSON (Extra data at line 2 column 1)"),
-        ('{"a": "甲"}'.encode("gb18030"), "not UTF-8 (byte 7); save it as UTF-8 JSON"),
+        ('{"a": "甲"}'.encode("gb18030"), "not JSON: not UTF-8 (byte 7); save it as UTF-8, or give another file"),
         (b"[" * 200_000, "JSON nested too deeply"),
         (b"1" * 10_000, "JSON that can't be read (Exceeds the limit"),
         (
