@@ -24,7 +24,7 @@ from _recipe import Words, nltk_words, score_cjrc, score_cmrc, timed  # noqa: E4
 from preprocess.readers.mrc import read_examples  # noqa: E402
 from preprocess.types import Example  # noqa: E402
 from tasks.cjrc import TASK as CJRC  # noqa: E402
-from tasks.metrics.cmrc import score_cmrc as score_cmrc_fast  # noqa: E402
+from tasks.metrics.cmrc import CmrcScorer  # noqa: E402
 from tasks.metrics.segment import split_words  # noqa: E402
 
 ROUNDS = 5
@@ -63,7 +63,7 @@ def measure(name: str, file: Path, words: Words) -> dict[str, Any]:
         if name == "cjrc":
             return dict(CJRC.score(examples, predictions).values)
         gold = {example.id: [answer.text for answer in example.answers] for example in examples}
-        return dict(score_cmrc_fast(gold, predictions).values)
+        return dict(CmrcScorer(gold)(predictions).values)
 
     def peer() -> dict[str, float]:
         return (score_cjrc if name == "cjrc" else score_cmrc)(examples, predictions, words)

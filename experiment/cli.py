@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.options.flags import (
+    CacheOptions,
     ConvertOptions,
     DownloadOptions,
     EvaluateOptions,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "download": (DownloadOptions, "experiment.commands.download:download"),
     "validate": (ValidateOptions, "experiment.commands.validate:validate"),
     "split": (SplitOptions, "experiment.commands.split:split"),
+    "cache": (CacheOptions, "experiment.commands.cache:cache"),
 }
 PROGRAM = "run_mrc.py"
 #: For so long another process than the first waits, with what it has to say, for the first one to say it.

@@ -1,22 +1,29 @@
-"""Content-addressed, memory-mapped FeatureSets: same data, tokenizer, parameters and version -> same directory."""
+"""Content-addressed, memory-mapped FeatureSets: same data, tokenizer, parameters and version -> same directory.
+
+An entry is a directory named by its key. It holds one .npy file per column and a manifest with the key, the size and
+CRC-32 of each file, and a hash of itself. Everything is checked before anything is parsed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 import shutil
 import time
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
@@ -25,8 +32,9 @@ from preprocess.types import Example, FeatureSet
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
-#: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet.
-_VERSION = "2"
+#: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet, or other files.
+_VERSION = "3"
+_KEY = re.compile("[0-9a-f]{32}")
 #: What the files of targets are called, before the name of their output.
 _TARGET = "target."
 _TEMPORARY = ".features.tmp"
@@ -76,7 +84,10 @@ def cached_encode(
     directory = Path(cache_dir) / key
     try:
         if directory.is_dir():
-            return open_features(directory)
+            features = open_features(directory)
+            with contextlib.suppress(OSError):  # of a cache that is only read, nobody needs to know what was used
+                os.utime(directory / _MANIFEST)
+            return features
     except (OSError, DataError) as error:
         _LOG.warning("%s; rebuilding it", error)
     features = encoder.encode(examples, targets, tokenizer, transform=transform, **params)
@@ -134,11 +145,15 @@ def write_features(directory: str | Path, features: FeatureSet) -> None:
         arrays |= {_TARGET + name: array for name, array in features.targets.items()}
         for name, array in arrays.items():
             array = np.ascontiguousarray(array)
-            with open(temporary / f"{name}.npy", "wb") as file:
+            with open(temporary / f"{name}.npy", "w+b") as file:
                 np.save(file, array)
                 _flush(file.fileno(), file)
-            columns[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "crc32": _checksum(array)}
-        body = {"columns": columns, "meta": features.meta}
+                n_bytes = file.tell()
+                file.seek(0)
+                crc32 = zlib.crc32(array.data, zlib.crc32(file.read(n_bytes - array.nbytes)))
+            facts = {"shape": list(array.shape), "dtype": array.dtype.str}
+            columns[name] = {**facts, "n_bytes": n_bytes, "crc32": crc32}
+        body = {"key": directory.name, "columns": columns, "meta": features.meta}
         with open(temporary / _MANIFEST, "w", encoding="utf-8") as text:
             json.dump({"body": body, "hash": _hash(body)}, text, indent=1)
             _flush(text.fileno(), text)
@@ -149,10 +164,10 @@ def write_features(directory: str | Path, features: FeatureSet) -> None:
 
 
 def open_features(directory: str | Path) -> FeatureSet:
-    """Memory-map a directory that `write_features` wrote, after checking every column's checksum.
+    """Memory-map a directory that `write_features` wrote, after checking the checksum of every byte in it.
 
     Raises:
-        DataError: if anything is missing or differs from what was written.
+        DataError: if anything is missing or differs from what was written under this name.
     """
     directory = Path(directory)
     try:
@@ -160,34 +175,88 @@ def open_features(directory: str | Path) -> FeatureSet:
         body = manifest["body"]
         if manifest["hash"] != _hash(body):
             raise ValueError("the manifest was changed")
+        if body["key"] != directory.name:
+            raise ValueError(f"they belong to {body['key']}")
         columns = {name: _open_column(directory, name, facts) for name, facts in body["columns"].items()}
         targets = {
             name.removeprefix(_TARGET): columns.pop(name) for name in list(columns) if name.startswith(_TARGET)
         }
         return FeatureSet(**columns, targets=targets, meta=body["meta"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{directory}: damaged features ({reason}); delete the directory to rebuild it") from None
 
 
 def _open_column(directory: Path, name: str, expected: Mapping[str, Any]) -> Any:
     path = directory / f"{name}.npy"
-    # An empty array can't be mapped; it costs nothing to read.
-    empty = 0 in expected["shape"]
-    array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
-    if list(array.shape) != expected["shape"] or array.dtype.str != expected["dtype"]:
-        raise ValueError(f"{path.name} is {array.dtype.str} {array.shape}")
-    if _checksum(array) != expected["crc32"]:
+    content = np.memmap(path, np.uint8, "r")
+    # The header counts, too: what numpy makes of a damaged one can be any error, or another array.
+    if len(content) != expected["n_bytes"] or zlib.crc32(content.data) != expected["crc32"]:
         raise ValueError(f"{path.name} has another checksum")
-    return array
-
-
-def _checksum(array: NDArray[Any]) -> int:
-    return zlib.crc32(array.data)
+    dtype, shape = np.dtype(expected["dtype"]), expected["shape"]
+    return content[len(content) - math.prod(shape) * dtype.itemsize :].view(dtype).reshape(shape)
 
 
 def _hash(body: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One FeatureSet in a cache.
+
+    Args:
+        path: its directory.
+        n_bytes: what its files hold.
+        used_s: when it was last written or read, in seconds since 1970.
+    """
+
+    path: Path
+    n_bytes: int
+    used_s: float
+
+
+def entries(cache_dir: str | Path) -> list[Entry]:
+    """Return all entries of a cache, damaged ones too, the last used first; none if there is no such directory."""
+    listed = []
+    for path in Path(cache_dir).glob("[0-9a-f]*"):
+        # Whatever else a user keeps there is not ours, and where a link leads is not either.
+        if not _KEY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
+            stats = [file.stat() for file in (path, *path.iterdir())]
+            n_bytes = sum(file.st_size for file in stats[1:])
+            listed.append(Entry(path, n_bytes, max(file.st_mtime for file in stats)))
+    return sorted(listed, key=lambda entry: (-entry.used_s, entry.path))
+
+
+def prune(cache_dir: str | Path, *, unused_s: float | None = None, max_bytes: float | None = None) -> list[Entry]:
+    """Delete entries of a cache, and what killed writers left there.
+
+    Whoever has mapped a deleted entry keeps it until it ends, and whoever needs it afterwards encodes again.
+
+    Args:
+        cache_dir: the cache.
+        unused_s: delete what was not used for so many seconds.
+        max_bytes: delete what was used longest ago, until the rest is not larger; with neither, delete all.
+
+    Returns:
+        what was deleted.
+
+    Raises:
+        OSError: if an entry can't be deleted.
+    """
+    _remove_abandoned(Path(cache_dir))
+    oldest_last, now, deleted = entries(cache_dir), time.time(), []
+    n_bytes = sum(entry.n_bytes for entry in oldest_last)
+    for entry in reversed(oldest_last):
+        is_old = unused_s is not None and now - entry.used_s > unused_s
+        is_too_much = max_bytes is not None and n_bytes > max_bytes
+        if is_old or is_too_much or (unused_s is None and max_bytes is None):
+            _bury(entry.path)
+            deleted.append(entry)
+            n_bytes -= entry.n_bytes
+    return deleted
 
 
 def _publish(temporary: Path, directory: Path) -> None:
@@ -197,11 +266,18 @@ def _publish(temporary: Path, directory: Path) -> None:
             open_features(directory)
             return
         except DataError:
-            grave = _new_temporary(directory)
-            _rename(directory, grave / "damaged")
-            shutil.rmtree(grave, ignore_errors=True)
+            _bury(directory)
     _rename(temporary, directory)
     _sync_directory(directory.parent)
+
+
+def _bury(directory: Path) -> None:
+    """Delete an entry in such a way that nobody ever sees a part of it."""
+    grave = _new_temporary(directory)
+    try:
+        _rename(directory, grave / "entry")
+    finally:
+        shutil.rmtree(grave, ignore_errors=True)
 
 
 def _rename(source: Path, target: Path) -> None:

@@ -58,6 +58,7 @@ class Example:
         group: id of the article or case; splits keep groups together.
         extra: further published keys that a metric needs (CJRC's "domain").
         options: the answers to choose from, where the question gives them.
+        labelled: whether the file says what the answers are; no answers then mean that there is none.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Example:
     group: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    labelled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.readers.mrc import read_examples
-from preprocess.readers.report import DataReport
+from preprocess.readers.report import DataReport, Problem
 from preprocess.types import Answer, Example
 from tasks.core.prediction import Scorer
 from tasks.core.task import PUBLISHED_RECIPE, Source, Task, TaskOptions
-from tasks.metrics.cjrc import CjrcScorer
+from tasks.metrics.cjrc import DOMAINS, CjrcScorer
 from tasks.metrics.kinds import kind_report
 from tasks.problems.kinds import KindProblem
 
@@ -31,7 +31,13 @@ _UNKNOWN = Answer("", kind="unknown")
 
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:
     # The kind comes from the answers: is_impossible is a string, and "true" for 176 dev questions with an answer.
-    return read_examples(path, special=_KIND_OF)
+    examples, report = read_examples(path, special=_KIND_OF)
+    for example in examples:
+        domain = example.extra.get("domain", DOMAINS[0])
+        if domain not in DOMAINS:
+            kind, remedy = "domain_unknown", "scored in all, and in neither domain"
+            report.note(kind, example.id, Problem(example.id, kind, repr(domain), " or ".join(DOMAINS), remedy))
+    return examples, report
 
 
 def _first(answers: Sequence[Answer]) -> Sequence[Answer]:

@@ -28,11 +28,11 @@ def _read(path: str | Path) -> tuple[list[Example], DataReport]:
     """Read a file, and note where `is_impossible` and the answers say different things."""
     examples, report = read_examples(path)
     for example in examples:
-        flag = example.extra.get("is_impossible", "").lower()
+        flag = example.extra.get("is_impossible", "")
         kind, remedy = "", ""
         if flag == "true" and example.answers:
             kind, remedy = "impossible_with_answers", "trained as unanswerable, scored against the answers"
-        elif flag == "false" and not example.answers:
+        elif flag == "false" and example.labelled and not example.answers:
             kind, remedy = "possible_without_answers", "trained and scored as unanswerable"
         if kind:
             found = f"{len(example.answers)} answers and is_impossible {flag}"
@@ -43,7 +43,7 @@ def _read(path: str | Path) -> tuple[list[Example], DataReport]:
 
 def _targets(example: Example) -> tuple[Answer, ...]:
     # "plausible_answers" of unanswerable questions are no answers: the reader leaves them out.
-    if not example.answers or example.extra.get("is_impossible", "").lower() == "true":
+    if not example.answers or example.extra.get("is_impossible", "") == "true":
         return (_UNANSWERABLE,)
     return SQUAD.targets(example)
 

@@ -19,8 +19,8 @@ from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
-from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
+from preprocess.base.files import replacing
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import checksum

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-import random
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiment.inputs.data import read_examples
+from experiment.inputs.partition import draw, group_articles
 from experiment.io.outputs import check_directory
 from experiment.io.terminal import terminal
 from experiment.options.flags import SplitOptions
 from experiment.options.recipe import task_of
-from preprocess.base.errors import UsageError
+from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_text
+from preprocess.base.jsonfile import parse_json, read_bytes
+from preprocess.readers.layouts import detect
+from preprocess.readers.report import DataReport
 from preprocess.text.offsets import is_unicode
-
-#: Published keys that say which articles belong together.
-_IDS = ("id", "caseid", "context_id", "title")
+from tasks.core.task import Task
 
 
 def split(options: SplitOptions) -> None:
@@ -38,9 +40,10 @@ def split(options: SplitOptions) -> None:
         if path.exists():
             raise UsageError(f"{path}: is there already; delete it or give another --output_dir")
     task = task_of(options)
-    _, report = read_examples(task, options.data_file)
-    document = json.loads(options.data_file.read_bytes().decode("utf-8-sig"))
-    items = document["data"] if isinstance(document, dict) else document
+    content = read_bytes(options.data_file, DataError)
+    document = parse_json(content, options.data_file, DataError, "give a JSON data file", lines=True)
+    items, _ = detect(options.data_file, document)
+    report = _report(task, options.data_file, content)
     groups = group_articles(items)
     if len(groups) < 2:
         raise UsageError(f"{options.data_file}: holds one article (or case); it can't be split")
@@ -48,71 +51,30 @@ def split(options: SplitOptions) -> None:
     console = terminal()
     for line in report.lines():
         console.print(line)
+    in_lines = isinstance(document, list) and not content.decode("utf-8-sig").lstrip().startswith("[")
     for name, path in paths.items():
         part = [item for index, item in enumerate(items) if (index in held_out) == (name == "dev")]
-        write_text(path, _as_json({**document, "data": part} if isinstance(document, dict) else part))
+        values = part if in_lines else [{**document, "data": part} if isinstance(document, dict) else part]
+        write_text(path, "".join(map(_as_json, values)))
         examples, _ = read_examples(task, path)
         domains = Counter(map(_domain, part))
         counts = "".join(f", {domain} {n}" for domain, n in sorted(domains.items()) if domain)
         console.print(f"{path}: {len(part)} articles{counts}; {len(examples)} questions")
 
 
-def group_articles(items: Sequence[Any]) -> list[list[int]]:
-    """Return indices of articles that must stay together, groups and indices in published order."""
-    leader = list(range(len(items)))
-
-    def find(index: int) -> int:
-        while leader[index] != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
-
-    first: dict[tuple[str, str], int] = {}
-    for index, item in enumerate(items):
-        for key in _identities(item):
-            one, other = find(index), find(first.setdefault(key, index))
-            leader[max(one, other)] = min(one, other)
-    groups: dict[int, list[int]] = {}
-    for index in range(len(items)):
-        groups.setdefault(find(index), []).append(index)
-    return list(groups.values())
-
-
-def draw(groups: Sequence[Sequence[int]], strata: Sequence[str], share: float, seed: int) -> set[int]:
-    """Return the members of randomly drawn groups.
-
-    Args:
-        groups: at least two.
-        strata: one per group; each gives its share, and all together `share` of the groups, rounded (at least one,
-            never all).
-        share: between 0 and 1.
-        seed: of the draw.
-    """
-    order = list(range(len(groups)))
-    random.Random(seed).shuffle(order)
-    sizes, seen = Counter(strata), Counter[str]()
-    rank = {}
-    for index in order:
-        # The k-th group of a stratum comes when the share has reached it, so that all strata advance alike.
-        rank[index] = (seen[strata[index]] + 0.5) / sizes[strata[index]]
-        seen[strata[index]] += 1
-    n_drawn = min(max(1, round(share * len(groups))), len(groups) - 1)
-    drawn = sorted(order, key=rank.__getitem__)[:n_drawn]
-    return {member for index in drawn for member in groups[index]}
-
-
-def _identities(item: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(item, dict):
-        return
-    for name in _IDS:
-        if item.get(name) not in (None, ""):
-            yield name, str(item[name])
-    paragraphs = item.get("paragraphs", [item])
-    for paragraph in paragraphs if isinstance(paragraphs, list) else []:
-        if isinstance(paragraph, dict):
-            context = paragraph.get("context", paragraph.get("context_text"))
-            if isinstance(context, str) and context:
-                yield "context", context
+def _report(task: Task, path: Path, content: bytes) -> DataReport:
+    """Let the task read what was read of a file; a pipe can't be read again."""
+    if path.is_file():
+        return read_examples(task, path)[1]
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(content)
+        copy.flush()
+        try:
+            _, report = read_examples(task, Path(copy.name))
+        except DataError as error:
+            raise DataError(str(error).replace(copy.name, str(path))) from None
+    report.file = str(path)
+    return report
 
 
 def _domain(item: Any) -> str:

@@ -16,8 +16,8 @@ from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import StatsOptions
 from experiment.options.recipe import task_of
-from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
+from preprocess.base.files import replacing
 from preprocess.batch import collate, eval_batches
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiment.estimate.hardware import forward_flops, n_layers, training_flops
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
-from experiment.inputs.download import data_file
+from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import check_model_choice
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
@@ -110,7 +110,7 @@ def work(
     train_file = options.train_file or data_file(task, "train", options.data_dir)
     dev_file = options.validation_file or data_file(task, "dev", options.data_dir)
     if train_file is None:
-        return f"give --train_file, or fetch the published file: run_mrc.py download --task {task.name}"
+        return how_to_get(task, "train", "train_file", options.data_dir)
     vocabulary = options.tokenizer_name or model.vocabulary
     try:
         tokenizer = fitting_tokenizer(vocabulary, options.do_lower_case, config).tokenizer
@@ -118,7 +118,7 @@ def work(
         if options.tokenizer_name is not None:
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
-    found = trainable(task, read_examples(task, train_file, options.max_train_samples)[0])
+    found = trainable(task, *read_examples(task, train_file, options.max_train_samples))
     train = encode(task, found.examples, found.targets, tokenizer, options).features
     steps = epoch_batches(
         train, windows_per_step, seed=options.seeds[0], epoch=0, group_by_length=options.group_by_length

@@ -9,16 +9,20 @@ from typing import Any
 
 from experiment.options.flags import FeatureOptions
 from preprocess.base.errors import DataError
+from preprocess.base.hashing import sha256
 from preprocess.cache import cached_encode
-from preprocess.readers.report import DataReport
+from preprocess.readers.report import DataReport, shown
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from preprocess.types import Example, FeatureSet
+from tasks.core.prediction import Scorer
 from tasks.core.task import Task
 
 
 def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:
-    """Read a data file of the task, at most `limit` questions of it."""
+    """Read a data file of the task, at most `limit` questions of it; the report holds the file's hash."""
     examples, report = task.read(path)
+    if not report.sha256:  # of a task whose own reader does not hash what it reads
+        report.sha256 = sha256(path)
     return examples[:limit], report
 
 
@@ -37,7 +41,37 @@ class Data:
 
 def first_targets(task: Task, examples: Sequence[Example]) -> list[Any]:
     """Return each example's first target to train on, or None."""
-    return [next(iter(task.targets(example)), None) for example in examples]
+    return [next(iter(_targets(task, example)), None) for example in examples]
+
+
+def _targets(task: Task, example: Example) -> Sequence[Any]:
+    # To a task with unanswerable questions, no answers of an unlabelled question would be "there is no answer".
+    return task.targets(example) if example.labelled else ()
+
+
+def scorer_of(task: Task, examples: Sequence[Example], report: DataReport) -> Scorer:
+    """Prepare the gold of a file's questions for the task's metric.
+
+    Raises:
+        DataError: naming the file, if a question has no gold to be scored against.
+    """
+    unlabelled = _unlabelled(examples, report)
+    if unlabelled:
+        raise DataError(f"{report.file}: {unlabelled}; add them, or leave these questions out: they can't be scored")
+    try:
+        return task.scorer(examples)
+    except DataError as error:
+        raise DataError(f"{report.file}: {error}") from None
+
+
+def _unlabelled(examples: Sequence[Example], report: DataReport) -> str:
+    """Say how many questions have no "answers", and which key may be meant to be them; "" if all are labelled."""
+    ids = [example.id for example in examples if not example.labelled]
+    if not ids:
+        return ""
+    problem = next((problem for problem in report.problems if problem.kind == "unlabelled"), None)
+    first = repr(shown(ids[0])) if problem is None else f"{shown(problem.id)!r}: {shown(problem.found)}"
+    return f'{len(ids)} of {len(examples)} questions have no "answers" ({first})'
 
 
 def encode(
@@ -75,15 +109,21 @@ class Trainable:
     without_target: list[str]
 
 
-def trainable(task: Task, examples: Sequence[Example]) -> Trainable:
+def trainable(task: Task, examples: Sequence[Example], report: DataReport) -> Trainable:
     """Pair examples with their targets.
 
+    Args:
+        task: says what an example is trained on.
+        examples: of one file.
+        report: on the file.
+
     Raises:
-        DataError: if no example has one.
+        DataError: naming the file, if no example has a target.
     """
-    pairs = [(example, target) for example in examples for target in task.targets(example)]
+    pairs = [(example, target) for example in examples for target in _targets(task, example)]
     if not pairs:
-        raise DataError("no question has an answer that can be trained on")
+        why = _unlabelled(examples, report) or f"no answer to its {len(examples)} questions stands in its context"
+        raise DataError(f"{report.file}: {why}; give a training file with answers")
     kept = {example.id for example, _ in pairs}
     without = [example.id for example in examples if example.id not in kept]
     return Trainable([example for example, _ in pairs], [target for _, target in pairs], without)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
 import json
 import os
@@ -19,8 +18,10 @@ from typing import Any, BinaryIO
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from experiment.io.terminal import progress_bars, terminal
+from experiment.options.flags import DEFAULT_DATA_DIR
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json
+from preprocess.base.hashing import sha256
 from tasks.core.task import Source, Task
 
 #: Called with (bytes so far, bytes in all or None).
@@ -44,6 +45,16 @@ def data_file(task: Task, split: str, data_dir: Path) -> Path | None:
     return None
 
 
+def how_to_get(task: Task, split: str, flag: str, data_dir: Path) -> str:
+    """Say what a user whom a file is missing can do: give one, or fetch the published one where there is one."""
+    published = list(dict.fromkeys(source.split for source in task.sources))
+    if split not in published:
+        named = f"publishes only {', '.join(published)}" if published else "lists no published files"
+        return f"give --{flag}: task {task.name!r} {named}, no {split} file"
+    place = "" if data_dir.expanduser() == DEFAULT_DATA_DIR.expanduser() else f" --data_dir {data_dir}"
+    return f"give --{flag}, or fetch the published file: run_mrc.py download --task {task.name}{place}"
+
+
 def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 30.0) -> list[Path]:
     """Fetch files into a directory, with a progress bar on a terminal.
 
@@ -65,7 +76,7 @@ def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 
             except DataError as error:
                 problems.append(str(error))
                 continue
-            checked = "checksum verified" if source.sha256 else f"sha256 {sha256_of(path)} (none published)"
+            checked = "checksum verified" if source.sha256 else f"sha256 {sha256(path)} (none published)"
             done = "downloaded" if fetched else "already there"
             console.print(f"{path}: {done}, {path.stat().st_size:,} bytes, {checked}")
     if problems:
@@ -118,18 +129,12 @@ def fetch(source: Source, target: Path, *, timeout_s: float = 30.0, progress: Pr
     return True
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _mismatch(source: Source, path: Path) -> str | None:
     """Say how a file differs from what its source is known to be; None if it doesn't."""
     size = path.stat().st_size
     if source.n_bytes and size != source.n_bytes:
         return f"found {size} bytes, expected {source.n_bytes}"
-    if source.sha256 and (found := sha256_of(path)) != source.sha256.lower():
+    if source.sha256 and (found := sha256(path)) != source.sha256.lower():
         return f"found sha256 {found}, expected {source.sha256}"
     return None
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiment.options.flags import TrainOptions
 from experiment.options.recipe import precision_of, task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
+from preprocess.base.jsonfile import read_json_object
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from tasks.core.discovery import get_task
 from tasks.core.task import Task, TaskOptions
@@ -81,8 +81,8 @@ def read_settings(directory: Path) -> Settings | None:
     path = directory / FILE_NAME
     if not path.is_file():
         return None
+    values = read_json_object(path, UsageError, "delete it")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         known = {option.name for option in fields(Settings)}
         settings = Settings(**{name: value for name, value in values.items() if name in known})
         if not all(value is None or type(value) in (int, float) for value in settings.options.values()):

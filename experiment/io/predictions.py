@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json, write_text
+from preprocess.base.jsonfile import describe, read_json, read_json_object
+from preprocess.readers.layouts import is_scalar
+from preprocess.readers.report import shown
 from tasks.core.nbest import nbest_json
 from tasks.core.prediction import Prediction, Score
 from tasks.core.task import Task
@@ -36,41 +39,51 @@ def write_score(path: Path, task: Task, score: Score) -> None:
     write_json(path, {**value, "n": score.n, "n_missing": score.n_missing}, indent=None)
 
 
-def number(id: str, value: Any, path: Path) -> float:
-    """Return the number that a file holds for a question; `DataError` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{path}: {id}: a number was expected, found {value!r}")
-    return float(value)
+def read_numbers(path: Path) -> dict[str, float]:
+    """Read a JSON object {question id: number}; `DataError` for anything else."""
+    remedy = "give a JSON object {question id: number}"
+    values = read_json_object(path, DataError, remedy)
+    for id, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{path}: {shown(id)!r} has {describe(value)}; {remedy}")
+    return {id: float(value) for id, value in values.items()}
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object by question id; `DataError` for anything else."""
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: a JSON object by question id was expected, found a {type(values).__name__}")
+def read_predictions(path: Path) -> dict[str, str | int | float]:
+    """Read {question id: answer}, or the official list of {"id", "answer"} of CJRC and CoQA.
+
+    Answers may be numbers, which the official scorers take as Python writes them.
+
+    Raises:
+        DataError: if the file is something else, or holds two answers to one question.
+    """
+    remedy = 'give a JSON object {question id: answer}, or a list of {"id", "answer"}'
+    values = read_json(path, DataError, remedy)
+    if isinstance(values, list):
+        values = _by_id(path, values, remedy)
+    elif not isinstance(values, dict):
+        raise DataError(f"{path}: found {describe(values)}; {remedy}")
+    wrong = [id for id, answer in values.items() if not _is_answer(answer)]
+    if wrong:
+        first = f"{shown(wrong[0])!r} has {describe(values[wrong[0]])}"
+        raise DataError(f"{path}: {len(wrong)} answers are neither texts nor numbers ({first}); give texts")
     return values
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
+def _by_id(path: Path, entries: list[Any], remedy: str) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or not {"id", "answer"} <= entry.keys() or not is_scalar(entry["id"]):
+            raise DataError(f"{path}: entry {number} of the list is {describe(entry)}; {remedy}")
+        id, answer = str(entry["id"]), entry["answer"]
+        before = answers.setdefault(id, answer)
+        if before != answer or type(before) is not type(answer):
+            raise DataError(
+                f"{path}: {shown(id)!r} has two answers, {describe(before)} and {describe(answer)}; "
+                "give one answer per question"
+            )
+    return answers
 
 
-def read_predictions(path: Path) -> dict[str, Any]:
-    """Read {question id: answer}, or the official list of {"id", "answer"}; `DataError` for anything else."""
-    values = _read_json(path)
-    if isinstance(values, list) and all(isinstance(v, dict) and {"id", "answer"} <= v.keys() for v in values):
-        values = {str(v["id"]): v["answer"] for v in values}  # the official form of CJRC and CoQA
-    if not isinstance(values, dict):
-        raise DataError(
-            f"{path}: a JSON object {{question id: answer}} was expected, or a list of {{id, answer}}, found a "
-            f"{type(values).__name__}"
-        )
-    nested = [id for id, answer in values.items() if isinstance(answer, dict | list) or answer is None]
-    if nested:
-        raise DataError(f"{path}: {len(nested)} answers are no strings, such as that of {nested[0]!r}: give texts")
-    return values
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, str) or is_scalar(value) and math.isfinite(value)

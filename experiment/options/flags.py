@@ -41,7 +41,7 @@ _RANGES: dict[str, Rule] = {
     "num_train_epochs": ("more than 0 and at most 1000000", lambda x: 0 < x <= 10**6),
     **dict.fromkeys(("eval_epochs", "max_grad_norm", "adam_epsilon"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "doc_overlap", "save_steps"), _AT_LEAST_0),
-    "gradient_checkpointing": _AT_LEAST_0,
+    **dict.fromkeys(("gradient_checkpointing", "older_than", "max_size"), _AT_LEAST_0),
     "warmup_ratio": ("between 0 and 1", lambda x: 0 <= x <= 1),
     **dict.fromkeys(("adam_beta1", "adam_beta2"), ("at least 0 and less than 1", lambda x: 0 <= x < 1)),
     **dict.fromkeys(("seed", "seeds"), ("between 0 and 2**32 - 1", lambda x: 0 <= x < 2**32)),
@@ -405,6 +405,20 @@ class ModelsOptions:
     """Only this one, a short name or a hub id, with its files, notes and recipes."""
     json: bool = False
     """Print everything that is known, as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """Say how much the cached features take, and delete them."""
+
+    feature_cache_dir: Path = DEFAULT_FEATURE_CACHE
+    """Where features are cached."""
+    prune: bool = False
+    """Delete features: all of them, or what the next two options say. Runs that use them go on."""
+    older_than: float | None = None
+    """With --prune: delete only what was not used for so many days."""
+    max_size: float | None = None
+    """With --prune: delete only what was used longest ago, until so many gigabytes are left."""
 
 
 def check_ranges(options: Any) -> None:

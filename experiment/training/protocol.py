@@ -6,15 +6,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from experiment.backend import ONLY_IN, by_first, choose_device, load_backend
-from experiment.inputs.data import encode, first_targets, read_examples, trainable
-from experiment.inputs.download import data_file
+from experiment.inputs.data import encode
+from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
+from experiment.inputs.splits import read_splits
 from experiment.options.flags import TrainOptions
 from experiment.options.recipe import resolve_recipe, task_of
 from experiment.report.table import leaderboard
@@ -27,8 +28,6 @@ from experiment.training.runlog import RunLog
 from experiment.training.seed import run_seed
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json, write_text
-from preprocess.base.hashing import sha256
-from preprocess.types import Answer, Example
 from tasks.core.task import Task
 
 
@@ -79,15 +78,15 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
     if source.checkpoint is not None:
         lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
-    data, reports = _read(options, task)
+    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    splits = read_splits(task, files, {"train": options.max_train_samples, "dev": options.max_eval_samples})
+    reports = {name: split.report for name, split in splits.items()}
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}
-    for split, (examples, targets) in data.items():
-        encoded[split] = encode(task, examples, targets, source.tokenizer, options)
-        counts = encoded[split].features.meta["counts"]
-        lines.append(f"{split}: " + ", ".join(f"{name} {value}" for name, value in counts.items()))
-    # A test file may come without answers; it is then answered and not scored.
-    scored = [s for s in ("dev", "test") if s in encoded and any(e.answers for e in encoded[s].examples)]
+    for name, split in splits.items():
+        encoded[name] = encode(task, split.examples, split.targets, source.tokenizer, options)
+        counts = encoded[name].features.meta["counts"]
+        lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
     job = Job(
         options,
         task,
@@ -99,8 +98,8 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         encoded["train"],
         encoded["dev"],
         encoded.get("test"),
-        {split: task.scorer(encoded[split].examples) for split in ("dev", *scored)},
-        {"config": to_plain(options), "hashes": _hashes(options, source)},
+        {name: split.scorer for name, split in splits.items() if split.scorer is not None},
+        {"config": to_plain(options), "hashes": _hashes(reports, source)},
     )
     return job, lines, reports
 
@@ -158,7 +157,7 @@ def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
     def found(flag: str, given: Path | None, split: str) -> Path:
         path = given or data_file(task, split, options.data_dir)
         if path is None:
-            raise UsageError(f"give --{flag}, or fetch the published file: run_mrc.py download --task {task.name}")
+            raise UsageError(how_to_get(task, split, flag, options.data_dir))
         return path
 
     train_file = found("train_file", options.train_file, "train")
@@ -166,35 +165,8 @@ def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
     return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)
 
 
-Targeted = tuple[list[Example], Sequence[Answer | None]]
-
-
-def _read(options: TrainOptions, task: Task) -> tuple[dict[str, Targeted], dict[str, dict[str, Any]]]:
-    """Read all splits; training keeps the questions that have a target, and the report counts the others."""
-    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
-    limits = {"train": options.max_train_samples, "dev": options.max_eval_samples}
-    data: dict[str, Targeted] = {}
-    reports = {}
-    for split, path in files.items():
-        if path is None:
-            continue
-        examples, report = read_examples(task, path, limits.get(split))
-        lines = report.lines()
-        reports[split] = {**report.to_json(), "lines": lines}
-        if split == "train":
-            found = trainable(task, examples)
-            data[split] = found.examples, found.targets
-            n_trained, n_without = len(examples) - len(found.without_target), len(found.without_target)
-            reports[split]["without_target"] = found.without_target
-            lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
-        else:
-            data[split] = examples, first_targets(task, examples)
-    return data, reports
-
-
-def _hashes(options: TrainOptions, source: ModelSource) -> dict[str, str]:
-    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
-    hashes = {f"{split}_file": sha256(path) for split, path in files.items() if path is not None}
+def _hashes(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
+    hashes = {f"{split}_file": report["sha256"] for split, report in reports.items()}
     architecture = json.dumps(dataclasses.asdict(source.config), sort_keys=True)
     return {
         **hashes,

@@ -5,8 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+_BLOCK = 1 << 20
 
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+def sha256(*paths: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file; of several, that of all, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()

@@ -59,6 +59,8 @@ class DataReport:
         dropped: reason -> ids of the questions dropped for it.
         notes: kind -> ids of kept questions, one entry per answer (or question) that the note is about.
         problems: the same in words, in file order; notes that need no words have none.
+        layout: what the file's layout is called.
+        sha256: of the bytes that were read, in hexadecimal digits.
     """
 
     file: str
@@ -69,6 +71,8 @@ class DataReport:
     dropped: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    layout: str = ""
+    sha256: str = ""
 
     def drop(self, reason: str, id: str, found: str, expected: str) -> None:
         """Count a question that is not used."""
@@ -90,6 +94,8 @@ class DataReport:
         """Return counts and ids as JSON-able values."""
         return {
             "file": self.file,
+            "layout": self.layout,
+            "sha256": self.sha256,
             "n_articles": self.n_articles,
             "n_contexts": self.n_contexts,
             "n_questions": self.n_questions,

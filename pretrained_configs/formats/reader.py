@@ -6,13 +6,13 @@ Half-precision values become float32. Torch is imported only for a PyTorch file,
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from preprocess.base.errors import CheckpointError
+from preprocess.base.hashing import sha256
 from pretrained_configs.formats.safetensors_file import open_safetensors, write_safetensors
 from pretrained_configs.locate import TF_INDEX, LocalCheckpoint, weight_map
 from pretrained_configs.namemap import LazyTensor
@@ -57,12 +57,7 @@ def open_tensors(checkpoint: LocalCheckpoint) -> Iterator[Tensors]:
 
 def checksum(checkpoint: LocalCheckpoint) -> str:
     """Return the SHA-256 of the weights file, in hex; of several, that of all shards one after the other."""
-    digest = hashlib.sha256()
-    for path in checkpoint.weights:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return sha256(*checkpoint.weights)
 
 
 def _refuse_what_is_no_weights_file(path: Path) -> None:

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from preprocess.base.atomic import replacing
 from preprocess.base.errors import CheckpointError
+from preprocess.base.files import replacing
 from pretrained_configs.formats.damage import unreadable
 
 #: safetensors' names of types -> numpy's; BF16 is widened by hand because numpy has no such type.

@@ -105,17 +105,3 @@ class CmrcScorer:
         em_percent, f1_percent = 100.0 * em_sum / n, 100.0 * f1_sum / n
         values = {"em": em_percent, "f1": f1_percent, "average": (em_percent + f1_percent) / 2}
         return Score(values, per_example, n, n_missing)
-
-
-def score_cmrc(gold: Mapping[str, Sequence[object]], predictions: Mapping[str, object]) -> Score:
-    """Return the official score in percent; questions without a prediction score 0 and are counted.
-
-    Raises:
-        DataError: there is no question, or one has no answer.
-    """
-    return CmrcScorer(gold)(predictions)
-
-
-def em_f1(answers: Sequence[object], prediction: object) -> tuple[float, float]:
-    """Return exact match (0 or 1) and F1 (0-1) of one prediction, each the best over the answers."""
-    return CmrcScorer({"": answers}).em_f1("", prediction)

@@ -59,19 +59,6 @@ def split_words(run: str) -> tuple[str, ...]:
     return tuple(_nltk()(run))
 
 
-def segment(value: object) -> list[str]:
-    """Return the tokens that the official F1 counts, punctuation removed."""
-    tokens: list[str] = []
-    end = 0
-    text = normalise(value)
-    for run in NOT_HAN.finditer(text):
-        tokens.extend(text[end : run.start()])
-        tokens.extend(split_words(run.group()))
-        end = run.end()
-    tokens.extend(text[end:])
-    return tokens
-
-
 @cache
 def _nltk() -> Callable[[str], list[str]]:
     """Return the slow, complete tokenizer. NLTK takes two seconds to import, and few runs need it."""

@@ -186,21 +186,6 @@ class SquadV2Scorer:
         return values
 
 
-def score_squad(gold: Mapping[str, Sequence[object]], predictions: Mapping[str, object]) -> Score:
-    """Return the v1.1 score in percent; arguments and errors are those of `SquadScorer`."""
-    return SquadScorer(gold)(predictions)
-
-
-def score_squad_v2(
-    gold: Mapping[str, Sequence[object]],
-    predictions: Mapping[str, object],
-    na_probs: Mapping[str, float] | None = None,
-    na_prob_thresh: float = 1.0,
-) -> Score:
-    """Return the v2.0 score in percent; arguments and errors are those of `SquadV2Scorer` and its call."""
-    return SquadV2Scorer(gold)(predictions, na_probs, na_prob_thresh)
-
-
 def _wrong() -> dict[str, float]:
     return {"em": 0.0, "f1": 0.0}
 
@@ -223,4 +208,4 @@ def _check_na_probs(predicted: Mapping[str, object], na_probs: Mapping[str, floa
         )
     wrong = [q for q in predicted if not isinstance(na_probs[q], int | float) or math.isnan(na_probs[q])]
     if wrong:
-        raise DataError(f"{len(wrong)} no-answer probabilities are no numbers ({_some(wrong)}); give numbers.")
+        raise DataError(f"{len(wrong)} no-answer probabilities are not numbers ({_some(wrong)}); give numbers.")

@@ -237,7 +237,7 @@ def test_configuration_of_another_model(refused, model, changes, texts):
         (b'{"vocab_size": ', ["not JSON", "get it again from the model's publisher"]),
         (HTML, ["not JSON", "get it again from the model's publisher"]),
         (b"\xff\xfe{}", ["not JSON", "get it again from the model's publisher"]),
-        (b"[]", ["a JSON object was expected, found a list", "get the model's own file"]),
+        (b"[]", ["a JSON object was expected, found a list", "get it again from the model's publisher"]),
         (b"{}", ["missing 'vocab_size', 'hidden_size'", "take the model's own config.json"]),
     ],
     ids=lambda value: repr(value[:9]) if isinstance(value, bytes) else "",

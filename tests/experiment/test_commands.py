@@ -133,7 +133,7 @@ def test_evaluate_mistakes(capsys, corpus, tmp_path):
     command = ["evaluate", "--task", "cmrc2018", "--data_file", corpus.data, "--predictions", predictions]
     _fails(capsys, command, "no such file")
     predictions.write_text("[1]")
-    _fails(capsys, command, "a JSON object", "found a list")
+    _fails(capsys, command, "entry 1 of the list is the number 1", "give a JSON object")
     predictions.write_text('{"T_0_Q_0": ["x"]}')
     _fails(capsys, command, "'T_0_Q_0'")
 

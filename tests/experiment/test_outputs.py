@@ -28,7 +28,7 @@ WRITERS = {
     "split": ("--task cmrc2018 --data_file no.json", "--output_dir"),
 }
 #: `train` has a check of its own (test_train.py); `download` computes nothing; the others print.
-OTHERS = {"train", "download", "tasks", "models"}
+OTHERS = {"train", "download", "tasks", "models", "cache"}
 
 
 def test_every_command_is_thought_of():

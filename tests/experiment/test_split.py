@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from experiment.commands.split import draw, group_articles, split
+from experiment.commands.split import split
+from experiment.inputs.partition import draw, group_articles
 from experiment.options.flags import SplitOptions
 from preprocess.base.errors import DataError, UsageError
 from tasks.core.discovery import get_task
@@ -94,6 +97,45 @@ def test_original_layout_is_split_too(tmp_path: Path) -> None:
     train, dev = run(tmp_path, contexts, task="cmrc2018", test_size=0.2)
     assert len(train) == 8 and len(dev) == 2
     assert sorted(train + dev, key=lambda item: item["context_id"]) == contexts
+
+
+def test_json_lines_stay_json_lines(tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"q{n}_{k}",
+            "context": f"第文{n}",
+            "question": "问？",
+            "answers": {"text": ["文"], "answer_start": [1]},
+        }
+        for n in range(10)
+        for k in range(2)
+    ]
+    file = tmp_path / "data.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    split(SplitOptions(task="cmrc2018", data_file=file, output_dir=tmp_path / "out", test_size=0.2))
+    train, dev = (
+        [json.loads(line) for line in (tmp_path / "out" / f"{name}.json").read_text("utf-8").splitlines()]
+        for name in ("train", "dev")
+    )
+    # Questions about one context stay together.
+    assert len(dev) == 4 and sorted(train + dev, key=lambda row: row["id"]) == rows
+    assert not {row["context"] for row in train} & {row["context"] for row in dev}
+
+
+@pytest.mark.parametrize("n_questions", [2, 0])
+def test_a_pipe_is_split_and_named(tmp_path: Path, n_questions: int, capsys: Any) -> None:
+    document = {"data": [article(n, n_questions=n_questions) for n in range(4)]}
+    os.mkfifo(tmp_path / "fifo")
+    content = json.dumps(document).encode()
+    threading.Thread(target=(tmp_path / "fifo").write_bytes, args=(content,), daemon=True).start()
+    options = SplitOptions(task="cjrc", data_file=tmp_path / "fifo", output_dir=tmp_path / "out", test_size=0.25)
+    if not n_questions:
+        with pytest.raises(DataError, match=f"^{tmp_path}/fifo: no questions in it"):
+            split(options)
+        return
+    split(options)
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/fifo: 4 articles")
+    assert len(json.loads((tmp_path / "out" / "train.json").read_text())["data"]) == 3
 
 
 def test_half_a_surrogate_pair_stays_what_it_was(tmp_path: Path) -> None:

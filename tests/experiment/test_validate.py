@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from experiment.commands.validate import Shared, duplicates, normalise, shared, validate
+from experiment.commands.validate import validate
+from experiment.inputs.overlap import Shared, duplicates, normalise, shared
 from experiment.options.flags import ValidateOptions
 from preprocess.base.errors import DataError, UsageError
 from preprocess.readers.mrc import read_examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -131,6 +132,118 @@ def test_a_damaged_entry_is_detected_and_rebuilt_with_a_warning(tmp_path: Path, 
     assert_same(open_features(only_entry(tmp_path)), run(None))
 
 
+@pytest.mark.parametrize("name", ["input_ids.npy", "manifest.json"])
+def test_no_flipped_bit_of_a_header_or_manifest_ends_in_anything_but_a_rebuild(tmp_path: Path, name: str) -> None:
+    # What numpy makes of a damaged header was any error there is: a traceback at every start, for ever.
+    run(tmp_path)
+    entry = only_entry(tmp_path)
+    sound = (entry / name).read_bytes()
+    for place in range(min(len(sound), 160)):
+        damaged = bytearray(sound)
+        damaged[place] ^= 1 << place % 8
+        (entry / name).write_bytes(damaged)
+        with pytest.raises(DataError, match="damaged features"):
+            open_features(entry)
+    (entry / name).write_bytes(sound)
+    assert_same(open_features(entry), run(None))
+
+
+def test_exchanged_entries_are_rebuilt(tmp_path: Path, caplog: Any) -> None:
+    def other() -> FeatureSet:
+        return cached_encode(tmp_path, SPANS, *data(), tokenizer(), max_seq_length=10, doc_stride=4)
+
+    expected = run(tmp_path), other()
+    one, two = sorted(tmp_path.iterdir())
+    for source, target in ((one, tmp_path / "aside"), (two, one), (tmp_path / "aside", two)):
+        os.rename(source, target)
+    with caplog.at_level(logging.WARNING):
+        assert_same(run(tmp_path), expected[0])
+        assert_same(other(), expected[1])
+    assert caplog.text.count("they belong to") == 2
+
+
+#: `_VERSION` -> a digest of what `encode` makes of `odd_texts()`. What was cached under a version stays in use.
+DIGESTS = {"3": "13b56f0067e592bae1d5ffacc23cdee4b5c9ef6733181b7168a058d12923f4c6"}
+
+
+def odd_texts() -> tuple[list[Example], list[Answer | None], WordPieceTokenizer]:
+    """Return a little of all that `encode` and a tokenizer decide on."""
+    contexts = ["Ça coûte １２3 元, é\u0301\ufe0fx甲乙", "\ue000a\U00020000甲\x00 ä##b", "", "甲乙丙 " * 40 + "fin"]
+    examples = [Example(str(n), "甲问 Who?" * (1 + 3 * n), context) for n, context in enumerate(contexts)]
+    targets = [Answer("乙", 21, 22), Answer("yes", kind="yes"), Answer("", kind="unknown"), Answer("fin", 160, 163)]
+    pieces = [*SPECIAL_TOKENS, *"甲乙丙问元caouteihwnfbx123,?#", *(f"##{c}" for c in "aouteihwnfx123"), "co", "##in"]
+    return examples, targets, WordPieceTokenizer({piece: index for index, piece in enumerate(pieces)})
+
+
+def test_what_encode_makes_belongs_to_the_version_in_the_caches_key() -> None:
+    digest = hashlib.sha256()
+    problem = KindProblem({"unknown": "", "yes": "YES", "no": "NO"})
+    for params in ({}, {"max_seq_length": 40, "doc_stride": 7, "max_query_length": 20}):
+        features = problem.encode(*odd_texts(), **params)
+        arrays = {name: getattr(features, name) for name in FeatureSet.columns()}
+        for name, array in {**arrays, **features.targets}.items():
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+        digest.update(json.dumps(features.meta, sort_keys=True).encode())
+    # If this fails, users' caches hold what is not made any more: raise cache._VERSION, and add the new digest above.
+    assert DIGESTS.get(cache._VERSION) == digest.hexdigest()
+
+
+def make_entries(cache_dir: Path) -> list[cache.Entry]:
+    """Make three entries, used a day, two and three days ago, and return them in this order."""
+    for length in (9, 10, 11):
+        cached_encode(cache_dir, SPANS, *data(), tokenizer(), max_seq_length=length, doc_stride=3)
+    found = cache.entries(cache_dir)
+    for days, entry in enumerate(found, start=1):
+        for path in (*entry.path.iterdir(), entry.path):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    return cache.entries(cache_dir)
+
+
+def test_entries_are_listed_by_their_last_use(tmp_path: Path) -> None:
+    assert cache.entries(tmp_path / "none") == []
+    first, second, third = make_entries(tmp_path)
+    assert [round((time.time() - e.used_s) / 86400) for e in (first, second, third)] == [1, 2, 3]
+    assert first.n_bytes == sum(path.stat().st_size for path in first.path.iterdir()) > 1000
+    for length in (9, 10, 11):  # one of them is the third
+        cached_encode(tmp_path, SPANS, *data(), tokenizer(), max_seq_length=length, doc_stride=3)
+        if cache.entries(tmp_path)[0].path == third.path:
+            break
+    assert time.time() - cache.entries(tmp_path)[0].used_s < 60 and cache.entries(tmp_path)[0].path == third.path
+
+
+def test_pruning_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
+    first, second, third = make_entries(tmp_path)
+    assert cache.prune(tmp_path, unused_s=4 * 86400) == []
+    assert cache.prune(tmp_path, max_bytes=first.n_bytes + second.n_bytes) == [third]
+    assert cache.prune(tmp_path, unused_s=1.5 * 86400) == [second]
+    assert cache.prune(tmp_path) == [first] and list(tmp_path.iterdir()) == []
+
+
+def test_pruning_leaves_what_is_not_ours_and_what_is_in_use(tmp_path: Path) -> None:
+    cache_dir, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    features = run(cache_dir)
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("x")
+    (cache_dir / ("a" * 32)).symlink_to(elsewhere)
+    (cache_dir / ("b" * 32)).write_text("a file")
+    (cache_dir / "notes").mkdir()
+    assert len(cache.prune(cache_dir)) == 1
+    assert sorted(path.name for path in cache_dir.iterdir()) == ["a" * 32, "b" * 32, "notes"]
+    assert (elsewhere / "precious").exists()
+    assert_same(features, run(None))  # mapped before
+
+
+def test_a_cache_that_is_only_read_is_used(tmp_path: Path, monkeypatch: Any) -> None:
+    run(tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(cache.os, "utime", refuse)
+    monkeypatch.setattr(SpanProblem, "encode", None)
+    assert_same(run(tmp_path), encode(*data(), tokenizer(), max_seq_length=9, doc_stride=3))
+
+
 def test_a_killed_writers_leftovers_do_no_harm_and_go_away(tmp_path: Path) -> None:
     old, young = tmp_path / f".x.1{cache._TEMPORARY}", tmp_path / f".x.2{cache._TEMPORARY}"
     for leftover in (old, young):
@@ -144,14 +257,14 @@ def test_a_killed_writers_leftovers_do_no_harm_and_go_away(tmp_path: Path) -> No
 
 
 def test_a_full_disk_costs_a_warning_and_leaves_nothing(tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
-    n_written = 0
+    n_written, really_save = 0, np.save
 
     def save(file: Any, array: Any) -> None:
         nonlocal n_written
         n_written += 1
         if n_written > 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        file.write(b"x")
+        really_save(file, array)
 
     monkeypatch.setattr(cache.np, "save", save)
     with caplog.at_level(logging.WARNING):

@@ -49,6 +49,19 @@ def test_is_impossible_has_no_say(tmp_path: Path) -> None:
         assert TASK.targets(read(tmp_path, is_impossible=flag)) == (UNKNOWN,)
 
 
+def test_a_domain_that_counts_in_neither_total_is_noted(tmp_path: Path) -> None:
+    # "Civil" for "civil" would leave f1_civil without a line about why.
+    questions = [{"id": "q", "question": "问？", "answers": []}, {"id": "r", "question": "问？", "answers": []}]
+    paragraphs = [[{"context": "甲", "qas": [question]}] for question in questions]
+    articles = [{"domain": "Civil", "paragraphs": paragraphs[0]}, {"paragraphs": paragraphs[1]}]
+    (tmp_path / "data.json").write_text(json.dumps({"data": articles}), "utf-8")
+    _, report = TASK.read(tmp_path / "data.json")
+    assert report.notes["domain_unknown"] == ["q"]
+    assert str(report.problems[-1]) == (
+        "q: domain_unknown: expected civil or criminal, found 'Civil'; scored in all, and in neither domain"
+    )
+
+
 def test_gold_without_contexts_has_kinds_all_the_same(tmp_path: Path) -> None:
     assert read(tmp_path, ("YES", -1), ("甲", 3), context="").answers == (YES, Answer("甲"))
 

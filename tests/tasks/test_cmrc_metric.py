@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from preprocess.base.errors import DataError
+from tasks.core.prediction import Score
 from tasks.metrics import segment as segmentation
-from tasks.metrics.cmrc import CmrcScorer, em_f1, longest_common_substring, score_cmrc
-from tasks.metrics.segment import segment, split_words
+from tasks.metrics.cmrc import CmrcScorer, longest_common_substring
+from tasks.metrics.segment import NOT_HAN, normalise, split_words
 
 PREDICTION_FILES = [
     "cmrc_trial.s1.n000",
@@ -28,6 +29,27 @@ PREDICTION_FILES = [
     "drcd_dev.s1.n025",
     "drcd_dev.s2.n075.miss",
 ]
+
+
+def em_f1(answers: list[Any], prediction: object) -> tuple[float, float]:
+    return CmrcScorer({"q": answers}).em_f1("q", prediction)
+
+
+def score_cmrc(gold: dict[str, Any], predictions: dict[str, Any]) -> Score:
+    return CmrcScorer(gold)(predictions)
+
+
+def segment(value: object) -> list[str]:
+    """Return the tokens that F1 counts; the scorer itself never makes a list of them."""
+    tokens: list[str] = []
+    end = 0
+    text = normalise(value)
+    for run in NOT_HAN.finditer(text):
+        tokens.extend(text[end : run.start()])
+        tokens.extend(split_words(run.group()))
+        end = run.end()
+    tokens.extend(text[end:])
+    return tokens
 
 
 def load(path: Path) -> Any:
@@ -138,7 +160,7 @@ def test_longest_common_substring_equals_a_table() -> None:
 
 
 def test_ordinary_text_is_scored_without_importing_nltk() -> None:
-    code = "from tasks.metrics.cmrc import em_f1; em_f1(['1998年abc 3.5'], '年')"
+    code = "from tasks.metrics.cmrc import CmrcScorer; CmrcScorer({'q': ['1998年abc 3.5']})({'q': '年'})"
     code += "; import sys; sys.exit('nltk' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}

@@ -17,13 +17,14 @@ import pytest
 from experiment.inputs.data import trainable
 from preprocess.align import align
 from preprocess.base.errors import DataError
+from preprocess.readers.report import DataReport
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 from tasks.core.problem import Tunable
 from tasks.core.task import Task
-from tasks.metrics.squad import score_squad_v2
+from tasks.metrics.squad import SquadV2Scorer
 from tasks.squad_v2 import null_odds
 from tests.support.values import SPAN, encode, span_outputs
 
@@ -99,8 +100,10 @@ def test_v2_trains_unanswerable_questions_and_drops_none_of_them() -> None:
     assert task.targets(question("q", "cat", is_impossible="true")) == unanswerable
     assert task.targets(question("q", "cat", is_impossible="false")) == (Answer("cat", 4, 7),)
     assert task.targets(question("q", "bird")) == ()
-    found = trainable(task, [question("a"), question("b", "cat"), question("c", "bird")])
-    assert [example.id for example in found.examples] == ["a", "b"] and found.without_target == ["c"]
+    unlabelled = Example("d", "?", CONTEXT, labelled=False)
+    examples = [question("a"), question("b", "cat"), question("c", "bird"), unlabelled]
+    found = trainable(task, examples, DataReport("train.json"))
+    assert [example.id for example in found.examples] == ["a", "b"] and found.without_target == ["c", "d"]
     assert task.problem.head == SPAN
 
 
@@ -207,7 +210,7 @@ def test_tuned_threshold_gives_the_official_best_f1_of_the_best_spans(tokenizer:
     predictions = task.problem.decode(examples, features, logits, DecodeOptions(null_score_diff_threshold=1e9))
     gold = {example.id: [answer.text for answer in example.answers] for example in examples}
     texts = {id: prediction.text for id, prediction in predictions.items()}
-    best = score_squad_v2(gold, texts, null_odds(predictions), 1e9).values["best_f1"]
+    best = SquadV2Scorer(gold)(texts, null_odds(predictions), 1e9).values["best_f1"]
     scorer = task.scorer(examples)
     tuned = task.problem.tune(examples, features, logits, DecodeOptions(), scorer)
     assert scorer(task.problem.best_answers(examples, features, logits, tuned)).values["f1"] == pytest.approx(

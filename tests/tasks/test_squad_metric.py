@@ -13,7 +13,7 @@ import pytest
 from preprocess.base.errors import DataError
 from tasks.core.discovery import get_task
 from tasks.core.prediction import Score
-from tasks.metrics.squad import normalise, score_squad, score_squad_v2
+from tasks.metrics.squad import SquadScorer, SquadV2Scorer, normalise
 
 GOLDEN = {
     "cmrc_trial": ("cmrc_trial.s1.n000", "cmrc_trial.s2.n030", "cmrc_trial.s3.n060.miss", "cmrc_trial.s4.n100"),
@@ -22,6 +22,14 @@ GOLDEN = {
     "cjrc_dev": ("cjrc_dev.s1.n000", "cjrc_dev.s2.n025", "cjrc_dev.s3.n075.miss"),
 }
 SYNTHETIC = ("squad_synth.s1", "squad_synth.s2", "squad_synth.s3")
+
+
+def score_squad(gold: dict[str, Any], predictions: dict[str, Any]) -> Score:
+    return SquadScorer(gold)(predictions)
+
+
+def score_squad_v2(gold: dict[str, Any], *arguments: Any) -> Score:
+    return SquadV2Scorer(gold)(*arguments)
 
 
 def load(path: Path) -> Any:
@@ -152,8 +160,8 @@ def test_equal_na_probs_share_one_point_of_the_precision_recall_curve() -> None:
     ("na_probs", "message"),
     [
         ({"b": 0.1}, r"1 of 1 predicted questions have no entry .*\(a\)"),
-        ({"a": "x"}, r"1 no-answer probabilities are no numbers \(a\)"),
-        ({"a": math.nan}, "are no numbers"),
+        ({"a": "x"}, r"1 no-answer probabilities are not numbers \(a\)"),
+        ({"a": math.nan}, "are not numbers"),
     ],
 )
 def test_na_probs_that_can_not_be_used_are_refused(na_probs: dict[str, Any], message: str) -> None:

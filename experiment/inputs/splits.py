@@ -1,0 +1,75 @@
+"""The data files of a training run: each read once, hashed as it is read, and named if it can't be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.inputs.data import first_targets, read_examples, scorer_of, trainable
+from preprocess.base.errors import DataError
+from preprocess.types import Example
+from tasks.core.prediction import Scorer
+from tasks.core.task import Task
+
+
+@dataclass(frozen=True)
+class Split:
+    """What was read of a data file.
+
+    Args:
+        examples: E examples; one with several targets stands in the training data several times.
+        targets: E of them, as the problem takes them; None where there is none.
+        report: on the file: JSON-able, with its "sha256" and printable "lines".
+        scorer: the metric with its gold prepared; None if there is nothing to score against.
+    """
+
+    examples: list[Example]
+    targets: Sequence[Any]
+    report: dict[str, Any]
+    scorer: Scorer | None
+
+
+def read_splits(task: Task, files: Mapping[str, Path | None], limits: Mapping[str, int | None]) -> dict[str, Split]:
+    """Read the files of a run.
+
+    Args:
+        task: whose files they are.
+        files: "train", "dev" and "test" to a file; None for none.
+        limits: split to the number of questions that are used of it; None (or no entry) for all.
+
+    Returns:
+        the splits that have a file, in the order of `files`. "train" holds the questions that can be trained on.
+
+    Raises:
+        DataError: naming all files that can't be used.
+    """
+    splits: dict[str, Split] = {}
+    problems: list[str] = []
+    for name, path in files.items():
+        if path is None:
+            continue
+        try:
+            splits[name] = _read_split(task, name, path, limits.get(name))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(dict.fromkeys(problems)))
+    return splits
+
+
+def _read_split(task: Task, name: str, path: Path, limit: int | None) -> Split:
+    examples, report = read_examples(task, path, limit)
+    lines = report.lines()
+    facts = {**report.to_json(), "lines": lines}
+    if name == "train":
+        usable = trainable(task, examples, report)
+        n_without = len(usable.without_target)
+        n_trained = len(examples) - n_without
+        lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
+        return Split(usable.examples, usable.targets, {**facts, "without_target": usable.without_target}, None)
+    # A test file may come without answers; it is then answered and not scored.
+    scored = name == "dev" or any(example.answers for example in examples)
+    scorer = scorer_of(task, examples, report) if scored else None
+    return Split(examples, first_targets(task, examples), facts, scorer)

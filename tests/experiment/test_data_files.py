@@ -1,0 +1,147 @@
+"""Data files of a run: named when they can't be used, hashed as they are read, asked for only where published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiment.cli import main
+from experiment.inputs import splits
+from experiment.inputs.data import read_examples
+from experiment.inputs.download import how_to_get
+from experiment.options.flags import DEFAULT_DATA_DIR
+from preprocess.readers.report import DataReport
+from preprocess.types import Example
+from tasks.core.discovery import get_task, task_names
+
+
+def _without(path: Path, keys: dict[str, str], *ids: str) -> Path:
+    """Write a copy of a data file in which keys of the named questions (none named: of all) have other names."""
+    document = json.loads(path.read_text("utf-8"))
+    for article in document["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [
+                {keys.get(key, key): value for key, value in qa.items()} if not ids or qa["id"] in ids else qa
+                for qa in paragraph["qas"]
+            ]
+    copy = path.with_name("copy.json")
+    copy.write_text(json.dumps(document), "utf-8")
+    return copy
+
+
+def _with(arguments: list[str], **flags: object) -> list[str]:
+    changed = list(arguments)
+    for flag, value in flags.items():
+        changed[changed.index(f"--{flag}") + 1] = str(value)
+    return changed
+
+
+@pytest.mark.parametrize("task", ["cmrc2018", "cjrc", "squad_v2"])
+def test_files_without_answers_are_named_with_the_key_that_may_be_meant(
+    capsys: Any, corpus: Any, flags: Any, tmp_path: Path, task: str
+) -> None:
+    misspelt = _without(corpus.data, {"answers": "answer"})
+    arguments = _with(flags(corpus, tmp_path / "run"), task=task)
+    said = "6 of 6 questions have no \"answers\" ('T_0_Q_0': nothing (its key 'answer': did you mean 'answers'?)); "
+    for flag, remedy in (("train_file", "give a training file"), ("validation_file", "add them")):
+        assert main(_with(arguments, **{flag: misspelt})) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {misspelt}: {said}{remedy}")
+    # Both at once: all that is wrong with the data of a run is said in one line.
+    assert main(_with(arguments, train_file=misspelt, validation_file=misspelt)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "; give a training file with answers; " in line and line.endswith("they can't be scored")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_file_of_which_no_answer_is_in_its_context_is_named(
+    capsys: Any, corpus: Any, flags: Any, tmp_path: Path
+) -> None:
+    document = json.loads(corpus.data.read_text("utf-8"))
+    for article in document["data"]:
+        article["paragraphs"][0]["context"] = "无"
+    (tmp_path / "nowhere.json").write_text(json.dumps(document))
+    assert main(_with(flags(corpus, tmp_path / "run"), train_file=tmp_path / "nowhere.json")) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path}/nowhere.json: no answer to its 6 questions stands in its context; give a" in error
+
+
+def test_unlabelled_questions_are_counted_and_not_trained_on_as_unanswerable(
+    corpus: Any, flags: Any, tmp_path: Path
+) -> None:
+    mixed = _without(corpus.data, {"answers": "answer"}, "T_0_Q_0", "T_2_Q_1")
+    arguments = _with(flags(corpus, tmp_path / "run", "--seeds", "1"), train_file=mixed, task="squad_v2")
+    assert main(arguments) == 0
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())["train"]
+    assert report["notes"]["unlabelled"]["ids"] == report["without_target"] == ["T_0_Q_0", "T_2_Q_1"]
+    assert "  trained on: 4; not trained on for want of a located answer: 2" in report["lines"]
+
+
+def test_the_record_holds_the_hash_of_what_was_read_from_a_pipe(corpus: Any, flags: Any, tmp_path: Path) -> None:
+    content = corpus.data.read_bytes()
+    os.mkfifo(tmp_path / "fifo")
+    threading.Thread(target=(tmp_path / "fifo").write_bytes, args=(content,), daemon=True).start()
+    assert main(_with(flags(corpus, tmp_path / "run", "--seeds", "1"), train_file=tmp_path / "fifo")) == 0
+    hashes = json.loads((tmp_path / "run" / "seed_1" / "record.json").read_text())["hashes"]
+    assert hashes["train_file"] == hashes["dev_file"] == hashlib.sha256(content).hexdigest()
+
+
+def test_a_file_that_is_replaced_after_it_was_read_is_not_vouched_for(
+    corpus: Any, flags: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    content = corpus.data.read_bytes()
+
+    def read_and_replace(*arguments: Any) -> Any:
+        try:
+            return read_examples(*arguments)
+        finally:
+            corpus.data.write_text("another file")
+            corpus.data.write_bytes(content.replace("北京".encode(), "天津".encode()))
+
+    monkeypatch.setattr(splits, "read_examples", read_and_replace)
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
+    hashes = json.loads((tmp_path / "run" / "seed_1" / "record.json").read_text())["hashes"]
+    assert hashes["train_file"] == hashlib.sha256(content).hexdigest() != hashes["dev_file"]
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_task_says_the_hash_of_what_it_read(corpus: Any, name: str) -> None:
+    assert get_task(name).read(corpus.data)[1].sha256 == hashlib.sha256(corpus.data.read_bytes()).hexdigest()
+
+
+def test_a_reader_that_does_not_hash_is_helped_out(corpus: Any) -> None:
+    class Own:
+        @staticmethod
+        def read(path: Path) -> tuple[list[Example], DataReport]:
+            return [Example("q", "?", "甲")], DataReport(str(path))
+
+    report = read_examples(Own, corpus.data)[1]  # type: ignore[arg-type]
+    assert report.sha256 == hashlib.sha256(corpus.data.read_bytes()).hexdigest()
+
+
+def test_advice_to_download_only_what_is_published(tmp_path: Path) -> None:
+    xquad, cmrc = get_task("xquad_zh"), get_task("cmrc2018")
+    assert how_to_get(xquad, "train", "train_file", DEFAULT_DATA_DIR) == (
+        "give --train_file: task 'xquad_zh' publishes only test, no train file"
+    )
+    advice = "give --train_file, or fetch the published file: run_mrc.py download --task cmrc2018"
+    assert how_to_get(cmrc, "train", "train_file", DEFAULT_DATA_DIR) == advice
+    # Where train will look for it again.
+    assert how_to_get(cmrc, "train", "train_file", tmp_path) == f"{advice} --data_dir {tmp_path}"
+
+
+def test_train_and_plan_give_that_advice(capsys: Any, corpus: Any, flags: Any, tmp_path: Path) -> None:
+    arguments = _with(flags(corpus, tmp_path / "run"), task="xquad_zh")
+    at = arguments.index("--train_file")
+    del arguments[at : at + 2]
+    assert main([*arguments, "--data_dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: give --train_file: task 'xquad_zh' publishes only test, no train file\n"
+    plan = ["plan", "--task", "xquad_zh", "--config_name", str(corpus.model), "--max_seq_length", "64"]
+    assert main([*plan, "--data_dir", str(tmp_path)]) == 0
+    assert "give --train_file: task 'xquad_zh' publishes only test, no train file" in capsys.readouterr().out
