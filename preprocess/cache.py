@@ -8,10 +8,10 @@ import logging
 import os
 import shutil
 import time
+import unicodedata
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 #: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet.
-_VERSION = "2"
+_VERSION = "4"
 #: What the files of targets are called, before the name of their output.
 _TARGET = "target."
 _TEMPORARY = ".features.tmp"
@@ -42,7 +42,7 @@ class Encoder(Protocol):
         """Names all that `encode` depends on beside its arguments."""
 
     def encode(
-        self, examples: Sequence[Example], targets: Sequence[Any], tokenizer: WordPieceTokenizer, **params: Any
+        self, examples: Sequence[Example], targets: Sequence[Any], tokenizer: Tokenizer, **params: Any
     ) -> FeatureSet:
         """Cut examples into windows, with their targets."""
 
@@ -52,7 +52,7 @@ def cached_encode(
     encoder: Encoder,
     examples: Sequence[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
@@ -92,7 +92,7 @@ def cache_key(
     encoder: Encoder,
     examples: Sequence[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
@@ -109,11 +109,9 @@ def cache_key(
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
-@cache
 def _code_version() -> str:
-    import tokenizers
-
-    return f"{_VERSION}, tokenizers {tokenizers.__version__}"
+    # Python's Unicode says which characters are letters, marks or nothing yet.
+    return f"{_VERSION}, Unicode {unicodedata.unidata_version}"
 
 
 def write_features(directory: str | Path, features: FeatureSet) -> None:

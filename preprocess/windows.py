@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
-from preprocess.ranges import ranges
+from preprocess.ranges import Ints, offsets, ranges
 from preprocess.text.offsets import MappedText, TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import FeatureSet, Pieces
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class _Grid:
 def cut_windows(
     questions: Sequence[str],
     contexts: Sequence[str],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     example_index: Sequence[int] | None = None,
     max_seq_length: int = 512,
@@ -77,7 +75,7 @@ def cut_windows(
         "n_windows": len(grid.pair),
         "n_tokens": len(input_ids),
         "n_context_pieces": len(context_pieces.ids),
-        "n_pieces_unknown": int(np.count_nonzero(context_pieces.ids == tokenizer.unk_id)),
+        "n_pieces_unknown": int(np.count_nonzero(context_pieces.ids == tokenizer.special_ids["unk"])),
         "query_truncated": int(np.count_nonzero(question_length > max_query_length)),
         "context_split": int(np.count_nonzero(np.bincount(grid.pair, minlength=len(contexts)) > 1)),
     }
@@ -94,11 +92,16 @@ def cut_windows(
         piece_spans=context_pieces.spans,
         piece_splits=context_pieces.splits,
         targets={},
-        meta={"max_seq_length": max_seq_length, "pad_id": tokenizer.pad_id, "losses": {}, "counts": counts},
+        meta={
+            "max_seq_length": max_seq_length,
+            "pad_id": tokenizer.special_ids["pad"],
+            "losses": {},
+            "counts": counts,
+        },
     )
 
 
-def _tokenise(texts: Sequence[str], tokenizer: WordPieceTokenizer, transform: TextTransform | None) -> Pieces:
+def _tokenise(texts: Sequence[str], tokenizer: Tokenizer, transform: TextTransform | None) -> Pieces:
     """Return the pieces of the distinct texts, in the order of `_first_seen`, with their spans in these texts."""
     distinct = list(dict.fromkeys(texts))
     if transform is None:
@@ -167,13 +170,12 @@ def _fill_ids(
     questions: Pieces,
     context_index: Ints,
     question_index: Ints,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
 ) -> tuple[NDArray[np.integer], Ints]:
-    row_splits = np.zeros(len(grid.pair) + 1, np.int64)
-    np.cumsum(grid.query_length + grid.doc_length + 3, out=row_splits[1:])
+    row_splits = offsets(grid.query_length + grid.doc_length + 3)
     row_start = row_splits[:-1]
-    input_ids = np.full(row_splits[-1], tokenizer.sep_id, contexts.ids.dtype)
-    input_ids[row_start] = tokenizer.cls_id
+    input_ids = np.full(row_splits[-1], tokenizer.special_ids["sep"], contexts.ids.dtype)
+    input_ids[row_start] = tokenizer.special_ids["cls"]
     question_start = questions.splits[question_index[grid.pair]]
     input_ids[ranges(row_start + 1, grid.query_length)] = questions.ids[ranges(question_start, grid.query_length)]
     piece_start = contexts.splits[context_index[grid.pair]] + grid.piece_start

@@ -18,7 +18,7 @@ from experiment.options.recipe import task_of
 from preprocess.base.atomic import replacing
 from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
 from tasks.core.task import Task

@@ -11,7 +11,7 @@ from experiment.options.flags import FeatureOptions
 from preprocess.base.errors import DataError
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet
 from tasks.core.task import Task
 
@@ -44,7 +44,7 @@ def encode(
     task: Task,
     examples: list[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     options: FeatureOptions,
 ) -> Data:
     """Encode examples under the resolved options, through the cache."""

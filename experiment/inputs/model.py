@@ -15,7 +15,7 @@ from experiment.options.flags import (
     TrainOptions,
 )
 from preprocess.base.errors import UsageError
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
+from preprocess.tokenizers.base import Tokenizer, load_tokenizer
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import checksum
@@ -44,7 +44,7 @@ class ModelSource:
     name: str
     checkpoint: str | None
     config: ModelConfig
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     checkpoint_sha256: str
     published: catalog.PublishedModel | None
 
@@ -93,9 +93,7 @@ def lower_case(options: TokenizerOptions, published: catalog.PublishedModel | No
     return options.do_lower_case
 
 
-def fitting_tokenizer(
-    name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig
-) -> WordPieceTokenizer:
+def fitting_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> Tokenizer:
     """Load a tokenizer and check that the model has been trained with its vocabulary.
 
     Raises:

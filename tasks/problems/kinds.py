@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 from tasks.problems.span import (
@@ -121,7 +121,7 @@ class KindProblem:
         self,
         examples: Sequence[Example],
         targets: Sequence[Answer | None],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         transform: TextTransform | None = None,
         **windows: Any,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
@@ -100,7 +100,7 @@ class SpanProblem:
         self,
         examples: Sequence[Example],
         targets: Sequence[Answer | None],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         transform: TextTransform | None = None,
         **windows: Any,
@@ -130,7 +130,7 @@ def encode_spans(
     kinds: tuple[str, ...],
     examples: Sequence[Example],
     targets: Sequence[Answer | None],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     **windows: Any,
 ) -> FeatureSet:
     """Cut examples into windows and label them with those targets that the head has outputs for."""

@@ -13,7 +13,7 @@ import pytest
 
 from preprocess.base.errors import DataError
 from preprocess.readers.mrc import read_examples
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions

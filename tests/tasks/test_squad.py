@@ -44,7 +44,7 @@ def vocabulary(texts: Sequence[str], *, lower: bool) -> WordPieceTokenizer:
     characters = sorted(set(joined) - {" "})
     words = [word for word, count in sorted(Counter(re.findall(r"\w+", joined)).items()) if count > 1]
     tokens = dict.fromkeys([*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters), *words])
-    return WordPieceTokenizer({token: index for index, token in enumerate(tokens)}, do_lower_case=lower)
+    return WordPieceTokenizer(tokens, do_lower_case=lower)
 
 
 def question(id: str, *answers: str, **extra: str) -> Example:
