@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.align import spans_with_tails
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
 from preprocess.text.offsets import MappedText, TextTransform
@@ -89,7 +90,7 @@ def cut_windows(
         doc_length=grid.doc_length.astype(np.int32),
         piece_start=grid.piece_start.astype(np.int32),
         max_context=max_context_ranges(grid.pair, grid.piece_start, grid.doc_length),
-        piece_spans=context_pieces.spans,
+        piece_spans=spans_with_tails(context_pieces.spans, context_pieces.splits, list(dict.fromkeys(contexts))),
         piece_splits=context_pieces.splits,
         targets={},
         meta={
