@@ -12,6 +12,7 @@ import unicodedata
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ def cache_key(
         [[texts[example.context], example.question, *example.options] for example in examples],
         [repr(target) for target in targets],
     ]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(content, default=asdict).encode(), digest_size=16).hexdigest()
 
 
 def _code_version() -> str:

@@ -35,7 +35,7 @@ class _Best(NamedTuple):
     """The best start (row 0) and end (row 1) positions of W windows by logit descending, then position.
 
     Args:
-        position: int32 [2, W, n_best_size]; windows shorter than that repeat position 0, which is no answer.
+        position: int32 [2, W, n_best_size]; -1, which is no answer, behind those of a short window.
         logit: float32 [2, W, n_best_size].
     """
 
@@ -247,7 +247,7 @@ def _softmax(scores: NDArray[np.float64], splits: list[int]) -> NDArray[np.float
 def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int) -> _Best:
     """Return the `size` best start and end positions of every window, all tokens of the window competing."""
     shape = (2, len(features), size)
-    best = _Best(np.zeros(shape, np.int32), np.full(shape, _LOWEST, np.float32))
+    best = _Best(np.full(shape, -1, np.int32), np.full(shape, _LOWEST, np.float32))
     lengths = features.lengths
     windows = [np.zeros(0, np.int32)]
     for batch in outputs:
