@@ -29,6 +29,10 @@ class Tokenizer(Protocol):
         """One more than the largest id: the rows that a model needs."""
 
     @property
+    def options(self) -> Mapping[str, Any]:
+        """What it does with text before cutting it, such as "do_lower_case", as JSON values."""
+
+    @property
     def fingerprint(self) -> str:
         """Hash of all that says which ids texts get."""
 

@@ -69,12 +69,12 @@ def test_windows_equal_the_original_program(
         n_equal += len(ours)
         for mine, theirs in zip(ours, expected, strict=True):
             # CJRC labels belong to its task: the original skips a leading full stop and widens to whole words.
-            if mode == "train" and name == "cmrc_a" and mine["start"] != theirs["start"]:
+            if mode == "train" and name == "cmrc_a" and mine["start_position"] != theirs["start_position"]:
                 relabelled.append(example.id)
-                assert pieces[mine["input_ids"][mine["start"]]].startswith("##"), "inside a word"
-                assert theirs["start"] < mine["start"]
+                assert pieces[mine["input_ids"][mine["start_position"]]].startswith("##"), "inside a word"
+                assert theirs["start_position"] < mine["start_position"]
             if mode == "train" and name == "cmrc_a":
-                assert mine["end"] == theirs["end"]
+                assert mine["end_position"] == theirs["end_position"]
     print(
         f"{name} {length}/{stride} {mode}: {n_equal} of {len(golden['features'])} windows equal; {split} {relabelled}"
     )

@@ -260,7 +260,7 @@ def test_real_files_go_from_file_to_full_score(data_dir: Path, name: str, lower:
     assert len(wrong) <= 1
     pieces = tokenizer.encode([example.context for example, _ in wrong])
     spans = np.array([(target.char_start, target.char_end) for _, target in wrong]).reshape(-1, 2)
-    place = align(pieces, np.arange(len(wrong)), spans[:, 0], spans[:, 1])
+    place = align(pieces.spans, pieces.splits, np.arange(len(wrong)), spans[:, 0], spans[:, 1])
     assert (place.widened | (place.token_end - place.token_start >= options.max_answer_length)).all()
     n_right = sum(score.per_example[example.id]["em"] for example in examples)
     assert n_right == n_questions - len(wrong)
