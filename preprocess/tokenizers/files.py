@@ -171,6 +171,8 @@ class TokenizerFiles:
         for path, values in ((self.directory / _CONFIG, self.config), (self.directory / _SPECIAL, self.special)):
             for key in _FURTHER_SPECIAL:
                 entries = values.get(key) or []
+                if not isinstance(entries, list | dict):
+                    raise DataError(f"{path}: {key} is a JSON {type(entries).__name__}, not a list; {_RESTORE}")
                 # transformers 5 also keeps them by a name of their own.
                 for entry in entries.values() if isinstance(entries, dict) else entries:
                     yield path, _content(entry, path)

@@ -85,7 +85,7 @@ class WordPieceTokenizer:
         looked_for = [token for token in added if token.content not in special.values()]
         self._looked_for = AddedTokens(looked_for, self._rules) if looked_for else None
         self._matcher = _Matcher(pieces, self.special_ids["unk"])
-        self._of_character = np.full(0x110000, self.special_ids["unk"], np.int64)
+        self._of_character = np.full(0x110000, self.special_ids["unk"], np.int32)
         single = [token for token in pieces if len(token) == 1]
         self._of_character[[ord(token) for token in single]] = [pieces[token] for token in single]
 
@@ -154,7 +154,7 @@ class WordPieceTokenizer:
     def _pieces(self, characters: Characters, seen: _Seen) -> tuple[Ints, Ints, Ints]:
         """Return the id, the first and the last character of each piece."""
         first, length = characters.words()
-        ids = self._of_character[characters.code[first]]
+        ids = self._of_character[characters.code[first]].astype(np.int64)
         if characters.added is not None:
             added = characters.added[first]
             ids = np.where(added >= 0, added, ids)

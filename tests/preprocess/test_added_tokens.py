@@ -120,6 +120,12 @@ def test_special_tokens_without_an_id_get_the_next_ones_and_those_of_the_vocabul
     assert tokenizer.encode(["##b"]).ids.tolist() == [TOKENS.index("##b")]
 
 
+def test_a_single_token_is_not_taken_for_a_list_of_its_characters(tmp_path: Path) -> None:
+    directory = write(tmp_path / "model", special_tokens_map={"additional_special_tokens": "<Q>"})
+    with pytest.raises(DataError, match="additional_special_tokens is a JSON str, not a list"):
+        load_tokenizer(directory)
+
+
 def test_files_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     directory = write(
         tmp_path / "model",
