@@ -34,7 +34,7 @@ from _recipe import (  # noqa: E402
 )
 
 from preprocess.batch import eval_batches  # noqa: E402
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
+from preprocess.tokenizers.base import Tokenizer, load_tokenizer  # noqa: E402
 from preprocess.types import NO_TARGET, FeatureSet, Outputs  # noqa: E402
 from tasks.core.discovery import get_task  # noqa: E402
 from tasks.core.nbest import nbest_json  # noqa: E402
@@ -95,7 +95,7 @@ def batches_of(features: FeatureSet, logits: Arrays) -> list[Outputs]:
     return batches
 
 
-def measure(task: Task, file: Path, tokenizer: WordPieceTokenizer, words: Words) -> list[dict[str, Any]]:
+def measure(task: Task, file: Path, tokenizer: Tokenizer, words: Words) -> list[dict[str, Any]]:
     examples, _ = task.read(file)
     targets = [next(iter(task.targets(example)), None) for example in examples]
     features = task.problem.encode(examples, targets, tokenizer, max_seq_length=WIDTH, doc_stride=128)
@@ -104,7 +104,7 @@ def measure(task: Task, file: Path, tokenizer: WordPieceTokenizer, words: Words)
     # What stands at padding must not compete in the peer either.
     padding = np.arange(WIDTH) >= features.lengths[:, None]
     logits.start[padding] = logits.end[padding] = -1e4
-    windows = lay_out(examples, features, sorted(tokenizer.vocab, key=tokenizer.vocab.__getitem__))
+    windows = lay_out(examples, features, tokenizer.tokens)
     scorer = task.scorer(examples)
 
     with tempfile.TemporaryDirectory() as name:

@@ -32,7 +32,7 @@ from preprocess.base.errors import DataError
 from preprocess.batch import collate, epoch_batches  # noqa: E402
 from preprocess.cache import open_features, write_features  # noqa: E402
 from preprocess.readers.mrc import read_examples  # noqa: E402
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer  # noqa: E402
+from preprocess.tokenizers.base import Tokenizer, load_tokenizer  # noqa: E402
 from preprocess.types import Example, FeatureSet  # noqa: E402
 from tasks.problems.span import SpanProblem  # noqa: E402
 
@@ -87,7 +87,7 @@ def run_qa_features(dataset: Any, tokenizer: Any) -> Any:
     return dataset.map(prepare, batched=True, remove_columns=dataset.column_names)
 
 
-def bench_encode(examples: list[Example], tokenizer: WordPieceTokenizer, directory: Path) -> dict[str, Any]:
+def bench_encode(examples: list[Example], tokenizer: Tokenizer, directory: Path) -> dict[str, Any]:
     import datasets
     import transformers
 
@@ -121,7 +121,7 @@ def bench_encode(examples: list[Example], tokenizer: WordPieceTokenizer, directo
     return {"name": "encode", "ratio": round(ratio, 2), "bar": ENCODE_BAR, "ok": ratio >= ENCODE_BAR}
 
 
-def bench_reopen(examples: list[Example], tokenizer: WordPieceTokenizer, directory: Path) -> dict[str, Any]:
+def bench_reopen(examples: list[Example], tokenizer: Tokenizer, directory: Path) -> dict[str, Any]:
     import datasets
 
     features = SpanProblem().encode(examples, [None] * len(examples), tokenizer, max_seq_length=MAX_SEQ_LENGTH)

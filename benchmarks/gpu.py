@@ -48,6 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiment.estimate.hardware import peak_flops, training_flops  # noqa: E402
 from preprocess.batch import collate  # noqa: E402
+from preprocess.template import BERT  # noqa: E402
 from preprocess.types import Batch, FeatureSet  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
 from pytorch_modeling import Trainer, build_model  # noqa: E402
@@ -100,7 +101,7 @@ def windows(n: int, length: int) -> FeatureSet:
         piece_spans=np.zeros((0, 2), np.int32),
         piece_splits=np.zeros(1, np.int64),
         targets={},
-        meta={"max_seq_length": length, "pad_id": 0, "losses": {}, "counts": {}},
+        meta={"max_seq_length": length, "pad_id": 0, "template": BERT.as_json(), "losses": {}, "counts": {}},
     ).with_targets(
         SpanProblem.head,
         {"start": random.integers(17, lengths).astype(np.int32), "end": (lengths - 1).astype(np.int32)},

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from preprocess.batch import collate  # noqa: E402
 from preprocess.readers.mrc import read_examples  # noqa: E402
-from preprocess.tokenizers.wordpiece import load_tokenizer  # noqa: E402
+from preprocess.tokenizers.base import load_tokenizer  # noqa: E402
 from preprocess.types import Batch, FeatureSet  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
 from tasks.problems.span import SpanProblem  # noqa: E402

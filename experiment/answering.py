@@ -14,7 +14,7 @@ from experiment.io.terminal import Bars, terminal
 from experiment.options.flags import FeatureOptions, PredictOptions
 from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
-from preprocess.batch import collate, eval_batches
+from preprocess.batch import collate, eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from tasks.core.prediction import Prediction
@@ -24,10 +24,11 @@ from tasks.core.task import Task
 def outputs_of(
     backend: Backend, model: Any, data: Data, options: FeatureOptions, bars: Bars, description: str
 ) -> Iterator[Outputs]:
-    """Run the model over all windows, with a progress bar."""
+    """Run the model over all windows, with a progress bar; column p of the values is position p of the window."""
     rows = eval_batches(data.features, options.per_device_eval_batch_size)
     batches: Iterator[Batch] = (collate(data.features, each) for each in bars.tracked(description, rows))
-    return backend.predict(model, batches, precision=precision_of(options))
+    for outputs in backend.predict(model, batches, precision=precision_of(options)):
+        yield unpadded(data.features, outputs)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Raw files to feature sets and batches: numpy, tokenizers and the standard library; knows no task."""
+"""Raw files to feature sets and batches: numpy and the standard library; knows no task."""

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from preprocess.ranges import ranges
-from preprocess.types import NO_TARGET, Batch, FeatureSet
+from preprocess.template import template_of
+from preprocess.types import NO_TARGET, READ_BY, Batch, FeatureSet, Outputs
 
 
-def collate(
-    features: FeatureSet,
-    window_indices: ArrayLike,
-    *,
-    pad_to_multiple_of: int = 32,
-    padding_side: Literal["right", "left"] = "right",
-) -> Batch:
+def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_of: int = 32) -> Batch:
     """Pad windows to one length: the longest, rounded up, but never over `max_seq_length`.
+
+    Padding stands where the windows' template has it; positions count from the first column of the padded row.
 
     Args:
         features: the windows.
         window_indices: integer [B], at least one.
         pad_to_multiple_of: 1 or more.
-        padding_side: where the padding stands; positions count from the first column of the padded row.
     """
+    template = template_of(features)
     window = np.asarray(window_indices, np.int32)
     assert window.ndim == 1 and len(window), "a batch holds at least one window"
     starts = features.row_splits[window]
     lengths = features.row_splits[window + 1] - starts
     longest = int(lengths.max())
     width = max(longest, min(-(-longest // pad_to_multiple_of) * pad_to_multiple_of, features.meta["max_seq_length"]))
-    shift = width - lengths if padding_side == "left" else np.zeros_like(lengths)
+    shift = width - lengths if template.padding_side == "left" else np.zeros_like(lengths)
     column = np.arange(width)[None, :] - shift[:, None]  # position in the unpadded window
     real = (column >= 0) & (column < lengths[:, None])
     source = starts[:, None] + np.where(real, column, 0)
     input_ids = np.where(real, features.input_ids[source], features.meta["pad_id"]).astype(np.int32)
-    context = real & (column >= features.doc_offset[window][:, None])
+    types = template.token_types(template.starts(lengths, features.doc_length[window]), column)
+    padding = np.int8(template.padding_segment)
     inputs = {
         "input_ids": input_ids,
         "attention_mask": real.astype(np.int32),
-        "token_type_ids": context.astype(np.int32),
+        "token_type_ids": ((types - padding) * real + padding).astype(np.int32),
     }
     targets = {}
     for name, target in features.targets.items():
@@ -53,6 +50,24 @@ def collate(
         else:
             targets[name] = target[window].astype(np.int32)
     return Batch(window, features.example_index[window].astype(np.int32), inputs, targets)
+
+
+def unpadded(features: FeatureSet, outputs: Outputs) -> Outputs:
+    """Return what a model says of a batch with the values of tokens where these stand in their windows.
+
+    Column p of the result is position p of the window, also where `collate` has padded on the left.
+    """
+    if template_of(features).padding_side == "right":
+        return outputs
+    window = np.asarray(outputs.window)
+    lengths = features.row_splits[window + 1] - features.row_splits[window]
+    values = dict(outputs.values)
+    for name, loss in features.meta["losses"].items():
+        if READ_BY[loss] == "token":
+            rows = values[name]
+            column = (np.arange(rows.shape[1]) - lengths[:, None]) % rows.shape[1]
+            values[name] = np.take_along_axis(rows, column.reshape(*column.shape, *[1] * (rows.ndim - 2)), axis=1)
+    return Outputs(outputs.window, values)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import os
 import re
 import shutil
 import time
+import unicodedata
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,13 +27,13 @@ import numpy as np
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 #: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet, or other files.
-_VERSION = "3"
+_VERSION = "5"
 _KEY = re.compile("[0-9a-f]{32}")
 #: What the files of targets are called, before the name of their output.
 _TARGET = "target."
@@ -50,7 +50,7 @@ class Encoder(Protocol):
         """Names all that `encode` depends on beside its arguments."""
 
     def encode(
-        self, examples: Sequence[Example], targets: Sequence[Any], tokenizer: WordPieceTokenizer, **params: Any
+        self, examples: Sequence[Example], targets: Sequence[Any], tokenizer: Tokenizer, **params: Any
     ) -> FeatureSet:
         """Cut examples into windows, with their targets."""
 
@@ -60,7 +60,7 @@ def cached_encode(
     encoder: Encoder,
     examples: Sequence[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
@@ -103,7 +103,7 @@ def cache_key(
     encoder: Encoder,
     examples: Sequence[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     transform: TextTransform | None = None,
     **params: Any,
@@ -117,14 +117,12 @@ def cache_key(
         [[texts[example.context], example.question, *example.options] for example in examples],
         [repr(target) for target in targets],
     ]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps(content, default=asdict).encode(), digest_size=16).hexdigest()
 
 
-@cache
 def _code_version() -> str:
-    import tokenizers
-
-    return f"{_VERSION}, tokenizers {tokenizers.__version__}"
+    # Python's Unicode says which characters are letters, marks or nothing yet.
+    return f"{_VERSION}, Unicode {unicodedata.unidata_version}"
 
 
 def write_features(directory: str | Path, features: FeatureSet) -> None:

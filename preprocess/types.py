@@ -21,7 +21,8 @@ NO_TARGET = -1
 Reads = Literal["token", "sequence"]
 #: What an output's loss is, see `Output`.
 Loss = Literal["position", "class", "tag", "choice"]
-_READ_BY: Mapping[Loss, Reads] = {"position": "token", "class": "sequence", "tag": "token", "choice": "sequence"}
+#: What an output with this loss reads.
+READ_BY: Mapping[Loss, Reads] = {"position": "token", "class": "sequence", "tag": "token", "choice": "sequence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class FeatureSet:
     """All windows of a data set, columnar and unpadded: what the cache memory-maps and what batches slice.
 
     W windows hold T tokens; they come from E examples over C distinct contexts with P pieces.
-    A window is `[CLS] question [SEP] context-part [SEP]`; positions count from its first token.
+    A window is a question and a part of its context, laid out by a template; positions count from its first token.
 
     Args:
         input_ids: uint16 or uint32 [T].
@@ -107,8 +108,8 @@ class FeatureSet:
         piece_spans: int32 [P, 2], code-point spans of the context pieces in the original context.
         piece_splits: int64 [C + 1], pieces of context c are piece_splits[c] to piece_splits[c + 1].
         targets: output's name -> integer [W], or [T] where each token has a target; see `Output` for what they say.
-        meta: JSON-able facts: "max_seq_length", "pad_id", the losses of the targets by name under "losses", and the
-            counts of the encoding under "counts".
+        meta: JSON-able facts: "max_seq_length", "pad_id", the "template" (see `preprocess.template`), the losses of
+            the targets by name under "losses", and the counts of the encoding under "counts".
     """
 
     input_ids: NDArray[np.integer]
@@ -156,7 +157,7 @@ class Batch:
         window: int32 [B], index of each window in its FeatureSet.
         group: int32 [B], the example of each window; those of one example stand together.
         inputs: what the encoder reads, int32 [B, L] each: "input_ids"; "attention_mask", 1 for a real token and 0 for
-            padding; "token_type_ids", 0 for the question and padding, 1 for the context.
+            padding; "token_type_ids", the segments of the windows' template.
         targets: output's name -> int32 [B], or [B, L] where each token has a target; positions count in the padded
             row. An output that is not named is not learned from.
     """
@@ -221,7 +222,7 @@ class Output:
         """Name the projection; a loss that can't be had from what is read is a fault of the problem."""
         if not self.projection:
             object.__setattr__(self, "projection", self.name)
-        assert _READ_BY[self.loss] == self.reads, f"output {self.name}: a {self.loss} is read from {self.reads}"
+        assert READ_BY[self.loss] == self.reads, f"output {self.name}: a {self.loss} is read from {self.reads}"
         assert self.size == 1 or self.loss in ("class", "tag"), f"output {self.name}: a {self.loss} has one value"
 
     def n_targets(self, target: NDArray[np.integer]) -> int:

@@ -1,20 +1,20 @@
-"""Texts -> FeatureSet: windows `[CLS] question [SEP] context-part [SEP]`, each text tokenised once, then numpy."""
+"""Texts -> FeatureSet: windows of a question and a part of the context, each text tokenised once, then numpy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.align import spans_with_tails
 from preprocess.base.errors import DataError
-from preprocess.ranges import ranges
+from preprocess.ranges import Ints, offsets, ranges
+from preprocess.template import BERT, CONTEXT, QUESTION, Template
 from preprocess.text.offsets import MappedText, TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import FeatureSet, Pieces
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,14 @@ class _Grid:
 def cut_windows(
     questions: Sequence[str],
     contexts: Sequence[str],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     *,
     example_index: Sequence[int] | None = None,
     max_seq_length: int = 512,
     doc_stride: int = 128,
     doc_overlap: int | None = None,
     max_query_length: int = 64,
+    template: Template = BERT,
     transform: TextTransform | None = None,
 ) -> FeatureSet:
     """Cut pairs of texts into windows, as `convert_examples_to_features` of google-research/bert's run_squad.py.
@@ -44,14 +45,15 @@ def cut_windows(
     Windows of a pair start at piece 0, step, 2 * step … up to the first that reaches the end of the context.
 
     Args:
-        questions: P texts that every window of their pair begins with.
+        questions: P texts that stand in every window of their pair.
         contexts: P texts that windows hold a part of.
         tokenizer: makes the pieces.
         example_index: the example of each pair, those of one example adjacent; None where each has one pair.
-        max_seq_length: most tokens of a window, the three special ones included.
+        max_seq_length: most tokens of a window, the special ones included.
         doc_stride: pieces from one window's start to the next (at most a whole window).
         doc_overlap: pieces that neighbouring windows share (transformers' stride); replaces `doc_stride`.
         max_query_length: most pieces of a question; the rest is cut off.
+        template: where question, context and special tokens stand in a window.
         transform: derives what is tokenised from the texts; `piece_spans`, and so labels and answers, stay places in
             the published context.
 
@@ -59,16 +61,28 @@ def cut_windows(
         the windows, without targets.
 
     Raises:
-        DataError: if a parameter is impossible for these texts.
+        DataError: if a parameter is impossible for these texts, or the tokenizer lacks one of the special tokens.
     """
+    missing = sorted(set(template.special) - tokenizer.special_ids.keys())
+    if missing:
+        raise DataError(
+            f"the tokenizer has no {missing[0]!r} token, which windows need; give the model's own tokenizer"
+        )
     example_of = np.arange(len(contexts)) if example_index is None else np.asarray(example_index, np.int64)
     context_index, question_index = _first_seen(contexts), _first_seen(questions)
     context_pieces = _tokenise(contexts, tokenizer, transform)
     question_pieces = _tokenise(questions, tokenizer, transform)
-    question_length = np.diff(question_pieces.splits)[question_index]
+    has_question = QUESTION in template.order
+    question_length = np.diff(question_pieces.splits)[question_index] * has_question
     context_length = np.diff(context_pieces.splits)[context_index]
-    grid = _lay_windows(question_length, context_length, max_seq_length, doc_stride, doc_overlap, max_query_length)
-    input_ids, row_splits = _fill_ids(grid, context_pieces, question_pieces, context_index, question_index, tokenizer)
+    window_sizes = (max_seq_length, doc_stride, doc_overlap, max_query_length)
+    grid = _lay_windows(question_length, context_length, template.n_special, *window_sizes)
+    texts = {
+        QUESTION: (question_pieces, question_pieces.splits[question_index[grid.pair]]),
+        CONTEXT: (context_pieces, context_pieces.splits[context_index[grid.pair]] + grid.piece_start),
+    }
+    input_ids, row_splits = _fill_ids(grid, template, texts, tokenizer)
+    doc_offset = template.starts(np.diff(row_splits), grid.doc_length)[template.order.index(CONTEXT)]
     n_examples = len(np.unique(example_of))
     first_pair = np.flatnonzero(np.diff(example_of, prepend=-1))
     counts = {
@@ -77,7 +91,7 @@ def cut_windows(
         "n_windows": len(grid.pair),
         "n_tokens": len(input_ids),
         "n_context_pieces": len(context_pieces.ids),
-        "n_pieces_unknown": int(np.count_nonzero(context_pieces.ids == tokenizer.unk_id)),
+        "n_pieces_unknown": int(np.count_nonzero(context_pieces.ids == tokenizer.special_ids["unk"])),
         "query_truncated": int(np.count_nonzero(question_length > max_query_length)),
         "context_split": int(np.count_nonzero(np.bincount(grid.pair, minlength=len(contexts)) > 1)),
     }
@@ -87,18 +101,24 @@ def cut_windows(
         example_index=example_of[grid.pair].astype(np.int32),
         option_index=(grid.pair - first_pair[example_of[grid.pair]]).astype(np.int32),
         context_index=context_index[grid.pair].astype(np.int32),
-        doc_offset=(grid.query_length + 2).astype(np.int32),
+        doc_offset=doc_offset.astype(np.int32),
         doc_length=grid.doc_length.astype(np.int32),
         piece_start=grid.piece_start.astype(np.int32),
         max_context=max_context_ranges(grid.pair, grid.piece_start, grid.doc_length),
-        piece_spans=context_pieces.spans,
+        piece_spans=spans_with_tails(context_pieces.spans, context_pieces.splits, list(dict.fromkeys(contexts))),
         piece_splits=context_pieces.splits,
         targets={},
-        meta={"max_seq_length": max_seq_length, "pad_id": tokenizer.pad_id, "losses": {}, "counts": counts},
+        meta={
+            "max_seq_length": max_seq_length,
+            "pad_id": tokenizer.special_ids["pad"],
+            "template": template.as_json(),
+            "losses": {},
+            "counts": counts,
+        },
     )
 
 
-def _tokenise(texts: Sequence[str], tokenizer: WordPieceTokenizer, transform: TextTransform | None) -> Pieces:
+def _tokenise(texts: Sequence[str], tokenizer: Tokenizer, transform: TextTransform | None) -> Pieces:
     """Return the pieces of the distinct texts, in the order of `_first_seen`, with their spans in these texts."""
     distinct = list(dict.fromkeys(texts))
     if transform is None:
@@ -126,6 +146,7 @@ def _first_seen(texts: Sequence[str]) -> Ints:
 def _lay_windows(
     question_length: Ints,
     context_length: Ints,
+    n_special: int,
     max_seq_length: int,
     doc_stride: int,
     doc_overlap: int | None,
@@ -134,12 +155,12 @@ def _lay_windows(
     if max_query_length < 0:
         raise DataError(f"max_query_length {max_query_length} is negative; give 0 or more")
     query_length = np.minimum(question_length, max_query_length)
-    room = max_seq_length - query_length - 3
-    least = int(room.min(initial=max_seq_length - 3))
+    room = max_seq_length - query_length - n_special
+    least = int(room.min(initial=max_seq_length - n_special))
     if least < 1:
         raise DataError(
             f"max_seq_length {max_seq_length} leaves no room for the context beside a question of "
-            f"{int(query_length.max(initial=0))} pieces and 3 special tokens; "
+            f"{int(query_length.max(initial=0))} pieces and {n_special} special tokens; "
             f"raise it to {max_seq_length + 1 - least} or more, or lower max_query_length"
         )
     if doc_overlap is not None:
@@ -162,23 +183,20 @@ def _lay_windows(
 
 
 def _fill_ids(
-    grid: _Grid,
-    contexts: Pieces,
-    questions: Pieces,
-    context_index: Ints,
-    question_index: Ints,
-    tokenizer: WordPieceTokenizer,
+    grid: _Grid, template: Template, texts: Mapping[str, tuple[Pieces, Ints]], tokenizer: Tokenizer
 ) -> tuple[NDArray[np.integer], Ints]:
-    row_splits = np.zeros(len(grid.pair) + 1, np.int64)
-    np.cumsum(grid.query_length + grid.doc_length + 3, out=row_splits[1:])
-    row_start = row_splits[:-1]
-    input_ids = np.full(row_splits[-1], tokenizer.sep_id, contexts.ids.dtype)
-    input_ids[row_start] = tokenizer.cls_id
-    question_start = questions.splits[question_index[grid.pair]]
-    input_ids[ranges(row_start + 1, grid.query_length)] = questions.ids[ranges(question_start, grid.query_length)]
-    piece_start = contexts.splits[context_index[grid.pair]] + grid.piece_start
-    doc_start = row_start + grid.query_length + 2
-    input_ids[ranges(doc_start, grid.doc_length)] = contexts.ids[ranges(piece_start, grid.doc_length)]
+    """Return the tokens of all windows and where each begins, given pieces and the first piece of each window."""
+    length = grid.query_length + grid.doc_length + template.n_special
+    row_splits = offsets(length)
+    sizes = template.sizes(length, grid.doc_length)
+    starts = row_splits[:-1] + template.starts(length, grid.doc_length)
+    input_ids = np.zeros(row_splits[-1], texts[CONTEXT][0].ids.dtype)
+    for part, start, size in zip(template.order, starts, sizes, strict=True):
+        if part in texts:
+            pieces, first = texts[part]
+            input_ids[ranges(start, size)] = pieces.ids[ranges(first, size)]
+        else:
+            input_ids[start] = tokenizer.special_ids[part]
     return input_ids, row_splits
 
 

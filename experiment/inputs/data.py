@@ -12,7 +12,7 @@ from preprocess.base.errors import DataError
 from preprocess.base.hashing import sha256
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport, shown
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet
 from tasks.core.prediction import Scorer
 from tasks.core.task import Task
@@ -78,7 +78,7 @@ def encode(
     task: Task,
     examples: list[Example],
     targets: Sequence[Any],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     options: FeatureOptions,
 ) -> Data:
     """Encode examples under the resolved options, through the cache."""

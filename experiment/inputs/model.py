@@ -16,7 +16,7 @@ from experiment.options.flags import (
     TrainOptions,
 )
 from preprocess.base.errors import UsageError
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from pretrained_configs import catalog
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from pretrained_configs.config import ModelConfig
@@ -42,7 +42,7 @@ class ModelSource:
     found: FoundTokenizer
 
     @property
-    def tokenizer(self) -> WordPieceTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
         return self.found.tokenizer
 

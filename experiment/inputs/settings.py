@@ -15,7 +15,7 @@ from experiment.options.recipe import precision_of, task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from tasks.core.discovery import get_task
 from tasks.core.task import Task, TaskOptions
 
@@ -50,7 +50,7 @@ class Settings:
 
 
 def write_settings(
-    directory: Path, task: Task, options: TrainOptions, decode: Mapping[str, Any], tokenizer: WordPieceTokenizer
+    directory: Path, task: Task, options: TrainOptions, decode: Mapping[str, Any], tokenizer: Tokenizer
 ) -> None:
     """Write into a checkpoint's directory what it has been fine-tuned with.
 
@@ -184,7 +184,7 @@ def _about_precision(trained: str, here: str) -> list[str]:
     return [f"--{here} overrules the checkpoint's {trained}"]
 
 
-def about_tokenizer(settings: Settings | None, tokenizer: WordPieceTokenizer) -> list[str]:
+def about_tokenizer(settings: Settings | None, tokenizer: Tokenizer) -> list[str]:
     """Return a line if a checkpoint was fine-tuned with another tokenizer."""
     if settings is None or settings.tokenizer.get("fingerprint") in (None, tokenizer.fingerprint):
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiment.inputs.settings import FILE_NAME
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 from preprocess.base.jsonfile import read_json_object
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
+from preprocess.tokenizers.base import Tokenizer, load_tokenizer
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate
@@ -35,7 +35,7 @@ class FoundTokenizer:
         warnings: lines about what may be wrong with it.
     """
 
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     casing: str
     warnings: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ def read_tokenizer(name_or_path: str | Path, do_lower_case: bool | None) -> Foun
     return FoundTokenizer(tokenizer, f"casing: {'lower-cased' if lower else 'cased'}, {why}")
 
 
-def _casing(tokenizer: WordPieceTokenizer, path: Path, given: bool | None) -> tuple[bool, str]:
+def _casing(tokenizer: Tokenizer, path: Path, given: bool | None) -> tuple[bool, str]:
     """Return whether text is lower-cased, and why."""
     if given is not None:
         return given, "as --do_lower_case says"
@@ -74,7 +74,7 @@ def _casing(tokenizer: WordPieceTokenizer, path: Path, given: bool | None) -> tu
     speaks = _who_says(directory)
     if speaks and _is_fine_tuned(directory):
         return by_files, f"as {speaks} of the fine-tuned model says"
-    share = _capitals(tokenizer.vocab)
+    share = _capitals(tokenizer.tokens)
     if share == 0 and not by_files:
         return True, (
             f"as the vocabulary has no capital letter, though {speaks} says otherwise "

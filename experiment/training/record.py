@@ -14,7 +14,7 @@ from preprocess.base.files import write_json
 
 FILE_NAME = "record.json"
 _PACKAGES = (
-    *("chinese-mrc", "numpy", "tokenizers", "nltk", "opencc"),
+    *("chinese-mrc", "numpy", "nltk", "opencc"),
     *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet, HeadSpec, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 
@@ -29,7 +29,7 @@ class Problem(Protocol):
         self,
         examples: Sequence[Example],
         targets: Sequence[Any],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         transform: TextTransform | None = None,
         **windows: Any,

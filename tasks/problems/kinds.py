@@ -2,7 +2,8 @@
 
 The rules are those of `write_predictions` with `version_2_with_negative` in ewrfcas/bert_cn_finetune
 `evaluate/CJRC_output.py`, which are google-research/bert's with more than one kind of null answer. The null score of
-a question is the smallest start + end logit of position 0 among its windows; that window's kind logits name the kind.
+a question is the smallest start + end logit of the null position ([CLS]) among its windows; that window's kind logits
+name the kind.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
+from preprocess.template import null_positions
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 from tasks.problems.span import (
@@ -40,7 +42,7 @@ _ROUNDING = 1e-9
 
 
 class _Nulls(NamedTuple):
-    """The null answers of E questions: float32 [E] logits of position 0, and int64 [E] index of the kind."""
+    """The null answers of E questions: float32 [E] logits of the null position, and int64 [E] index of the kind."""
 
     start_logit: NDArray[np.float32]
     end_logit: NDArray[np.float32]
@@ -57,14 +59,16 @@ class _NullLogits:
 
     def __init__(self, features: FeatureSet, n_kinds: int) -> None:
         self._features = features
-        self._position_0 = np.zeros((2, len(features)), np.float32)
+        self._position = null_positions(features)
+        self._logits = np.zeros((2, len(features)), np.float32)
         self._kind = np.zeros((len(features), n_kinds), np.float32)
 
     def watch(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:
         """Yield the batches unchanged."""
         for batch in outputs:
             window = np.asarray(batch.window)
-            self._position_0[:, window] = batch.values["start"][:, 0], batch.values["end"][:, 0]
+            at = np.arange(len(window)), self._position[window]
+            self._logits[:, window] = batch.values["start"][at], batch.values["end"][at]
             if self._kind.shape[1] > 1:
                 kind = batch.values["kind"]
                 if not np.isfinite(kind).all():
@@ -75,7 +79,7 @@ class _NullLogits:
 
     def nulls(self) -> _Nulls:
         """Choose each question's window, once all batches have passed."""
-        start, end = self._position_0
+        start, end = self._logits
         window = first_of_example(-(start.astype(np.float64) + end), self._features.example_index)
         return _Nulls(start[window], end[window], self._kind[window].argmax(axis=1))
 
@@ -121,7 +125,7 @@ class KindProblem:
         self,
         examples: Sequence[Example],
         targets: Sequence[Answer | None],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         transform: TextTransform | None = None,
         **windows: Any,

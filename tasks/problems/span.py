@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.text.offsets import TextTransform
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer
+from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
@@ -35,7 +35,7 @@ class _Best(NamedTuple):
     """The best start (row 0) and end (row 1) positions of W windows by logit descending, then position.
 
     Args:
-        position: int32 [2, W, n_best_size]; windows shorter than that repeat position 0, which is no answer.
+        position: int32 [2, W, n_best_size]; -1, which is no answer, behind those of a short window.
         logit: float32 [2, W, n_best_size].
     """
 
@@ -100,7 +100,7 @@ class SpanProblem:
         self,
         examples: Sequence[Example],
         targets: Sequence[Answer | None],
-        tokenizer: WordPieceTokenizer,
+        tokenizer: Tokenizer,
         *,
         transform: TextTransform | None = None,
         **windows: Any,
@@ -130,7 +130,7 @@ def encode_spans(
     kinds: tuple[str, ...],
     examples: Sequence[Example],
     targets: Sequence[Answer | None],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     **windows: Any,
 ) -> FeatureSet:
     """Cut examples into windows and label them with those targets that the head has outputs for."""
@@ -247,7 +247,7 @@ def _softmax(scores: NDArray[np.float64], splits: list[int]) -> NDArray[np.float
 def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int) -> _Best:
     """Return the `size` best start and end positions of every window, all tokens of the window competing."""
     shape = (2, len(features), size)
-    best = _Best(np.zeros(shape, np.int32), np.full(shape, _LOWEST, np.float32))
+    best = _Best(np.full(shape, -1, np.int32), np.full(shape, _LOWEST, np.float32))
     lengths = features.lengths
     windows = [np.zeros(0, np.int32)]
     for batch in outputs:

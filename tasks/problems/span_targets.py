@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from preprocess.align import align
 from preprocess.base.errors import DataError
+from preprocess.template import null_positions
 from preprocess.types import NO_TARGET, Answer, FeatureSet
 
 
@@ -17,7 +18,7 @@ def label_spans(
 ) -> tuple[dict[str, NDArray[np.integer]], dict[str, int]]:
     """Find the targets in the windows.
 
-    A window that does not hold the whole target is labelled with the span of position 0, as in SQuAD 2.0.
+    A window that does not hold the whole target is labelled with the null position as start and end, as in SQuAD 2.0.
 
     Args:
         features: W windows of E examples.
@@ -31,7 +32,7 @@ def label_spans(
     Raises:
         DataError: if a target's kind is unknown.
     """
-    # Without a logit for "unknown", unanswerable questions are labelled with the span of [CLS], as in SQuAD 2.0.
+    # Without a logit for "unknown", unanswerable questions are labelled with that position, too, as in SQuAD 2.0.
     numbers = {"span": NO_TARGET, "unknown": NO_TARGET, **{name: index for index, name in enumerate(kinds)}}
     unknown = sorted({target.kind for target in targets if target is not None} - numbers.keys())
     if unknown:
@@ -50,8 +51,9 @@ def label_spans(
     first, last = token_start[example], token_end[example]
     held = (first >= features.piece_start) & (last < features.piece_start + features.doc_length) & (first >= 0)
     shift = features.doc_offset - features.piece_start
-    start_position = np.where(held, first + shift, 0).astype(np.int32)
-    end_position = np.where(held, last + shift, 0).astype(np.int32)
+    null = null_positions(features)
+    start_position = np.where(held, first + shift, null).astype(np.int32)
+    end_position = np.where(held, last + shift, null).astype(np.int32)
     absent = kinds.index("unknown") if "unknown" in kinds else NO_TARGET
     trainable = token_start >= 0
     window_kind = np.where(trainable[example] & ~held, absent, kind[example]).astype(np.int8)

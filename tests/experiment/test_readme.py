@@ -46,7 +46,7 @@ def workplace(tmp_path_factory):
             text = json.dumps(data, ensure_ascii=False)
             for copy in (path, downloads / name, root / "data" / f"{task}_{split}.json"):
                 copy.write_text(text, encoding="utf-8")
-    from preprocess.tokenizers.wordpiece import load_tokenizer
+    from preprocess.tokenizers.base import load_tokenizer
     from pretrained_configs.config import ModelConfig
     from pytorch_modeling import build_model, save_weights
 

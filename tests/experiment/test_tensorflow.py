@@ -334,7 +334,7 @@ def test_export_holds_all_that_a_server_needs(trained, tmp_path, capsys):
 
 
 def test_export_refuses_what_can_not_answer(trained, tmp_path, capsys):
-    from preprocess.tokenizers.wordpiece import load_tokenizer
+    from preprocess.tokenizers.base import load_tokenizer
     from pretrained_configs.published import read_config
     from pytorch_modeling import build_model, save_weights
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from preprocess.batch import collate, epoch_batches, eval_batches
+from preprocess.template import BERT, Template
 from preprocess.types import FeatureSet
 from tests.support.values import span_features
 
 
-def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
+def features_of(lengths: list[int], max_seq_length: int = 40, template: Template = BERT) -> FeatureSet:
     """Windows of the given lengths; window w holds the ids 100 * w + 1, 2, …, its context starts at position 2."""
     n = len(lengths)
     column = np.arange(n, dtype=np.int32)
@@ -28,7 +29,7 @@ def features_of(lengths: list[int], max_seq_length: int = 40) -> FeatureSet:
         context_index=column,
         piece_spans=np.zeros((0, 2), np.int32),
         piece_splits=np.zeros(n + 1, np.int64),
-        meta={"max_seq_length": max_seq_length, "pad_id": 9},
+        meta={"max_seq_length": max_seq_length, "pad_id": 9, "template": template.as_json()},
     )
 
 
@@ -45,7 +46,7 @@ def test_right_padding_by_hand() -> None:
 
 
 def test_left_padding_moves_the_labels_with_the_text() -> None:
-    batch = collate(features_of([4, 6]), [0, 1], pad_to_multiple_of=8, padding_side="left")
+    batch = collate(features_of([4, 6], template=Template(padding_side="left")), [0, 1], pad_to_multiple_of=8)
     assert batch.inputs["input_ids"].tolist() == [[9, 9, 9, 9, 1, 2, 3, 4], [9, 9, 101, 102, 103, 104, 105, 106]]
     assert batch.inputs["attention_mask"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1, 1]]
     assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]]

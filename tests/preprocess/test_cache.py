@@ -30,7 +30,7 @@ CONTEXT = "甲乙丙甲乙丙甲乙丙"
 
 
 def tokenizer(**options: bool) -> WordPieceTokenizer:
-    return WordPieceTokenizer({token: index for index, token in enumerate(PIECES)}, **options)
+    return WordPieceTokenizer(PIECES, **options)
 
 
 def data() -> tuple[list[Example], list[Answer | None]]:

@@ -13,7 +13,7 @@ import pytest
 from preprocess.readers.mrc import read_examples
 from preprocess.text.offsets import MappedText
 from preprocess.text.opencc import opencc_transform
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import FeatureSet
 from tests.support.values import encode
 

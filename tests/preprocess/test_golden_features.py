@@ -12,7 +12,7 @@ import pytest
 
 from preprocess.batch import collate
 from preprocess.readers.mrc import read_examples
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import FeatureSet
 from tests.support.values import encode
 
@@ -55,7 +55,7 @@ def test_windows_equal_the_original_program(
     if name == "cmrc_a":  # in CJRC the original drops answers over 256 characters
         assert list(by_id) == [example.id for example in examples]
 
-    pieces = sorted(tokenizer.vocab, key=tokenizer.vocab.__getitem__)
+    pieces = tokenizer.tokens
     windows = [window(features, index) for index in range(len(features))]
     keys = ["input_ids", "doc_offset", "max_context_true_range"]
     n_equal, split, relabelled = 0, [], []
@@ -69,12 +69,12 @@ def test_windows_equal_the_original_program(
         n_equal += len(ours)
         for mine, theirs in zip(ours, expected, strict=True):
             # CJRC labels belong to its task: the original skips a leading full stop and widens to whole words.
-            if mode == "train" and name == "cmrc_a" and mine["start"] != theirs["start"]:
+            if mode == "train" and name == "cmrc_a" and mine["start_position"] != theirs["start_position"]:
                 relabelled.append(example.id)
-                assert pieces[mine["input_ids"][mine["start"]]].startswith("##"), "inside a word"
-                assert theirs["start"] < mine["start"]
+                assert pieces[mine["input_ids"][mine["start_position"]]].startswith("##"), "inside a word"
+                assert theirs["start_position"] < mine["start_position"]
             if mode == "train" and name == "cmrc_a":
-                assert mine["end"] == theirs["end"]
+                assert mine["end_position"] == theirs["end_position"]
     print(
         f"{name} {length}/{stride} {mode}: {n_equal} of {len(golden['features'])} windows equal; {split} {relabelled}"
     )

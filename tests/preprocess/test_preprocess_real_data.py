@@ -11,7 +11,7 @@ import pytest
 
 from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
-from preprocess.tokenizers.wordpiece import WordPieceTokenizer, load_tokenizer
+from preprocess.tokenizers.base import Tokenizer, load_tokenizer
 from preprocess.types import Example
 from tests.support.values import encode
 
@@ -37,7 +37,7 @@ def read(data_dir: Path, name: str, unit: str | None = None) -> tuple[list[Examp
 
 
 @functools.cache
-def tokenizer(data_dir: Path, lower: bool = True) -> WordPieceTokenizer:
+def tokenizer(data_dir: Path, lower: bool = True) -> Tokenizer:
     return load_tokenizer(data_dir / "vocab" / "bert-base-chinese-vocab.txt", do_lower_case=lower)
 
 
@@ -135,7 +135,7 @@ def test_every_piece_stands_where_its_span_says(data_dir: Path, name: str, lower
     examples, _ = read(data_dir, name)
     contexts = list(dict.fromkeys(example.context for example in examples))
     tok = tokenizer(data_dir, lower)
-    tokens = sorted(tok.vocab, key=tok.vocab.__getitem__)
+    tokens = tok.tokens
     encoded = tok.encode(contexts)
     assert (encoded.spans[:, 0] < encoded.spans[:, 1]).all()
     for index, context in enumerate(contexts):
@@ -145,7 +145,7 @@ def test_every_piece_stands_where_its_span_says(data_dir: Path, name: str, lower
         for piece, (start, end) in zip(encoded.ids[part], spans.tolist(), strict=True):
             token = tokens[piece].removeprefix("##")
             surface = context[start:end]
-            if piece != tok.unk_id and surface != token:
+            if piece != tok.special_ids["unk"] and surface != token:
                 # A Hangul syllable is several pieces of one character, so "contained" is what can be asked.
                 assert token in normal(surface, lower), (token, surface)
 

@@ -410,7 +410,7 @@ def outcome(path: Path, content: bytes, tokenizer: WordPieceTokenizer, task_name
 def _tokenizer() -> WordPieceTokenizer:
     characters = sorted({c for text in _TEXTS for c in text if not c.isspace()} | set("谁？abc"))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
-    return WordPieceTokenizer({piece: index for index, piece in enumerate(pieces)})
+    return WordPieceTokenizer(pieces)
 
 
 def _tasks(path: Path) -> list[str]:

@@ -202,7 +202,7 @@ TARGETS = [Answer("索馬利亞", 2, 6), Answer("國", 6, 7), Answer("馬利", 3
 
 
 def characters() -> WordPieceTokenizer:
-    return WordPieceTokenizer({piece: index for index, piece in enumerate([*SPECIAL_TOKENS, *"国在索马里"])})
+    return WordPieceTokenizer([*SPECIAL_TOKENS, *"国在索马里"])
 
 
 def same(left: FeatureSet, right: FeatureSet) -> bool:

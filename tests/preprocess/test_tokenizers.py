@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
-from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer, load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 
 TOKENS = [*SPECIAL_TOKENS, "我", "爱", "new", "##s", "e", "i", "[", "]", "sep", "A", "a", "\u2028", "é"]
 
 
 def make(**options: bool) -> WordPieceTokenizer:
-    return WordPieceTokenizer({token: index for index, token in enumerate(TOKENS)}, **options)
+    return WordPieceTokenizer(TOKENS, **options)
+
+
+def saved(lowercase: bool = True, tokens: list[str] = TOKENS, **more: Any) -> str:
+    """A tokenizer.json of transformers."""
+    model = {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab": {t: i for i, t in enumerate(tokens)}}
+    normalizer = {"type": "BertNormalizer", "clean_text": True, "lowercase": lowercase, "strip_accents": None}
+    parts = {"normalizer": normalizer, "pre_tokenizer": {"type": "BertPreTokenizer"}, "model": model}
+    return json.dumps({**parts, **more})
 
 
 def pieces(tokenizer: WordPieceTokenizer, text: str) -> list[tuple[str, int, int]]:
@@ -53,7 +63,7 @@ def test_many_texts_are_columnar_and_empty_ones_have_no_pieces() -> None:
 
 
 def test_the_fingerprint_changes_with_vocabulary_and_options_only() -> None:
-    renamed = WordPieceTokenizer({token: index for index, token in enumerate([*TOKENS[:-1], "è"])})
+    renamed = WordPieceTokenizer([*TOKENS[:-1], "è"])
     assert make().fingerprint == make().fingerprint
     assert len({make().fingerprint, make(do_lower_case=False).fingerprint, renamed.fingerprint}) == 3
 
@@ -69,8 +79,7 @@ def test_case_comes_from_the_argument_then_config_then_tokenizer_json_then_true(
     make().save(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
     assert load_tokenizer(tmp_path).options["do_lower_case"] is True
-    saved = json.loads(make(do_lower_case=False)._tokenizer.to_str())
-    (tmp_path / "tokenizer.json").write_text(json.dumps(saved), "utf-8")
+    (tmp_path / "tokenizer.json").write_text(saved(lowercase=False), "utf-8")
     assert load_tokenizer(tmp_path).options["do_lower_case"] is False
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}', "utf-8")
     assert load_tokenizer(tmp_path).options["do_lower_case"] is True
@@ -89,7 +98,7 @@ def test_the_only_vocabulary_of_a_directory_may_have_another_name_and_two_are_re
         load_tokenizer(tmp_path)
     assert load_tokenizer(tmp_path / "vocab_chinese.txt").vocab == make().vocab
     # The standard names need no search.
-    (tmp_path / "tokenizer.json").write_text(make()._tokenizer.to_str(), "utf-8")
+    (tmp_path / "tokenizer.json").write_text(saved(), "utf-8")
     assert load_tokenizer(tmp_path).vocab == make().vocab
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", "utf-8")
@@ -102,7 +111,6 @@ def test_the_only_vocabulary_of_a_directory_may_have_another_name_and_two_are_re
         (b"", "empty file"),
         (b"\n\n", "empty file"),
         (b"[PAD]\n[UNK]\nx\n", r"lacks \[CLS\], \[SEP\]"),
-        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n我\n我\n".encode(), r"1 duplicate lines, the first is '我' \(lines 5 and 6\)"),
         (b"\xff\xfe", "not UTF-8"),
     ],
 )
@@ -118,22 +126,123 @@ def test_a_place_without_a_vocabulary_says_what_was_expected(tmp_path: Path) -> 
         load_tokenizer(tmp_path)
     with pytest.raises(DataError, match="no such file or directory"):
         load_tokenizer(tmp_path / "nowhere")
-    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {}}}', "utf-8")
-    with pytest.raises(DataError, match="a BPE tokenizer"):
-        load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"[PAD]": "0"}}}', "utf-8")
-    with pytest.raises(DataError, match="ids that are no integers"):
+    with pytest.raises(DataError, match=r"the id of '\[PAD\]' is '0', expected an integer"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": ', "utf-8")
     with pytest.raises(DataError, match="not readable as JSON"):
         load_tokenizer(tmp_path)
 
 
-def test_a_switch_that_is_no_boolean_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_a_switch_must_be_a_boolean(tmp_path: Path, key: str) -> None:
+    # "false" in quotes is a true value to Python.
     make().save(tmp_path)
-    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": "false"}', "utf-8")
-    with pytest.raises(DataError, match="must be true or false"):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({key: "false"}), "utf-8")
+    with pytest.raises(DataError, match=rf"tokenizer_config.json: {key} is 'false'; it must be true or false"):
         load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "tokenizer.json").write_text(saved(lowercase=0), "utf-8")
+    with pytest.raises(DataError, match="tokenizer.json: lowercase is 0; it must be true or false"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_token_that_stands_twice_counts_where_it_stands_last(tmp_path: Path) -> None:
+    # Baidu's ERNIE 3.0 has "$" on two lines. Ids are line numbers: without either, all later rows would be wrong.
+    tokens = [*SPECIAL_TOKENS, "$", "我", "$", "爱"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens), "utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.encode(["我$爱"]).ids.tolist() == [5, 6, 7] and tokenizer.vocab_size == 8
+    tokenizer.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / "vocab.txt").read_text("utf-8").split("\n")[:-1] == tokens
+    assert load_tokenizer(tmp_path / "saved").fingerprint == tokenizer.fingerprint
+
+
+def test_ids_that_no_token_has_stay_free(tmp_path: Path) -> None:
+    # What becomes of ERNIE 3.0's vocabulary as tokenizer.json: the first line of "$" has no token any more.
+    model = {"type": "WordPiece", "vocab": {**{t: i for i, t in enumerate(SPECIAL_TOKENS)}, "我": 5, "$": 6}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}), "utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert (tokenizer.vocab_size, tokenizer.tokens[4]) == (7, "")
+    tokenizer.save(tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved")
+    assert again.encode(["我$"]).ids.tolist() == [5, 6] and again.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer.json": '{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0]]}}'}, "a Unigram"),
+        ({"tokenizer.json": '{"model": {"vocab": [["<unk>", 0.0]]}}'}, "a Unigram"),  # XLNet's of 2020 have no type
+        ({"spiece.model": ""}, r"spiece.model: a Unigram \(SentencePiece\)"),
+        ({"tokenizer.json": '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'}, "a BPE"),
+        ({"vocab.json": "{}", "merges.txt": ""}, "vocab.json: a BPE"),
+        ({"tokenizer.json": '{"model": {"type": "WordLevel", "vocab": {}}}'}, "a WordLevel"),
+    ],
+)
+def test_another_kind_of_tokenizer_is_called_by_its_name(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, "utf-8")
+    for path in (tmp_path, tmp_path / next(iter(files))):
+        with pytest.raises(DataError, match=f"{message}.* tokenizer; WordPiece is what can be read so far"):
+            load_tokenizer(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"type": "Other"}}, "a tokenizer of type 'Other'; give the tokenizer.json of a BERT model"),
+        ({"model": []}, 'no "model" in it'),
+        ({"model": {"type": "WordPiece"}}, 'no "vocab" in its "model"'),
+        ({"model": {"vocab": {"[PAD]": 0, "[UNK]": 0}}}, r"'\[PAD\]' and '\[UNK\]' have the same id 0"),
+        ({"normalizer": {"type": "NFKC"}}, "the normalizer is 'NFKC', and only 'BertNormalizer' can be read"),
+        ({"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "clean_text is False"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "the pre_tokenizer is 'Whitespace'"),
+        ({"added_tokens": {"x": 9}}, '"added_tokens" is a dict, not a list'),
+        ({"normalizer": ["NFKC"]}, "normalizer is a JSON list, expected an object"),
+        ({"added_tokens": ["x"]}, "an added token is a JSON str, expected an object"),
+        ({"added_tokens": [{"id": 99}]}, "is no token"),
+        ({"added_tokens": [{"content": "x", "id": -1}]}, "the id of 'x' is -1"),
+        ({"added_tokens": [{"content": "x", "id": True}]}, "the id of 'x' is True"),
+        ({"added_tokens": [{"content": "x", "id": 99, "lstrip": "no"}]}, "lstrip is 'no'; it must be true or false"),
+        ({"added_tokens": [{"content": "x", "id": 5}]}, "added token 'x' has id 5, but '爱' has it"),
+        ({"added_tokens": [{"content": "爱", "id": 9}]}, "added token '爱' has id 9, but elsewhere it is 5"),
+    ],
+)
+def test_a_tokenizer_json_that_would_be_misread_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(saved(**change), "utf-8")
+    with pytest.raises(DataError, match=message):
+        load_tokenizer(tmp_path)
+
+
+def test_special_tokens_have_the_names_that_the_files_give_them(tmp_path: Path) -> None:
+    tokens = ["<pad>", "[UNK]", "<s>", "</s>", "我", "<mask>"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens), "utf-8")
+    with pytest.raises(DataError, match=r"lacks \[PAD\], \[CLS\], \[SEP\]; give a BERT"):
+        load_tokenizer(tmp_path)
+    config = {"cls_token": "<s>", "sep_token": {"content": "</s>"}, "mask_token": "<mask>", "eos_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "<pad>"}', "utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.special_ids == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 5}
+    tokenizer.save(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").fingerprint == tokenizer.fingerprint
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": 0}', "utf-8")
+    with pytest.raises(DataError, match="special_tokens_map.json: 0 is no token"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [("BertTokenizerFast", "bert"), ("XLNetTokenizer", "xlnet"), ("MyTokenizer", None), (None, None)],
+)
+def test_the_class_in_the_files_names_the_template(tmp_path: Path, name: str | None, template: str | None) -> None:
+    make().save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}), "utf-8")
+    assert load_tokenizer(tmp_path).template == template
 
 
 @pytest.mark.parity

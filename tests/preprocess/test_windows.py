@@ -16,7 +16,7 @@ from tests.support.values import encode
 
 PAD, UNK, CLS, SEP = range(4)
 LETTERS = "甲乙丙丁戊己庚辛问谁"
-TOKENIZER = WordPieceTokenizer({token: i for i, token in enumerate([*SPECIAL_TOKENS, *LETTERS, "ab", "##c"])})
+TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, *LETTERS, "ab", "##c"])
 CONTEXT = "甲乙丙丁戊己庚辛"  # ids 4 to 11
 
 
@@ -108,6 +108,15 @@ def test_answers_inside_pieces_are_widened_and_without_pieces_left_out() -> None
     counts = features.meta["counts"]
     assert (counts["target_widened"], counts["target_without_piece"], counts["without_target"]) == (1, 1, 2)
     assert counts["target_span"] == 3
+
+
+@pytest.mark.parametrize("tail", ["\ue863", "\u0378", "\U0002ebf0", "\u0301", "\ufe00", "\ufffd"])
+def test_an_answer_may_end_in_a_character_without_a_piece_of_its_own(tail: str) -> None:
+    # A character of the private use area, an unassigned one, a new CJK block, a mark, a selector, a lost character.
+    context = f"甲乙{tail}丙"
+    features = build(("问", context, Answer(f"乙{tail}", 1, 3)))
+    first, last = features.targets["start"][0] - 3, features.targets["end"][0] - 3
+    assert context[features.piece_spans[first, 0] : features.piece_spans[last, 1]] == f"乙{tail}"
 
 
 def test_an_answer_longer_than_a_window_trains_in_none() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from preprocess.template import BERT
 from preprocess.types import NO_TARGET, Answer, Batch, Example, FeatureSet, HeadSpec, Outputs
 from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem, encode_spans
@@ -43,7 +44,7 @@ def span_features(
         option_index=np.zeros(len(example), np.int32),
         context_index=np.asarray(context_index, np.int32),
         targets={},
-        meta={"losses": {}, "counts": {}, **meta},
+        meta={"template": BERT.as_json(), "losses": {}, "counts": {}, **meta},
         **columns,
     )
     return features.with_targets(SPAN, {"start": np.asarray(start, np.int32), "end": np.asarray(end, np.int32)}, {})

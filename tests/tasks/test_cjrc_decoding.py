@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction, Score, Scorer

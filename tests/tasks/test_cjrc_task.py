@@ -13,7 +13,7 @@ import pytest
 
 from preprocess.base.errors import DataError
 from preprocess.readers.mrc import read_examples
-from preprocess.tokenizers.wordpiece import load_tokenizer
+from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions
@@ -180,12 +180,12 @@ def test_labels_equal_the_original_program(
         for window, theirs in zip(windows, by_id[example.id], strict=True):
             assert features.targets["kind"][window] == theirs["target_label"]
             start, end = int(features.targets["start"][window]), int(features.targets["end"][window])
-            assert end == theirs["end"]
-            if start != theirs["start"]:
+            assert end == theirs["end_position"]
+            if start != theirs["start_position"]:
                 moved.append(example.id)
                 # It skips a mark at the answer's start, or takes the letters before it ("x82009年") along.
                 skips = example.answers[0].text[0] in "。，：:.,"
-                assert theirs["start"] - start == (1 if skips else -1)
+                assert theirs["start_position"] - start == (1 if skips else -1)
             assert (features.targets["kind"][window] == NO_TARGET) == (start > 0)
     # It drops training questions with answers of more than 256 characters; we train on them.
     assert dropped == ["459_2", "536_2", "893_5"]

@@ -37,7 +37,7 @@ def write(path: Path, *answers: tuple[str, int], context: str = CONTEXT) -> Path
 
 def characters() -> WordPieceTokenizer:
     pieces = dict.fromkeys([*SPECIAL_TOKENS, *"国语是。索马里在非洲什么？"])
-    return WordPieceTokenizer({piece: index for index, piece in enumerate(pieces)})
+    return WordPieceTokenizer(pieces)
 
 
 def pointing_at(features: FeatureSet, start: int, end: int) -> list[Outputs]:

@@ -294,7 +294,7 @@ def test_answers_equal_the_original_program(
     golden_dir: Path, data_dir: Path, name: str, width: int, stride: int, n_lists_of_other_words: int
 ) -> None:
     from preprocess.readers.mrc import read_examples
-    from preprocess.tokenizers.wordpiece import load_tokenizer
+    from preprocess.tokenizers.base import load_tokenizer
 
     examples, _ = read_examples(golden_dir / "features" / "cmrc_a.input.json", offset_unit="utf16")
     tokenizer = load_tokenizer(data_dir / "vocab" / "bert-base-chinese-vocab.txt")

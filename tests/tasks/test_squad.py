@@ -45,7 +45,7 @@ def vocabulary(texts: Sequence[str], *, lower: bool) -> WordPieceTokenizer:
     characters = sorted(set(joined) - {" "})
     words = [word for word, count in sorted(Counter(re.findall(r"\w+", joined)).items()) if count > 1]
     tokens = dict.fromkeys([*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters), *words])
-    return WordPieceTokenizer({token: index for index, token in enumerate(tokens)}, do_lower_case=lower)
+    return WordPieceTokenizer(tokens, do_lower_case=lower)
 
 
 def question(id: str, *answers: str, **extra: str) -> Example:
@@ -263,7 +263,7 @@ def test_real_files_go_from_file_to_full_score(data_dir: Path, name: str, lower:
     assert len(wrong) <= 1
     pieces = tokenizer.encode([example.context for example, _ in wrong])
     spans = np.array([(target.char_start, target.char_end) for _, target in wrong]).reshape(-1, 2)
-    place = align(pieces, np.arange(len(wrong)), spans[:, 0], spans[:, 1])
+    place = align(pieces.spans, pieces.splits, np.arange(len(wrong)), spans[:, 0], spans[:, 1])
     assert (place.widened | (place.token_end - place.token_start >= options.max_answer_length)).all()
     n_right = sum(score.per_example[example.id]["em"] for example in examples)
     assert n_right == n_questions - len(wrong)
