@@ -21,7 +21,7 @@ from pretrained_configs.namemap import MAY_BE_FRESH, LazyTensor, NameMap
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import read_values, recognise, spare
 from pretrained_configs.report import LoadReport, MisfitError, Shape
-from pretrained_configs.wrappers import Wrapping, wrappings
+from pretrained_configs.wrappers import Wrapping, common_prefixes, wrappings
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class Checkpoint:
             CheckpointError: as `formats.reader.open_tensors`.
         """
         with open_tensors(self.files) as stored:
+            if set(stored) != set(self.wrapping.stored.values()):
+                raise CheckpointError(
+                    f"{self.files.weights[0]}: holds other tensors than when it was first read; start again when "
+                    "nothing writes to it any more"
+                )
             try:
                 yield _read_by(self.wrapping, stored)
             except MisfitError as error:
@@ -128,29 +133,35 @@ def _recognised(
     tensors: Tensors, values: Mapping[str, object], files: LocalCheckpoint, hidden_act: str | None
 ) -> tuple[Wrapping, NameMap]:
     """Find the format, and what to take off the names for it: no more than fills the encoder best."""
-    ways = list(wrappings(tensors))
-    if len(ways) == 1:
-        return ways[0], recognise(ways[0].stored, values, files.weights[0])
     refused: CheckpointError | None = None
     fits: list[tuple[int, Wrapping, NameMap]] = []
-    for way in ways:
+    for way in wrappings(tensors):
         try:
             namemap = recognise(way.stored, values, files.weights[0])
         except CheckpointError as error:
             refused = refused or error
             continue
-        source = _read_by(way, tensors)
-        try:
-            config = read_values(values, namemap, str(files.config), source, hidden_act)
-        except CheckpointError:  # the caller meets it again, if it is this way
-            fits.append((sys.maxsize, way, namemap))
-            continue
-        fits.append((len(namemap.report(source, parameter_shapes(config, pooled=False)).missing), way, namemap))
+        fits.append((_n_missing(way, namemap, tensors, values, hidden_act), way, namemap))
+        if fits[-1][0] == 0:
+            break
     if fits:
         _, way, namemap = min(fits, key=lambda fit: fit[0])
         return way, namemap
-    assert refused is not None, "each way was either refused or fits"
-    raise CheckpointError(f"{refused} (the names of all tensors begin with {ways[-1].taken_off[-1]!r})") from None
+    assert refused is not None, "there is at least one way"
+    shared = [prefix for prefix in common_prefixes(tensors) if all(name.startswith(prefix) for name in tensors)]
+    raise CheckpointError(f"{refused}{f' (all names begin with {shared[-1]!r})' if shared else ''}") from None
+
+
+def _n_missing(
+    way: Wrapping, namemap: NameMap, tensors: Tensors, values: Mapping[str, object], hidden_act: str | None
+) -> int:
+    """Count the parameters of the encoder that are not there if the names are read this way."""
+    source = _read_by(way, tensors)
+    try:
+        config = read_values(values, namemap, "", source, hidden_act)
+    except CheckpointError:
+        return sys.maxsize  # the caller meets it again, if it is to be this way
+    return len(namemap.report(source, parameter_shapes(config, pooled=False)).missing)
 
 
 def _read_by(wrapping: Wrapping, tensors: Tensors) -> dict[str, LazyTensor]:

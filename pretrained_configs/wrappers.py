@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -31,18 +32,27 @@ class Wrapping:
 def wrappings(names: Collection[str]) -> Iterator[Wrapping]:
     """Yield the ways in which a file's names can be read, the one that takes off least first.
 
-    What torch puts in is taken off in any case: no published name has such a part. What all names begin with may be
-    the attribute that held the model, or belong to it.
+    What torch puts in is taken off in any case: no published name has such a part. What most names begin with may be
+    the attribute that held the model, beside which stands a loss with weights of its own, or may belong to the model.
     """
     bare, taken_off = _without_torch(names)
     yield Wrapping(bare, taken_off)
-    separator = "." if all("." in name for name in bare) else "/"
-    split = [name.split(separator)[:-1] for name in bare]
-    common = os.path.commonprefix(split) if split else []
-    for i in range(1, len(common) + 1):
-        prefix = separator.join(common[:i]) + separator
+    for prefix in common_prefixes(bare):
         stored = {name.removeprefix(prefix): key for name, key in bare.items()}
-        yield Wrapping(stored, (*taken_off, prefix))
+        if len(stored) == len(bare):
+            yield Wrapping(stored, (*taken_off, prefix))
+
+
+def common_prefixes(names: Collection[str]) -> Iterator[str]:
+    """Yield what more than half of the names begin with, of whole parts and the shortest first."""
+    separator = "/" if any("/" in name for name in names) else "."
+    split = [name.split(separator) for name in names]
+    first, n = Counter(parts[0] for parts in split).most_common(1)[0] if split else ("", 0)
+    if n <= len(split) / 2:
+        return
+    common = os.path.commonprefix([parts[:-1] for parts in split if parts[0] == first])
+    for i in range(1, len(common) + 1):
+        yield separator.join(common[:i]) + separator
 
 
 def _without_torch(names: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:

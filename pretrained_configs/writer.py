@@ -62,8 +62,11 @@ def _write_torch(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Pat
 
 
 def _write_tensorflow(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Path]:
+    from pretrained_configs.formats.tensorflow_file import silenced
+
     try:
-        import tensorflow as tf
+        with silenced():
+            import tensorflow as tf
     except ImportError:
         raise CheckpointError(f"{directory}: 'pip install tensorflow' to write a TensorFlow checkpoint") from None
     prefix = directory / "model.ckpt"

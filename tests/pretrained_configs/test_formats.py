@@ -630,7 +630,7 @@ def test_keras_h5_of_transformers_4(tmp_path, family, head, same):
     same(found, expected)
     if head == "for_question_answering":
         checkpoint = read_checkpoint(tmp_path / "tf_model.h5")
-        task = build_model(checkpoint.config, SPAN, device="cpu", seed=9)
+        task = build_model(checkpoint.config, head_of(()), device="cpu", seed=9)
         assert not load_weights(task, checkpoint, fresh_head=False).fresh
         ids, mask, types = (torch.from_numpy(x) for x in inputs(config, 0))
         with torch.inference_mode():
@@ -684,6 +684,6 @@ def test_tensorflow_2_objects_of_transformers_4(tf, tmp_path, family, form, same
         same(found, expect(model, arrays))
     if form == "span":
         checkpoint = read_checkpoint(tmp_path)
-        task = build_model(checkpoint.config, SPAN, device="cpu", seed=9)
+        task = build_model(checkpoint.config, head_of(()), device="cpu", seed=9)
         assert not load_weights(task, checkpoint, fresh_head=False).fresh
-        np.testing.assert_array_equal(task.problem.head.span.weight.detach().numpy(), qa["qa_outputs/kernel"].T)
+        np.testing.assert_array_equal(task.head.span.weight.detach().numpy(), qa["qa_outputs/kernel"].T)

@@ -103,7 +103,7 @@ def test_a_prefix_is_not_taken_off_for_nothing(tmp_path, ours):
     """A file of another architecture stays what it is, and the refusal names what all its names begin with."""
     _save(tmp_path, ours, lambda name: name, "transformers")
     write_safetensors(tmp_path / "model.safetensors", {"net.conv.weight": np.ones((2, 2), np.float32)})
-    with pytest.raises(CheckpointError, match=r"no known format: net\.conv\.weight .*begin with 'net\.conv\.'"):
+    with pytest.raises(CheckpointError, match=r"no known format: net\.conv\.weight .*names begin with 'net\.conv\.'"):
         read_checkpoint(tmp_path)
 
 
@@ -117,9 +117,27 @@ def test_what_is_wrong_beside_the_prefix_is_said_together_with_it(tmp_path, ours
     assert "\n" not in str(error.value)
 
 
+def test_tensors_beside_the_wrapped_model_are_what_the_refusal_names(tmp_path, ours):
+    """A loss with class weights, say: that it is there is the problem, not the 20 names that begin with "model."."""
+    _save(tmp_path, ours, lambda name: "model." + name, "transformers")
+    stored = {f"model.{key}": x for key, x in format_for(BERT, "transformers").to_theirs(ours).items()}
+    write_safetensors(tmp_path / "model.safetensors", {**stored, "loss.weight": np.ones(2, np.float32)})
+    with pytest.raises(CheckpointError, match=r"1 source tensor unmapped: loss\.weight \(.*read without 'model\.'"):
+        read_checkpoint(tmp_path).check(SHAPES, fresh_head=False)
+
+
+def test_file_that_changes_after_it_was_found_is_not_read_as_another(tmp_path, ours):
+    checkpoint = read_checkpoint(_save(tmp_path, ours, lambda name: name, "transformers"))
+    write_safetensors(tmp_path / "model.safetensors", {"bert.embeddings.LayerNorm.bias": np.ones(4, np.float32)})
+    with pytest.raises(CheckpointError, match="holds other tensors than when it was first read"):
+        checkpoint.check(SHAPES, fresh_head=True)
+
+
 def test_names_that_would_be_equal_without_torchs_parts_are_left_alone():
-    (way,) = wrappings(["module.a.weight", "a.weight"])
-    assert way.taken_off == () and way.stored == {"module.a.weight": "module.a.weight", "a.weight": "a.weight"}
+    names = ["module.a.weight", "a.weight"]
+    (way,) = wrappings(names)
+    assert way.taken_off == () and way.stored == dict(zip(names, names, strict=True))
+    assert [way.taken_off for way in wrappings(["m.a.weight", "m.b.weight", "a.weight"])] == [()]
 
 
 def test_the_wrong_configuration_of_a_wrapped_model_is_said_as_of_a_bare_one(tmp_path, ours):
