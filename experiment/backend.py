@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -154,6 +155,18 @@ class Backend(Protocol):
 
     def device_facts(self, model: Any) -> dict[str, Any]:
         """Return "device" (its name) and "peak_bytes" (its peak memory so far, or None on a CPU)."""
+
+    def translated(self, error: Exception) -> Exception:
+        """Return what an error of the framework means: a MemoryError, a LostPeerError; any other one as it is."""
+
+
+def translated(error: Exception) -> Exception:
+    """Return what an error means, if it is one of a framework that this process has loaded."""
+    for package in PACKAGES.values():
+        if package in sys.modules:
+            backend: Any = sys.modules[package]
+            error = backend.translated(error)
+    return error
 
 
 def choose_device(backend: Backend, device: str) -> str:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from preprocess.types import Batch
 from pytorch_modeling.distribute import Group, fill, sharded, share, sum_gradients, summing, total, whole
 from pytorch_modeling.encoder import compile_layers
+from pytorch_modeling.errors import is_out_of_memory
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
 from pytorch_modeling.objective import objective
 from pytorch_modeling.optim import build_optimizer, linear_schedule
@@ -152,7 +153,7 @@ class Trainer:
         try:
             mean = self._passes(batches, overlapped=False)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             problem = str(error)
         # Past the handler: its traceback held what the passes had computed.
@@ -290,12 +291,6 @@ class Trainer:
         if self.model.device.type == "cuda":
             generators.append(("cuda", torch.cuda.default_generators[self.model.device.index]))
         return generators
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # A CPU's allocator, and libraries that take their memory from CUDA themselves, raise a plain RuntimeError.
-    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in said)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

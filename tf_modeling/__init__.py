@@ -16,6 +16,7 @@ with silenced():
 
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from tf_modeling.distribute import Group
+from tf_modeling.errors import translated
 from tf_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, set_seed
 from tf_modeling.predictor import hidden_states, predict
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
@@ -45,4 +46,5 @@ __all__ = [
     "save_weights",
     "set_parameters",
     "set_seed",
+    "translated",
 ]

@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.inputs.data import Data
+from preprocess.base.errors import TrainingError as TrainingError
 from preprocess.base.files import write_json
 
 NONFINITE_FILE = "nonfinite_steps.json"
 REMEDY = "lower --learning_rate, or use --bf16 instead of --fp16"
-
-
-class TrainingError(RuntimeError):
-    """Training can't go on; the message says at which step and why."""
 
 
 @dataclass

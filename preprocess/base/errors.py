@@ -13,3 +13,11 @@ class CheckpointError(ValueError):
 
 class UsageError(ValueError):
     """The options can't be carried out; the message says what was found, what was expected and the remedy."""
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on; the message says at which step and why."""
+
+
+class LostPeerError(RuntimeError):
+    """Another process of the run has ended, and this one can't go on without it."""

@@ -50,7 +50,8 @@ print(trainer.metrics()["skipped_steps"])
 
 
 def _exhausted(package):
-    """Return the error by which a framework says that memory ran out."""
+    """Return the error by which a framework says that memory ran out; what it means is known once it is loaded."""
+    importlib.import_module(package)
     if package == "tf_modeling":
         from tensorflow.errors import ResourceExhaustedError
 
