@@ -19,17 +19,19 @@ import yaml
 from benchmarks.kill import digest
 from experiment.cli import main
 from experiment.options.flags import TrainOptions
+from experiment.options.recipe import resolve_recipe
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.interrupts import held_back
 from experiment.training.steps import Steps
 from preprocess.types import FeatureSet
+from tasks.core.discovery import get_task
 from tests.experiment import faults
 from tests.experiment.conftest import write_corpus
 
 #: Imported once, by the process that all that shall die are forked from: torch._dynamo, too, which optimizers load.
 IMPORTED = (
     "pytorch_modeling", "torch._dynamo", "tf_modeling", "experiment.training.protocol", "tests.experiment.faults",
-    "tasks.cmrc2018", "nltk", "tensorboardX.event_file_writer",
+    "tasks.cmrc2018", "nltk", "experiment.io.events",
 )  # fmt: skip
 KILLED = -signal.SIGKILL
 
@@ -122,7 +124,7 @@ def test_killed_run_ends_as_the_undisturbed_one(die, undisturbed, tmp_path, fram
 
 def _shown_in_tensorboard(directory):
     """Read (tag, step) of all events; a restart takes away those of its step and later, as TensorBoard does."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorflow.core.util.event_pb2 import Event, SessionLog
 
     shown = []
     for path in sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns):
@@ -336,13 +338,13 @@ def _features(n):
 @pytest.mark.parametrize(("n", "epochs", "accumulation"), [(10, 2.0, 1), (11, 2.4, 1), (11, 0.4, 1), (23, 1.5, 3)])
 def test_order_can_be_entered_at_any_step(n, epochs, accumulation):
     options = TrainOptions(
-        task="t",
+        task="cmrc2018",
         output_dir=Path(),
         num_train_epochs=epochs,
         per_device_train_batch_size=2,
         gradient_accumulation_steps=accumulation,
     )
-    steps = Steps(_features(n), options, seed=3)
+    steps = Steps(_features(n), resolve_recipe(options, get_task("cmrc2018"), None), seed=3)
     whole = [windows.tolist() for windows in steps.windows(0)]
     assert len(whole) == steps.n
     ungrouped = Steps(steps.features, dataclasses.replace(options, group_by_length=False), seed=3)
