@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from experiment.backend import Backend, choose_device, load_backend
@@ -11,8 +11,8 @@ from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
 from experiment.io.terminal import Bars, terminal
-from experiment.options.flags import FeatureOptions, PredictOptions
-from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
+from experiment.options.flags import PredictOptions
+from experiment.options.recipe import Recipe, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.batch import collate, eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
@@ -22,12 +22,12 @@ from tasks.core.task import Task
 
 
 def outputs_of(
-    backend: Backend, model: Any, data: Data, options: FeatureOptions, bars: Bars, description: str
+    backend: Backend, model: Any, data: Data, recipe: Recipe, bars: Bars, description: str
 ) -> Iterator[Outputs]:
     """Run the model over all windows, with a progress bar; column p of the values is position p of the window."""
-    rows = eval_batches(data.features, options.per_device_eval_batch_size)
+    rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
     batches: Iterator[Batch] = (collate(data.features, each) for each in bars.tracked(description, rows))
-    for outputs in backend.predict(model, batches, precision=precision_of(options)):
+    for outputs in backend.predict(model, batches, precision=recipe.precision):
         yield unpadded(data.features, outputs)
 
 
@@ -36,7 +36,8 @@ class Prepared:
     """All that answering needs but the weights: what can be wrong with options is known before they are read.
 
     Args:
-        options: what was typed, then what the checkpoint was fine-tuned with, then the recipe.
+        options: what was typed, else what the checkpoint was fine-tuned with.
+        recipe: of windows and answers.
         task: with the choices made that the checkpoint was fine-tuned with.
         checkpoint: the fine-tuned one.
         source: its architecture and tokenizer.
@@ -44,6 +45,7 @@ class Prepared:
     """
 
     options: PredictOptions
+    recipe: Recipe
     task: Task
     checkpoint: Checkpoint
     source: ModelSource
@@ -77,11 +79,11 @@ def _prepare(options: PredictOptions, checkpoint: Checkpoint) -> Prepared:
     options, notes = recall(settings, options)
     task = task_of(options)
     check_task(settings, task, str(options.model_name_or_path))
-    options = resolve_recipe(options, task, checkpoint.published)
+    recipe = resolve_recipe(options, task, checkpoint.published)
     source = from_checkpoint(checkpoint, options)
-    check_limits(options, source.name, source.config, source.published)
+    check_limits(recipe, source.name, source.config, source.published)
     notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.found.warnings]
-    return Prepared(options, task, checkpoint, source, notes)
+    return Prepared(options, recipe, task, checkpoint, source, notes)
 
 
 @dataclass(frozen=True)
@@ -129,18 +131,17 @@ class Answerer:
 
     def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
         """Return the windows of questions, through the cache of features if so wanted."""
-        prepared, options = self.prepared, self.prepared.options
-        if not cached:
-            options = replace(options, feature_cache_dir=None)
+        prepared = self.prepared
         targets = first_targets(prepared.task, examples)
-        return encode(prepared.task, list(examples), targets, prepared.source.tokenizer, options)
+        cache = prepared.options.feature_cache_dir if cached else None
+        return encode(prepared.task, list(examples), targets, prepared.source.tokenizer, prepared.recipe, cache)
 
     def answer_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
         """Return the answers to the questions of windows, by question id."""
         prepared = self.prepared
         bars = bars or Bars(terminal(quiet=True))
-        outputs = outputs_of(self.backend, self.model, data, prepared.options, bars, "windows")
-        return prepared.task.problem.decode(data.examples, data.features, outputs, decode_options(prepared.options))
+        outputs = outputs_of(self.backend, self.model, data, prepared.recipe, bars, "windows")
+        return prepared.task.problem.decode(data.examples, data.features, outputs, prepared.recipe.decode)
 
 
 def about_cut_questions(features: FeatureSet, max_query_length: int) -> list[str]:

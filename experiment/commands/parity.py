@@ -19,7 +19,7 @@ from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import OptimizerOptions, ParityOptions
-from experiment.options.recipe import decode_options, precision_of, resolve_recipe, task_of
+from experiment.options.recipe import OptimizerRecipe, resolve_recipe, task_of
 from experiment.parity.compare import TOLERANCES, Comparison, Part, Row, Tolerances, row
 from experiment.parity.observe import Job, observing
 from experiment.training.record import versions
@@ -96,15 +96,15 @@ def parity(options: ParityOptions) -> int:
     recalled, notes = recall(settings, options)
     warn(notes)
     task = task_of(recalled)
-    resolved = resolve_recipe(recalled, task, checkpoint.published if checkpoint is not None else None)
+    recipe = resolve_recipe(recalled, task, checkpoint.published if checkpoint is not None else None)
     answers: Answers | None
-    if options.data_file is not None:
-        job, answers = _prepare(resolved, task, checkpoint, settings, options.data_file)
+    if recalled.data_file is not None:
+        job, answers = _prepare(recalled, recipe, task, checkpoint, settings, recalled.data_file)
     else:
-        job, answers = _random(options, resolved, task, checkpoint)
+        job, answers = _random(options, recipe, task, checkpoint)
     job.trainer["adam_epsilon"] = options.adam_epsilon  # no recipe's
     console = terminal()
-    precision = precision_of(options)
+    precision = recipe.precision
     comparison = Comparison(
         TOLERANCES[precision],
         job.config,
@@ -128,12 +128,17 @@ def parity(options: ParityOptions) -> int:
     different = [one for one in rows if not one.ok]
     console.print(_verdict(rows, precision))
     if options.json is not None:
-        write_json(options.json, _report(resolved, rows, answers))
+        write_json(options.json, _report(options, recipe, rows, answers))
     return 1 if different else 0
 
 
 def _prepare(
-    options: ParityOptions, task: Task, checkpoint: Checkpoint | None, settings: Settings | None, data_file: Path
+    options: ParityOptions,
+    recipe: OptimizerRecipe,
+    task: Task,
+    checkpoint: Checkpoint | None,
+    settings: Settings | None,
+    data_file: Path,
 ) -> tuple[Job, Answers]:
     """Take windows and questions from the data file."""
     if checkpoint is not None:
@@ -141,21 +146,21 @@ def _prepare(
     else:
         source = from_scratch(str(options.config_name), options)
     warn([*about_tokenizer(settings, source.tokenizer), *source.found.warnings])
-    check_limits(options, source.name, source.config, source.published)
+    check_limits(recipe, source.name, source.config, source.published)
     examples, _ = read_examples(task, data_file, options.max_eval_samples)
-    data = encode(task, examples, first_targets(task, examples), source.tokenizer, options)
+    data = encode(task, examples, first_targets(task, examples), source.tokenizer, recipe, options.feature_cache_dir)
     size, seed = options.per_device_train_batch_size, options.seed
     together = task.problem.head.whole_groups
     orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch, whole_groups=together) for epoch in count())
     steps = islice(chain.from_iterable(orders), options.steps)
-    questions = eval_batches(data.features, options.per_device_eval_batch_size)
-    job = _job(options, task, source.config, checkpoint, [collate(data.features, rows) for rows in steps])
+    questions = eval_batches(data.features, recipe.per_device_eval_batch_size)
+    job = _job(options, recipe, task, source.config, checkpoint, [collate(data.features, rows) for rows in steps])
     job = replace(job, eval_batches=[collate(data.features, rows) for rows in questions])
-    return job, Answers(task, data, decode_options(options), TOLERANCES[precision_of(options)])
+    return job, Answers(task, data, recipe.decode, TOLERANCES[recipe.precision])
 
 
 def _random(
-    options: ParityOptions, resolved: ParityOptions, task: Task, checkpoint: Checkpoint | None
+    options: ParityOptions, recipe: OptimizerRecipe, task: Task, checkpoint: Checkpoint | None
 ) -> tuple[Job, None]:
     """Make up windows; no tokenizer is needed."""
     if checkpoint is not None:
@@ -169,7 +174,7 @@ def _random(
     size = options.per_device_train_batch_size
     random = np.random.Generator(np.random.Philox(options.seed))
     batches = [random_batch(config, task.problem.head, (size, length), random) for _ in range(options.steps)]
-    return _job(resolved, task, config, checkpoint, batches), None
+    return _job(options, recipe, task, config, checkpoint, batches), None
 
 
 def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], random: np.random.Generator) -> Batch:
@@ -208,9 +213,14 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
 
 
 def _job(
-    options: ParityOptions, task: Task, config: ModelConfig, checkpoint: Checkpoint | None, batches: list[Batch]
+    options: ParityOptions,
+    recipe: OptimizerRecipe,
+    task: Task,
+    config: ModelConfig,
+    checkpoint: Checkpoint | None,
+    batches: list[Batch],
 ) -> Job:
-    trainer = {option.name: getattr(options, option.name) for option in fields(OptimizerOptions)}
+    trainer = {option.name: getattr(recipe, option.name) for option in fields(OptimizerOptions)}
     config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return Job(
         config=config,
@@ -218,7 +228,7 @@ def _job(
         checkpoint=replace(checkpoint, config=config) if checkpoint is not None else None,
         batches=batches,
         eval_batches=[],
-        trainer={**trainer, "precision": precision_of(options)},
+        trainer={**trainer, "precision": recipe.precision},
         device=options.device,
         seed=options.seed,
     )
@@ -249,12 +259,14 @@ def _verdict(rows: Sequence[Row], precision: str) -> str:
     )
 
 
-def _report(options: ParityOptions, rows: Sequence[Row], answers: Answers | None) -> dict[str, object]:
+def _report(
+    options: ParityOptions, recipe: OptimizerRecipe, rows: Sequence[Row], answers: Answers | None
+) -> dict[str, object]:
     first = next((one.stage for one in rows if not one.ok), None)
     return {
         "model": options.model_name_or_path or options.config_name,
         "task": options.task,
-        "precision": precision_of(options),
+        "precision": recipe.precision,
         "steps": options.steps,
         "seed": options.seed,
         "device": options.device,

@@ -17,7 +17,7 @@ from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
-from experiment.options.recipe import precision_of, resolve_recipe, task_of
+from experiment.options.recipe import StepRecipe, resolve_recipe, task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
 from preprocess.base.names import did_you_mean
@@ -47,7 +47,8 @@ def plan(options: PlanOptions) -> None:
     model = architecture(options)
     step = _step(options, task, model)
     found = work(
-        step.options,
+        options,
+        step.recipe,
         task,
         model,
         windows_per_step=step.per_device * options.n_devices,
@@ -57,7 +58,7 @@ def plan(options: PlanOptions) -> None:
     for line in aligned(_HEADER, [_cells(row, step) for row in rows]):
         print(line)
     print()
-    for line in (*_about_memory(step), *_about_time(step, found), *_about_tokenizer(step.options, model)):
+    for line in (*_about_memory(step), *_about_time(step, found), *_about_tokenizer(options, model)):
         print(line)
     if options.json is not None:
         memory = asdict(step.memory(step.batch, step.n_passes))
@@ -77,13 +78,15 @@ class _Step:
     """An optimizer step as the options ask for it.
 
     Args:
-        options: with every default resolved.
+        recipe: of the training.
+        n_devices: that share each batch.
         config: the model's architecture.
         head: of the task.
         batch: windows per forward pass and device.
     """
 
-    options: PlanOptions
+    recipe: StepRecipe
+    n_devices: int
     config: ModelConfig
     head: HeadSpec
     batch: int
@@ -91,7 +94,7 @@ class _Step:
     @property
     def n_passes(self) -> int:
         """Forward passes per step."""
-        return self.options.gradient_accumulation_steps
+        return self.recipe.gradient_accumulation_steps
 
     @property
     def per_device(self) -> int:
@@ -108,21 +111,19 @@ class _Step:
     @property
     def unit(self) -> str:
         """What computes the matrix products, as `Device.tflops` calls it."""
-        precision = precision_of(self.options)
-        return "tf32" if precision == "fp32" and self.options.tf32 else precision
+        return "tf32" if self.recipe.precision == "fp32" and self.recipe.tf32 else self.recipe.precision
 
     def memory(self, batch: int, n_passes: int = 1, n_recomputed: int | None = None) -> Memory:
         """Return the memory of a device that goes over so many windows so many times per step."""
-        assert self.options.max_seq_length is not None
         return training_memory(
             self.config,
             self.head,
             batch=batch,
-            length=self.options.max_seq_length,
-            precision=precision_of(self.options),
-            optim=self.options.optim,
-            gradient_checkpointing=self.options.gradient_checkpointing if n_recomputed is None else n_recomputed,
-            keeps_gradients=n_passes > 1 or self.options.n_devices > 1,
+            length=self.recipe.max_seq_length,
+            precision=self.recipe.precision,
+            optim=self.recipe.optim,
+            gradient_checkpointing=self.recipe.gradient_checkpointing if n_recomputed is None else n_recomputed,
+            keeps_gradients=n_passes > 1 or self.n_devices > 1,
         )
 
     def needed(self, batch: int, n_passes: int = 1, n_recomputed: int | None = None) -> int:
@@ -138,15 +139,14 @@ def _step(options: PlanOptions, task: Task, model: Architecture) -> _Step:
     if options.framework != "pytorch":
         raise UsageError("--framework tensorflow: the memory of its step is not known; leave it out")
     n_sharing = 1 if options.per_device_train_batch_size is not None else options.n_devices
-    options = resolve_recipe(options, task, model.published)
-    check_limits(options, model.name, model.config, model.published)
-    batch = options.per_device_train_batch_size
-    assert batch is not None
+    recipe = resolve_recipe(options, task, model.published)
+    check_limits(recipe, model.name, model.config, model.published)
+    batch = recipe.per_device_train_batch_size
     if batch % n_sharing:
         raise UsageError(
             f"--n_devices {n_sharing} can't share {batch} windows equally; give --per_device_train_batch_size"
         )
-    return _Step(options, model.config, task.problem.head, batch // n_sharing)
+    return _Step(recipe, options.n_devices, model.config, task.problem.head, batch // n_sharing)
 
 
 def utilisation(unit: str, hidden_size: int, tokens: float) -> float:
@@ -168,7 +168,7 @@ def _row(device: Device, step: _Step, work: Work | None) -> dict[str, Any]:
     """Return all that is said about a GPU; None for what can't be."""
     capacity = device.memory_gb * 10**9
     share = next((share for share in step.shares if step.needed(*share) <= capacity), None)
-    recomputed = range(step.options.gradient_checkpointing, n_layers(step.config) + 1)
+    recomputed = range(step.recipe.gradient_checkpointing, n_layers(step.config) + 1)
     tflops = device.tflops.get(step.unit)
     row: dict[str, Any] = {
         "gpu": device.name,
@@ -187,9 +187,8 @@ def _row(device: Device, step: _Step, work: Work | None) -> dict[str, Any]:
     }
     if share and tflops and work:
         reached = utilisation(step.unit, step.config.hidden_size, share[0] * work.mean_length)
-        speed = tflops * 1e12 * reached * step.options.n_devices
-        assert step.options.num_train_epochs is not None
-        seeds_flops = len(step.options.seeds) * work.seed_flops(step.options.num_train_epochs)
+        speed = tflops * 1e12 * reached * step.n_devices
+        seeds_flops = len(step.recipe.seeds) * work.seed_flops(step.recipe.num_train_epochs)
         row |= {"utilisation": reached, "epoch_s": work.epoch_flops / speed, "all_seeds_s": seeds_flops / speed}
     return row
 
@@ -202,7 +201,7 @@ def _cells(row: dict[str, Any], step: _Step) -> tuple[str, ...]:
         row["gpu"],
         f"{row['memory_bytes'] / 1e9:.0f} GB",
         f"{row['needed_bytes'] / 1e9:.1f} GB",
-        "yes" if n_recomputed == step.options.gradient_checkpointing else fits,
+        "yes" if n_recomputed == step.recipe.gradient_checkpointing else fits,
         str(row["largest_batch"]),
         f"{batch} x {row['gradient_accumulation_steps']}" if batch else "-",
         no_time if row["epoch_s"] is None else f"{row['epoch_s'] / 60:.1f}",
@@ -211,11 +210,11 @@ def _cells(row: dict[str, Any], step: _Step) -> tuple[str, ...]:
 
 
 def _about_memory(step: _Step) -> Iterator[str]:
-    options, memory = step.options, step.memory(step.batch, step.n_passes)
-    again = f", {options.gradient_checkpointing} layers computed again" if options.gradient_checkpointing else ""
+    recipe, memory = step.recipe, step.memory(step.batch, step.n_passes)
+    again = f", {recipe.gradient_checkpointing} layers computed again" if recipe.gradient_checkpointing else ""
     yield (
-        f"needs: {step.batch} windows of {options.max_seq_length} tokens per forward pass, {precision_of(options)}, "
-        f"{options.optim}{again}; when it is most:"
+        f"needs: {step.batch} windows of {recipe.max_seq_length} tokens per forward pass, {recipe.precision}, "
+        f"{recipe.optim}{again}; when it is most:"
     )
     for part, n_bytes in asdict(memory).items():
         per_window = f"  ({n_bytes / step.batch / 1e6:.1f} MB per window)" if part == "activations" else ""
@@ -225,8 +224,8 @@ def _about_memory(step: _Step) -> Iterator[str]:
     yield "largest: windows of that length per forward pass that fit"
     yield (
         "batch x accumulation: --per_device_train_batch_size and --gradient_accumulation_steps that fit and take "
-        f"{step.per_device * options.n_devices} windows per step"
-        + (f" with {options.n_devices} devices" if options.n_devices > 1 else "")
+        f"{step.per_device * step.n_devices} windows per step"
+        + (f" with {step.n_devices} devices" if step.n_devices > 1 else "")
     )
 
 
@@ -241,7 +240,7 @@ def _about_time(step: _Step, work: Work | str) -> Iterator[str]:
     if isinstance(work, str):
         yield f"no time: {work}"
         return
-    options = step.options
+    recipe = step.recipe
     yield (
         f"time: {work.n_windows} windows per epoch in {work.n_steps} steps, {work.mean_length:.0f} tokens each "
         f"({1 - work.real_tokens:.1%} padding), {work.epoch_flops / 1e15:.2f} PFLOP"
@@ -249,7 +248,7 @@ def _about_time(step: _Step, work: Work | str) -> Iterator[str]:
     evaluations = (
         f"{work.n_evaluations} evaluations" if work.n_evaluations else "no evaluations (no --validation_file)"
     )
-    yield f"  in all: {len(options.seeds)} seeds of {options.num_train_epochs:g} epochs and {evaluations} each"
+    yield f"  in all: {len(recipe.seeds)} seeds of {recipe.num_train_epochs:g} epochs and {evaluations} each"
     yield (
         f"  assumed: {_full_utilisation(step.unit):.0%} of the GPU's {step.unit} peak, less below width {FULL_WIDTH} "
         f"or {FULL_TOKENS} tokens per pass; the log of `train` has the true share"

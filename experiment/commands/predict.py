@@ -37,8 +37,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
         examples = [Example("question", options.question or "", options.context or "")]
     answerer = prepared.load()
     data = answerer.windows(examples, cached=options.test_file is not None)
-    assert prepared.options.max_query_length is not None
-    warn(about_cut_questions(data.features, prepared.options.max_query_length))
+    warn(about_cut_questions(data.features, prepared.recipe.max_query_length))
     with Bars(console) as bars:
         predictions = answerer.answer_windows(data, bars)
     if options.output_dir is not None:

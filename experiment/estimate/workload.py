@@ -13,6 +13,7 @@ from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import check_model_choice
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
+from experiment.options.recipe import StepRecipe
 from experiment.training.steps import Evaluated
 from preprocess.base.errors import CheckpointError
 from preprocess.batch import collate, epoch_batches, eval_batches
@@ -89,12 +90,19 @@ class Work:
 
 
 def work(
-    options: PlanOptions, task: Task, model: Architecture, *, windows_per_step: int, windows_per_pass: int
+    options: PlanOptions,
+    recipe: StepRecipe,
+    task: Task,
+    model: Architecture,
+    *,
+    windows_per_step: int,
+    windows_per_pass: int,
 ) -> Work | str:
     """Encode the files as `train` does and lay out the first epoch.
 
     Args:
-        options: with every default resolved.
+        options: which files.
+        recipe: what is done with them.
         task: the task.
         model: the model.
         windows_per_step: of all devices together.
@@ -118,23 +126,23 @@ def work(
         if options.tokenizer_name is not None:
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
+    cache = options.feature_cache_dir
     found = trainable(task, *read_examples(task, train_file, options.max_train_samples))
-    train = encode(task, found.examples, found.targets, tokenizer, options).features
+    train = encode(task, found.examples, found.targets, tokenizer, recipe, cache).features
     steps = epoch_batches(
-        train, windows_per_step, seed=options.seeds[0], epoch=0, group_by_length=options.group_by_length
+        train, windows_per_step, seed=recipe.seeds[0], epoch=0, group_by_length=recipe.group_by_length
     )
     shapes = [
         _shape(train, rows[i : i + windows_per_pass]) for rows in steps for i in range(0, len(rows), windows_per_pass)
     ]
     n_tokens = sum(n * length for n, length in shapes)
-    again = options.gradient_checkpointing / n_layers(config)
+    again = recipe.gradient_checkpointing / n_layers(config)
     evaluated = []
     if dev_file is not None:
         examples, _ = read_examples(task, dev_file)
-        dev = encode(task, examples, first_targets(task, examples), tokenizer, options).features
-        evaluated = [_shape(dev, rows) for rows in eval_batches(dev, options.per_device_eval_batch_size)]
-    assert options.num_train_epochs is not None
-    followed = Evaluated(len(steps), options.num_train_epochs, options.eval_epochs)
+        dev = encode(task, examples, first_targets(task, examples), tokenizer, recipe, cache).features
+        evaluated = [_shape(dev, rows) for rows in eval_batches(dev, recipe.per_device_eval_batch_size)]
+    followed = Evaluated(len(steps), recipe.num_train_epochs, recipe.eval_epochs)
     return Work(
         n_windows=len(train),
         n_steps=len(steps),

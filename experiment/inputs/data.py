@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.options.flags import FeatureOptions
+from experiment.options.recipe import Recipe
 from preprocess.base.errors import DataError
 from preprocess.base.hashing import sha256
 from preprocess.cache import cached_encode
@@ -79,18 +79,14 @@ def encode(
     examples: list[Example],
     targets: Sequence[Any],
     tokenizer: Tokenizer,
-    options: FeatureOptions,
+    recipe: Recipe,
+    cache_dir: Path | None,
 ) -> Data:
-    """Encode examples under the resolved options, through the cache."""
-    cache = options.feature_cache_dir.expanduser() if options.feature_cache_dir else None
-    params: dict[str, Any] = {
-        "max_seq_length": options.max_seq_length,
-        "doc_stride": options.doc_stride,
-        "doc_overlap": options.doc_overlap,
-        "max_query_length": options.max_query_length,
-        "transform": task.transform,
-    }
-    params = {name: value for name, value in params.items() if value is not None}
+    """Encode examples under a recipe, through the cache."""
+    cache = cache_dir.expanduser() if cache_dir is not None else None
+    params: dict[str, Any] = dict(recipe.windows)
+    if task.transform is not None:
+        params["transform"] = task.transform
     return Data(examples, cached_encode(cache, task.problem, examples, targets, tokenizer, **params))
 
 

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from experiment.io.terminal import progress_bars, terminal
+from experiment.launch import program
 from experiment.options.flags import DEFAULT_DATA_DIR
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json
@@ -52,7 +53,7 @@ def how_to_get(task: Task, split: str, flag: str, data_dir: Path) -> str:
         named = f"publishes only {', '.join(published)}" if published else "lists no published files"
         return f"give --{flag}: task {task.name!r} {named}, no {split} file"
     place = "" if data_dir.expanduser() == DEFAULT_DATA_DIR.expanduser() else f" --data_dir {data_dir}"
-    return f"give --{flag}, or fetch the published file: run_mrc.py download --task {task.name}{place}"
+    return f"give --{flag}, or fetch the published file: {program()} download --task {task.name}{place}"
 
 
 def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 30.0) -> list[Path]:

@@ -7,14 +7,9 @@ from functools import cached_property
 
 from experiment.estimate.hardware import n_layers
 from experiment.inputs.tokenizer import FoundTokenizer, fitting_tokenizer
-from experiment.options.flags import (
-    ModelChoice,
-    ParityOptions,
-    PredictOptions,
-    StepOptions,
-    TokenizerOptions,
-    TrainOptions,
-)
+from experiment.options.flags import ParityOptions, TrainOptions
+from experiment.options.model import ModelChoice, TokenizerOptions
+from experiment.options.recipe import Recipe, StepRecipe
 from preprocess.base.errors import UsageError
 from preprocess.tokenizers.base import Tokenizer
 from pretrained_configs import catalog
@@ -104,7 +99,7 @@ def check_model_choice(options: ModelChoice) -> None:
 
 
 def check_limits(
-    options: StepOptions | PredictOptions | ParityOptions,
+    recipe: Recipe,
     name: str,
     config: ModelConfig,
     published: catalog.PublishedModel | None,
@@ -112,7 +107,7 @@ def check_limits(
     """Refuse windows longer than the model's position table or published limit, and more layers than it has.
 
     Args:
-        options: with every default resolved.
+        recipe: whose windows and layers are meant.
         name: of the model.
         config: its architecture.
         published: what the catalogue knows of it, if it is in there.
@@ -120,15 +115,14 @@ def check_limits(
     Raises:
         UsageError: naming the limit.
     """
-    length = options.max_seq_length
-    assert length is not None
+    length = recipe.max_seq_length
     limits = {"max_position_embeddings": config.max_position_embeddings}
     if published is not None:
         limits["published limit"] = published.max_seq_length
     for what, limit in limits.items():
         if length > limit:
             raise UsageError(f"--max_seq_length {length} > {what} {limit} ({name}); use at most {limit}")
-    n_recomputed = options.gradient_checkpointing if isinstance(options, StepOptions) else 0
+    n_recomputed = recipe.gradient_checkpointing if isinstance(recipe, StepRecipe) else 0
     if n_recomputed > n_layers(config):
         most = n_layers(config)
         raise UsageError(f"--gradient_checkpointing {n_recomputed} > {most} layers ({name}); use at most {most}")

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiment.options.flags import TrainOptions
-from experiment.options.recipe import precision_of, task_of
+from experiment.options.recipe import TrainRecipe, precision_of, task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
@@ -50,24 +49,24 @@ class Settings:
 
 
 def write_settings(
-    directory: Path, task: Task, options: TrainOptions, decode: Mapping[str, Any], tokenizer: Tokenizer
+    directory: Path, task: Task, recipe: TrainRecipe, decode: Mapping[str, Any], tokenizer: Tokenizer
 ) -> None:
     """Write into a checkpoint's directory what it has been fine-tuned with.
 
     Args:
         directory: must exist; an older file is replaced atomically.
         task: as configured.
-        options: with every default resolved.
+        recipe: of the training.
         decode: fields of `DecodeOptions`, as given or tuned.
         tokenizer: that made the windows.
     """
     settings = Settings(
         task=task.name,
         version=task.version,
-        options={name: getattr(options, name) for name in _WINDOWS} | {**decode},
-        task_options={name: getattr(options, name) for name in _TASK},
+        options={name: recipe.windows.get(name) for name in _WINDOWS} | {**decode},
+        task_options={name: recipe.config[name] for name in _TASK},
         tokenizer={**tokenizer.options, "fingerprint": tokenizer.fingerprint},
-        precision=precision_of(options),
+        precision=recipe.precision,
     )
     write_json(directory / FILE_NAME, asdict(settings))
 

@@ -1,27 +1,186 @@
-"""What was typed -> the recipe of a run."""
+"""What was typed -> a recipe, in which nothing was left out. From there on nobody asks what was typed."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, overload
 
-from experiment.options.flags import (
-    ADAM_EPSILON,
-    FeatureOptions,
-    OptimizerOptions,
-    TaskChoice,
-)
+from experiment.options.data import TaskChoice
+from experiment.options.devices import Framework, PrecisionOptions
+from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, TrainOptions
+from experiment.options.help import Default
+from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
+from pretrained_configs import catalog
 from pretrained_configs.catalog import PublishedModel
-from tasks.core.discovery import get_task
+from tasks.core.discovery import get_task, task_names
 from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task, TaskOptions
 
-Options = TypeVar("Options", bound=FeatureOptions)
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
-def resolve_recipe(options: Options, task: Task, published: PublishedModel | None) -> Options:
-    """Fill the options that were left out.
+class Stride(NamedTuple):
+    """How windows follow each other: one starts `tokens` after the other ("doc_stride"), or shares them."""
+
+    name: Literal["doc_stride", "doc_overlap"]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How text becomes windows, and windows become answers. What has a flag has its name and unit.
+
+    Args:
+        max_seq_length: tokens per window.
+        max_query_length: tokens of a question; the rest is cut off.
+        stride: from one window to the next.
+        max_answer_length: tokens of the longest answer.
+        n_best_size: positions considered per window, and answers listed per question.
+        null_score_diff_threshold: where "unanswerable" may be no more ahead of the best span.
+        precision: of the computation; weights are float32.
+        per_device_eval_batch_size: windows per batch.
+    """
+
+    max_seq_length: int
+    max_query_length: int
+    stride: Stride
+    max_answer_length: int
+    n_best_size: int
+    null_score_diff_threshold: float
+    precision: Precision
+    per_device_eval_batch_size: int
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """What `preprocess.windows.encode` is told of windows."""
+        return {
+            "max_seq_length": self.max_seq_length,
+            self.stride.name: self.stride.tokens,
+            "max_query_length": self.max_query_length,
+        }
+
+    @property
+    def decode(self) -> DecodeOptions:
+        """How answers are searched; no window holds more positions, or a longer answer, than it has tokens."""
+        return DecodeOptions(
+            n_best_size=min(self.n_best_size, self.max_seq_length),
+            max_answer_length=min(self.max_answer_length, self.max_seq_length),
+            null_score_diff_threshold=self.null_score_diff_threshold,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerRecipe(Recipe):
+    """And how parameters move.
+
+    Args:
+        learning_rate: the highest.
+        warmup_ratio: share of all steps with a rising rate.
+        weight_decay: decoupled.
+        optim: the optimizer.
+        adam_beta1: of it.
+        adam_beta2: of it.
+        adam_epsilon: of it.
+        max_grad_norm: to which the global gradient norm is clipped.
+    """
+
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    optim: Optim
+    adam_beta1: float
+    adam_beta2: float
+    adam_epsilon: float
+    max_grad_norm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecipe(OptimizerRecipe):
+    """And how often, on how much, and how a step is computed.
+
+    Args:
+        num_train_epochs: passes over the training data.
+        per_device_train_batch_size: windows per forward pass and device.
+        gradient_accumulation_steps: forward passes per step.
+        seeds: of one model each.
+        eval_epochs: between two evaluations.
+        group_by_length: whether a batch holds windows of like length.
+        gradient_checkpointing: first layers that are computed again in backward.
+        tf32: whether GPUs may round the factors of float32 products to it.
+    """
+
+    num_train_epochs: float
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    seeds: tuple[int, ...]
+    eval_epochs: float
+    group_by_length: bool
+    gradient_checkpointing: int
+    tf32: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecipe(StepRecipe):
+    """And where it runs, what it leaves, and when it is saved.
+
+    Args:
+        framework: the backend.
+        tunes_threshold: whether null_score_diff_threshold is tuned on dev, if the task can.
+        output_dir: the run directory.
+        overwrite_output_dir: whether an older run in it is deleted.
+        logging_steps: per line of the log.
+        profile: whether a profiler looks on.
+        save_steps: per training checkpoint; 0 for none.
+        saves_by_time: whether they are made after evaluations and every 10 minutes instead.
+        save_total_limit: training checkpoints that are kept.
+        max_nonfinite_steps: in a row that stop the training.
+        auto_find_batch_size: whether forward passes are halved where memory runs out.
+        torch_compile: whether PyTorch compiles the layers.
+        fsdp: whether PyTorch's processes share the parameters.
+        jit_compile: whether XLA compiles TensorFlow's step; None for what that backend knows alone, whether its
+            device is a GPU.
+        config: every option as config.yaml and Records hold it, by the flag's name: YAML- and JSON-able.
+    """
+
+    framework: Framework
+    tunes_threshold: bool
+    output_dir: Path
+    overwrite_output_dir: bool
+    logging_steps: int
+    profile: bool
+    save_steps: int
+    saves_by_time: bool
+    save_total_limit: int
+    max_nonfinite_steps: int
+    auto_find_batch_size: bool
+    torch_compile: bool
+    fsdp: bool
+    jit_compile: bool | None
+    config: Mapping[str, Any]
+
+
+Options = PredictOptions | ParityOptions | PlanOptions | TrainOptions
+_RECIPES: dict[type, type[Recipe]] = {
+    PredictOptions: Recipe,
+    ParityOptions: OptimizerRecipe,
+    PlanOptions: StepRecipe,
+    TrainOptions: TrainRecipe,
+}
+
+
+@overload
+def resolve_recipe(options: TrainOptions, task: Task, published: PublishedModel | None) -> TrainRecipe: ...
+@overload
+def resolve_recipe(options: PlanOptions, task: Task, published: PublishedModel | None) -> StepRecipe: ...
+@overload
+def resolve_recipe(options: ParityOptions, task: Task, published: PublishedModel | None) -> OptimizerRecipe: ...
+@overload
+def resolve_recipe(options: PredictOptions, task: Task, published: PublishedModel | None) -> Recipe: ...
+def resolve_recipe(options: Options, task: Task, published: PublishedModel | None) -> Recipe:
+    """Turn what was typed into the recipe of the command.
 
     Args:
         options: None where left out.
@@ -31,34 +190,69 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
     Raises:
         UsageError: if options contradict each other.
     """
-    recipes = published.recipes if published is not None else {}
-    own = ADAM_EPSILON[options.optim] if isinstance(options, OptimizerOptions) else None
-    recipe = {"adam_epsilon": own, **task.defaults, **recipes.get(task.name, {})}
-    names = {f.name for f in fields(options)}
-    missing = {k: v for k, v in recipe.items() if k in names and getattr(options, k) is None}
-    if options.doc_overlap is not None:
-        if options.doc_stride is not None:
-            raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
-        missing.pop("doc_stride", None)
-    elif options.doc_stride is not None:
-        missing.pop("doc_overlap", None)
+    published_recipe = published.recipes.get(task.name, {}) if published is not None else {}
+    filled = _filled(options, {**task.defaults, **published_recipe})
+    threshold = filled.null_score_diff_threshold
+    values: dict[str, Any] = {option.name: getattr(filled, option.name) for option in fields(filled)}
+    values |= {
+        "stride": _stride(filled),
+        "precision": precision_of(filled),
+        "null_score_diff_threshold": 0.0 if threshold is None else threshold,
+        "tunes_threshold": threshold is None,
+        "config": to_plain(filled),
+    }
+    if isinstance(filled, TrainOptions):
+        values |= {"save_steps": filled.save_steps or 0, "saves_by_time": filled.save_steps is None}
+    recipe = _RECIPES[type(options)]
+    return recipe(**{field.name: values[field.name] for field in fields(recipe)})
+
+
+def _filled(options: Options, recipe: dict[str, Any]) -> Options:
+    """Return options with what was left out taken from a recipe."""
+    if options.doc_stride is not None and options.doc_overlap is not None:
+        raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
     if options.bf16 and options.fp16:
         raise UsageError("--bf16 and --fp16 both given: use one")
-    return replace(options, **missing)
+    if isinstance(options, ParityOptions | PlanOptions | TrainOptions):
+        recipe = {"adam_epsilon": ADAM_EPSILON[options.optim], **recipe}
+    for given, replaced in (("doc_overlap", "doc_stride"), ("doc_stride", "doc_overlap")):
+        if getattr(options, given) is not None:
+            recipe.pop(replaced, None)
+    names = {field.name for field in fields(options)}
+    return replace(options, **{k: v for k, v in recipe.items() if k in names and getattr(options, k) is None})
 
 
-def precision_of(options: FeatureOptions) -> str:
-    """Return "bf16", "fp16" or "fp32"."""
+def precision_of(options: PrecisionOptions) -> Precision:
+    """Return the precision that two switches stand for."""
     return "bf16" if options.bf16 else "fp16" if options.fp16 else "fp32"
 
 
-def decode_options(options: FeatureOptions) -> DecodeOptions:
-    """Return the decoding part of resolved options."""
-    assert options.n_best_size is not None and options.max_answer_length is not None
-    threshold = 0.0 if options.null_score_diff_threshold is None else options.null_score_diff_threshold
-    longest = options.max_seq_length or options.max_answer_length
-    # No window holds more positions, or a longer answer, than it has tokens.
-    return DecodeOptions(min(options.n_best_size, longest), min(options.max_answer_length, longest), threshold)
+def _stride(options: Options) -> Stride:
+    if options.doc_overlap is not None:
+        return Stride("doc_overlap", options.doc_overlap)
+    assert options.doc_stride is not None, "every task has a default"
+    return Stride("doc_stride", options.doc_stride)
+
+
+def to_plain(options: Any) -> dict[str, Any]:
+    """Return options as YAML- and JSON-able values."""
+    plain = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            value = str(value)
+        plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def recipe_defaults(task_name: str, model_name: str | None) -> dict[str, Default]:
+    """Return what `--help` shows for options that a recipe gives; nothing for a task that does not exist."""
+    if task_name not in task_names():
+        return {}
+    defaults = {name: Default(value, f"{task_name}'s") for name, value in get_task(task_name).defaults.items()}
+    published = catalog.find(model_name) if model_name is not None else None
+    values = published.recipes.get(task_name, {}) if published is not None else {}
+    return defaults | {name: Default(value, f"published for {model_name}") for name, value in values.items()}
 
 
 def task_of(options: TaskChoice) -> Task:

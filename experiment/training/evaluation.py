@@ -13,7 +13,6 @@ from experiment.answering import outputs_of
 from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
-from experiment.options.recipe import decode_options
 from experiment.training.guards import REMEDY, TrainingError
 from experiment.training.job import Job
 from preprocess.base.files import write_json
@@ -79,9 +78,9 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) 
 
 def _tuned(job: Job, outputs: Sequence[Outputs]) -> DecodeOptions:
     """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
-    options = decode_options(job.options)
+    options = job.options.decode
     problem = job.task.problem
-    if not isinstance(problem, Tunable) or job.options.null_score_diff_threshold is not None:
+    if not isinstance(problem, Tunable) or not job.options.tunes_threshold:
         return options
     return problem.tune(job.dev.examples, job.dev.features, outputs, options, job.scorers["dev"])
 

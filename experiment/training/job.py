@@ -8,7 +8,7 @@ from typing import Any
 from experiment.backend import Backend, Group
 from experiment.inputs.data import Data
 from experiment.inputs.model import ModelSource
-from experiment.options.flags import TrainOptions
+from experiment.options.recipe import TrainRecipe
 from tasks.core.prediction import Scorer
 from tasks.core.task import Task
 
@@ -18,7 +18,7 @@ class Job:
     """What all seeds of a run share.
 
     Args:
-        options: with every default resolved.
+        options: the recipe.
         task: the task.
         source: the model to start from.
         backend: the framework.
@@ -32,7 +32,7 @@ class Job:
         record_fields: config and hashes as every Record holds them.
     """
 
-    options: TrainOptions
+    options: TrainRecipe
     task: Task
     source: ModelSource
     backend: Backend

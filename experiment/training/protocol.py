@@ -23,7 +23,7 @@ from experiment.training import rundir
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.job import Job
 from experiment.training.record import FILE_NAME, Record, read_record
-from experiment.training.rundir import BEST, to_plain
+from experiment.training.rundir import BEST
 from experiment.training.runlog import RunLog
 from experiment.training.seed import run_seed
 from preprocess.base.errors import UsageError
@@ -67,14 +67,14 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the job, what to print, and the reports."""
     task = task_of(options)
     source = model_source(options)
-    options = resolve_recipe(options, task, source.published)
+    options = _with_downloaded(options, task)
+    recipe = resolve_recipe(options, task, source.published)
     backend = load_backend(options.framework)
     group = backend.Group.current()
     backend.allow_tf32(options.tf32)
-    check_limits(options, source.name, source.config, source.published)
+    check_limits(recipe, source.name, source.config, source.published)
     device = choose_device(backend, options.device)
     _check_step(options, group.size, backend.n_devices(device))
-    options = _with_downloaded(options, task)
     lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
     if source.checkpoint is not None:
         lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
@@ -84,11 +84,13 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}
     for name, split in splits.items():
-        encoded[name] = encode(task, split.examples, split.targets, source.tokenizer, options)
+        encoded[name] = encode(
+            task, split.examples, split.targets, source.tokenizer, recipe, options.feature_cache_dir
+        )
         counts = encoded[name].features.meta["counts"]
         lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
     job = Job(
-        options,
+        recipe,
         task,
         source,
         backend,
@@ -99,7 +101,7 @@ def _prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         encoded["dev"],
         encoded.get("test"),
         {name: split.scorer for name, split in splits.items() if split.scorer is not None},
-        {"config": to_plain(options), "hashes": _hashes(reports, source)},
+        {"config": recipe.config, "hashes": _hashes(reports, source)},
     )
     return job, lines, reports
 

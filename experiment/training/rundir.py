@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from experiment.options.flags import TrainOptions
+from experiment.launch import launched
+from experiment.options.recipe import TrainRecipe
 from experiment.training.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.training.guards import NONFINITE_FILE
 from experiment.training.record import FILE_NAME, read_record
@@ -45,22 +44,11 @@ _OF_SEEDS |= {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev",
 _INPUTS = ("model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file", "test_file")
 
 
-def to_plain(options: Any) -> dict[str, Any]:
-    """Return options as YAML- and JSON-able values."""
-    plain = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if isinstance(value, Path):
-            value = str(value)
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
-    return plain
-
-
-def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> None:
+def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> None:
     """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
 
     Args:
-        options: as resolved.
+        options: the recipe.
         hashes: of the data, tokenizer and model of this run.
         n_devices: how many share each batch.
 
@@ -83,7 +71,7 @@ def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> N
         return
     if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
         raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
-    new = to_plain(options)
+    new = options.config
     different = sorted(name for name in new if name not in _FREE | _BATCH and old.get(name) != new[name])
     if different:
         found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
@@ -100,9 +88,9 @@ def check(options: TrainOptions, hashes: Mapping[str, str], n_devices: int) -> N
                 )
 
 
-def _overwrites(options: TrainOptions) -> bool:
+def _overwrites(options: TrainRecipe) -> bool:
     """Whether an older run is to be deleted; it is this one where torchrun starts it once more (--max_restarts)."""
-    return options.overwrite_output_dir and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    return options.overwrite_output_dir and launched().restart_count == 0
 
 
 def _options_of(directory: Path) -> dict[str, Any] | None:
@@ -115,7 +103,7 @@ def _options_of(directory: Path) -> dict[str, Any] | None:
     return values if ours else None
 
 
-def _check_batch(options: TrainOptions, n_devices: int) -> None:
+def _check_batch(options: TrainRecipe, n_devices: int) -> None:
     """Refuse steps of another size; how one is divided among devices and forward passes does not matter."""
     size = windows_per_step(options, n_devices)
     for path in options.output_dir.glob(f"seed_*/{FILE_NAME}"):
@@ -129,12 +117,28 @@ def _check_batch(options: TrainOptions, n_devices: int) -> None:
             )
 
 
-def _check_inputs_outside(options: TrainOptions) -> None:
-    directory = options.output_dir.resolve()
+def _check_inputs_outside(options: TrainRecipe) -> None:
+    """Refuse to delete what the run starts from, by whatever path or link it is reached."""
     for name in _INPUTS:
-        value = getattr(options, name)
-        if value is not None and Path(value).exists() and Path(value).resolve().is_relative_to(directory):
+        value = options.config[name]
+        if value is not None and any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
             raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """Yield a path and what it stands for: a directory's files, and those of a TensorFlow prefix."""
+    if path.exists():
+        yield path
+    if path.is_dir():
+        yield from path.iterdir()
+    elif path.parent.is_dir():
+        yield from (other for other in path.parent.iterdir() if other.name.startswith(f"{path.name}."))
+
+
+def _is_inside(path: Path, directory: Path) -> bool:
+    # Not by comparing names: file systems may ignore case, and one directory may have several paths.
+    resolved = path.resolve()
+    return any(parent.exists() and parent.samefile(directory) for parent in (resolved, *resolved.parents))
 
 
 def status(directory: Path, seed: int) -> str:
@@ -150,7 +154,7 @@ def _tabulated(directory: Path) -> bool:
     return table.is_file() and table.stat().st_mtime_ns >= newest
 
 
-def prepare(options: TrainOptions) -> None:
+def prepare(options: TrainRecipe) -> None:
     """Make the directory, without an older run if it is to be overwritten, and write the options into it.
 
     Raises:
@@ -165,7 +169,7 @@ def prepare(options: TrainOptions) -> None:
         # Those of other commands, too: the written options repeat the whole run.
         seeds = list(dict.fromkeys([*(_options_of(directory) or {"seeds": []})["seeds"], *seeds]))
     # Whoever trains again with the written options must not delete the run by that.
-    plain = to_plain(options) | {"overwrite_output_dir": False, "seeds": seeds}
+    plain = {**options.config, "overwrite_output_dir": False, "seeds": seeds}
     write_text(directory / CONFIG_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
 

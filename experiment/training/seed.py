@@ -21,7 +21,6 @@ from experiment.backend import ONLY_IN
 from experiment.estimate.hardware import peak_flops
 from experiment.inputs.data import Data
 from experiment.inputs.settings import write_settings
-from experiment.options.recipe import precision_of
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.evaluation import brief, evaluate, predict_split, selection
 from experiment.training.guards import Divergence, TrainingError, all_empty, nonfinite_steps
@@ -154,7 +153,6 @@ class _Seed:
     def pass_size(self) -> int:
         """Windows per forward pass and device."""
         size = self.job.options.per_device_train_batch_size
-        assert size is not None
         return size if self.halved_to is None else min(size, self.halved_to)
 
     @property
@@ -207,14 +205,14 @@ class _Seed:
             adam_beta1=options.adam_beta1,
             adam_beta2=options.adam_beta2,
             adam_epsilon=options.adam_epsilon,
-            precision=precision_of(options),
+            precision=options.precision,
             optim=options.optim,
             gradient_checkpointing=options.gradient_checkpointing,
             auto_find_batch_size=options.auto_find_batch_size,
             **{name: getattr(options, name) for name, only in ONLY_IN.items() if only == options.framework},
         )
         self.record.device = job.backend.device_facts(self.model)["device"]
-        precision = "tf32" if options.tf32 and precision_of(options) == "fp32" else precision_of(options)
+        precision = "tf32" if options.tf32 and options.precision == "fp32" else options.precision
         peak = peak_flops(self.record.device, precision)
         self.meter.peak_flops = None if peak is None else peak * job.n_devices
         if saved is not None:
@@ -362,7 +360,7 @@ class _Seed:
     def _save_if_due(self) -> None:
         """Save a training checkpoint; later, if the one before is still being written."""
         every = self.job.options.save_steps
-        if every is None:
+        if self.job.options.saves_by_time:
             late = time.perf_counter() - self.saved_at > _SAVE_EVERY_S
             self.save_due |= late or self.step in self.steps.evaluated
         else:

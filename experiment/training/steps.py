@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.options.flags import TrainOptions
+from experiment.options.recipe import StepRecipe
 from preprocess.batch import collate, epoch_batches, n_batches, split_batch
 from preprocess.types import Batch, FeatureSet
 
@@ -19,9 +19,8 @@ from preprocess.types import Batch, FeatureSet
 _ROUNDING = 1e-14
 
 
-def windows_per_step(options: TrainOptions, n_devices: int) -> int:
+def windows_per_step(options: StepRecipe, n_devices: int) -> int:
     """Return how many windows all devices together take in one optimizer step."""
-    assert options.per_device_train_batch_size is not None
     return options.per_device_train_batch_size * options.gradient_accumulation_steps * n_devices
 
 
@@ -89,14 +88,14 @@ class Steps:
 
     Args:
         features: W windows to train on.
-        options: with every default resolved.
+        options: the recipe.
         seed: of the order.
         n_devices: how many share the windows of each forward pass.
         whole_groups: whether the windows of an example are learned from together.
     """
 
     features: FeatureSet
-    options: TrainOptions
+    options: StepRecipe
     seed: int
     n_devices: int = 1
     whole_groups: bool = False
@@ -110,13 +109,11 @@ class Steps:
     @property
     def n(self) -> int:
         """Steps in all."""
-        assert self.options.num_train_epochs is not None
         return _steps_in(self.per_epoch, self.options.num_train_epochs)
 
     @cached_property
     def evaluated(self) -> Evaluated:
         """The steps that an evaluation follows."""
-        assert self.options.num_train_epochs is not None
         return Evaluated(self.per_epoch, self.options.num_train_epochs, self.options.eval_epochs)
 
     def windows(self, n_done: int) -> Iterator[NDArray[np.int32]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from preprocess.readers.report import DataReport
@@ -13,6 +12,7 @@ from preprocess.text.offsets import TextTransform
 from preprocess.types import Example
 from tasks.core.prediction import Prediction, Score, Scorer
 from tasks.core.problem import Problem
+from tasks.core.recipe import PUBLISHED_RECIPE as PUBLISHED_RECIPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +48,6 @@ class Source:
     licence: str
     sha256: str = ""
     n_bytes: int = 0
-
-
-#: The recipe of the reference results, for tasks to start from. Answers may be longer than transformers' default of
-#: 30: 5.1 % of CMRC2018's dev questions have only longer ones.
-PUBLISHED_RECIPE: Mapping[str, Any] = MappingProxyType(
-    {
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 3e-5,
-        "warmup_ratio": 0.1,
-        "weight_decay": 0.01,
-        "max_seq_length": 512,
-        "doc_stride": 128,
-        "max_query_length": 64,
-        "max_answer_length": 50,
-        "n_best_size": 20,
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 #: What a machine with a GPU need not have.
-ABSENT = "tensorflow keras opencc jieba tyro rich nltk sentencepiece datasets tensorboard"
+ABSENT = "tensorflow keras opencc jieba rich nltk sentencepiece datasets tensorboard"
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_what_is_known_of_published_models_sees_only_the_base_of_preprocess():
 
 def test_nothing_imports_the_commands_but_the_command_line():
     for path in (ROOT / "experiment").rglob("*.py"):
-        if path.parent.name != "commands":
+        if path.parent.name != "commands" and path.name != "cli.py":
             assert not any(name.startswith("experiment.commands") for name in _imports(path)), path
 
 
@@ -73,8 +73,7 @@ def _modules_after(code: str) -> set[str]:
 
 
 def test_help_imports_no_framework():
-    code = "import contextlib\nfrom experiment.cli import main\n"
-    code += "with contextlib.suppress(SystemExit):\n    main(['train', '--help'])"  # which ends with a SystemExit
+    code = "from experiment.cli import main\nmain(['train', '--help'])"
     assert not _modules_after(code) & (FRAMEWORKS | {"nltk", "tokenizers", "huggingface_hub"})
 
 
@@ -98,9 +97,9 @@ def test_help_takes_few_times_what_python_takes_to_start(arguments):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    start = min(seconds("-c", "import argparse, dataclasses, json") for _ in range(3))
-    # Measured: 3 times for --help, 6 for train --help; importing torch alone is 45 times, TensorFlow 140.
-    assert min(seconds("run_mrc.py", *arguments) for _ in range(3)) < 25 * start
+    start = min(seconds("-c", "import argparse, dataclasses, json") for _ in range(5))
+    # Measured: 2.3 times for both. Importing numpy would make it 4, tyro made it 6; torch is 45, TensorFlow 140.
+    assert min(seconds("run_mrc.py", *arguments) for _ in range(5)) < 4 * start
 
 
 def test_backend_has_every_name_of_the_protocol():

@@ -98,15 +98,18 @@ def test_config_file_mistakes(capsys, tmp_path):
     _fails(capsys, ["train", "--config", tmp_path / "good.yaml", f"--config={tmp_path}/good.yaml"], "one YAML file")
     _fails(capsys, ["train", "--config", tmp_path / "no.yaml"], "no such file")
     (tmp_path / "bad.yaml").write_text("a: [")
-    _fails(capsys, ["train", "--config", tmp_path / "bad.yaml"], "no YAML")
+    _fails(capsys, ["train", "--config", tmp_path / "bad.yaml"], "the file is not YAML (line 1: ")
     (tmp_path / "list.yaml").write_text("- a")
-    _fails(capsys, ["train", "--config", tmp_path / "list.yaml"], "a mapping of options was expected")
+    _fails(
+        capsys,
+        ["train", "--config", tmp_path / "list.yaml"],
+        "options were expected, one `name: value` per line; found a list",
+    )
 
 
 def test_what_the_parser_refuses_is_one_line(capsys, corpus, flags, tmp_path):
-    _fails(
-        capsys, [*flags(corpus, tmp_path / "run"), "--learning_rat", "1"], "Unrecognized options", "--learning_rat"
-    )
+    mistyped = [*flags(corpus, tmp_path / "run"), "--learning_rat", "1"]
+    _fails(capsys, mistyped, "unknown option --learning_rat; did you mean '--learning_rate'?")
     _fails(capsys, [*flags(corpus, tmp_path / "run"), "--max_seq_length", "abc"], "--max_seq_length", "'abc'")
     _fails(capsys, ["evaluate", "--task", "cmrc2018"], "--data_file", "--predictions")
 

@@ -18,9 +18,13 @@ import yaml
 
 import pytorch_modeling
 from experiment.cli import main
+from experiment.options.flags import TrainOptions
+from experiment.options.recipe import resolve_recipe
 from experiment.training.record import Record
-from experiment.training.rundir import clear
+from experiment.training.rundir import _check_inputs_outside, clear
+from preprocess.base.errors import UsageError
 from preprocess.base.files import locked, new_directory, write_text
+from tasks.core.discovery import get_task
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +164,9 @@ def test_what_torchrun_starts_once_more_does_not_overwrite_itself(corpus, flags,
     monkeypatch.setattr(pytorch_modeling.Trainer, "step", dying)
     command = flags(corpus, tmp_path / "run", "--seeds", "1", "--overwrite_output_dir")
     assert main(command) == 130
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RESTART_COUNT": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
     assert main(command) == 0
     assert "goes on after step 2/6" in capsys.readouterr().out
 
@@ -178,7 +184,7 @@ def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, fla
     # Of the first seed: at its beginning, after the evaluations, at its end.
     results = iter([write, full, full, full, full, write, write, full, full])
     monkeypatch.setattr(Record, "write", lambda *arguments: next(results)(*arguments))
-    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.flush", full)
+    monkeypatch.setattr("experiment.io.events.EventFile.add", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
     printed = capsys.readouterr().out
     assert printed.count("no more events for TensorBoard from step 2 on") == 1
@@ -206,6 +212,40 @@ def test_run_never_overwrites_its_own_checkpoint(trained, corpus, flags, capsys)
     assert main(arguments) == 2
     assert "lies in --output_dir" in capsys.readouterr().err
     assert Path(start, "model.safetensors").exists()
+
+
+def test_run_never_overwrites_its_own_checkpoint_by_whatever_path(
+    trained, corpus, flags, tmp_path, monkeypatch, capsys
+):
+    """The shell does not expand the ~ of --model_name_or_path=~/run, and a link leads anywhere."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    best = trained / "seed_1" / "checkpoint-best"
+    (tmp_path / "link").symlink_to(best)
+    (tmp_path / "of_links").mkdir()
+    for file in best.iterdir():
+        (tmp_path / "of_links" / file.name).symlink_to(file)
+    (tmp_path / "same_run").symlink_to(trained)
+    places = ["~/run/seed_1/checkpoint-best", "run/../run/seed_1/checkpoint-best", "link", "of_links"]
+    commands = [flags(corpus, output, "--overwrite_output_dir") for output in (trained, tmp_path / "same_run")]
+    for command in commands:
+        at = command.index("--config_name")
+        for place in places:
+            started = [*command[:at], f"--model_name_or_path={place}", *command[at + 2 :]]
+            assert main(started) == 2
+            assert "lies in --output_dir, which --overwrite_output_dir would delete" in capsys.readouterr().err
+            assert (best / "model.safetensors").exists()
+
+
+def test_tensorflow_checkpoint_in_the_run_is_an_input_by_its_prefix(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("model.ckpt.index", "model.ckpt.data-00000-of-00001"):
+        (tmp_path / "run" / name).write_text("")
+    options = TrainOptions(
+        task="cmrc2018", output_dir=tmp_path / "run", model_name_or_path=str(tmp_path / "run" / "model.ckpt")
+    )
+    with pytest.raises(UsageError, match="--model_name_or_path .* lies in --output_dir"):
+        _check_inputs_outside(resolve_recipe(options, get_task("cmrc2018"), None))
 
 
 def test_foreign_config_file_does_not_make_a_run(corpus, flags, tmp_path, capsys):

@@ -1,0 +1,108 @@
+"""`--config FILE.yaml`: options by name, each value taken as the text that stands there.
+
+YAML 1.1 would read `seeds: [010]` as 8, `12:30` as 750, `1e-5` as text and `no` as false. Here scalars stay texts,
+and what reads the flags of the command line reads them, too: `name: value` means just what `--name value` means.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from experiment.options.fields import Given
+from preprocess.base.errors import UsageError
+
+_TAG = "tag:yaml.org,2002:"
+#: Scalars that another tag than a local one may mark; the text counts, not the type.
+_PLAIN_TAGS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
+#: What leaves an option out, unless it is quoted.
+_NULL = ("", "~", "null", "Null", "NULL", "None")
+#: What the parser says of frequent mistakes -> what is said instead.
+_SAID = {
+    "found character '\\t' that cannot start any token": "a tab; indent by spaces",
+    "but found another document": "a second document; one holds all options",
+}
+
+
+def read_config(path: Path) -> list[Given]:
+    """Read the options in a YAML file.
+
+    Raises:
+        UsageError: if it can't be read or is not a mapping of names to values, naming every line at fault.
+    """
+    label = f"--config {path}"
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+        # Composed and not constructed: aliases are resolved, and no value is turned into anything else.
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{label}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise UsageError(f"{label}: {_reason(error)}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{label}: the file is not YAML ({_said(error)})") from None
+    if not isinstance(root, yaml.MappingNode):
+        found = "nothing" if root is None else _kind(root)
+        raise UsageError(f"{label}: options were expected, one `name: value` per line; found {found}")
+    given: list[Given] = []
+    problems = []
+    lines: dict[str, int] = {}
+    for key, value in root.value:
+        line = key.start_mark.line + 1
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        where = f"{label}, line {line}: {name}"
+        problem = _problem(key, value)
+        same = name.replace("-", "_")
+        if problem is None and same in lines:
+            problem = f"stands in line {lines[same]} already; which of the two is meant?"
+        if problem is not None:
+            problems.append(f"{where}: {problem}" if name else f"{label}, line {line}: {problem}")
+            continue
+        lines[same] = line
+        given.append(_given(name, value, where))
+    if problems:
+        raise UsageError("; ".join(problems))
+    return given
+
+
+def _problem(key: yaml.Node, value: yaml.Node) -> str | None:
+    """Say why a line is no option, or return None."""
+    if not isinstance(key, yaml.ScalarNode):
+        return "a name was expected before the colon"
+    if key.tag == _TAG + "merge":
+        return "merging is not supported here; write the options out"
+    for node in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+        if not isinstance(node, yaml.ScalarNode):
+            return f"a value or a list of values was expected, found {_kind(node)}"
+        if node.tag not in _PLAIN_TAGS:
+            return f"the tag {node.tag.replace(_TAG, '!!')} is not supported; write the value alone"
+    return None
+
+
+def _given(name: str, value: yaml.Node, where: str) -> Given:
+    if isinstance(value, yaml.SequenceNode):
+        return Given(name, tuple(node.value for node in value.value), where, is_list=True)
+    assert isinstance(value, yaml.ScalarNode)
+    is_null = value.style is None and value.value in _NULL
+    return Given(name, () if is_null else (value.value,), where, is_null=is_null)
+
+
+def _kind(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a text"
+
+
+def _reason(error: OSError) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+
+
+def _said(error: Exception) -> str:
+    """Return what a YAML parser says, in one line, with the line in the file."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return " ".join(str(error).split())
+    return f"line {mark.line + 1}: {_SAID.get(problem, problem)}"

@@ -1,0 +1,58 @@
+"""Options about what computes, and how precisely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from experiment.options.fields import AT_LEAST_0
+from experiment.options.windows import Size
+
+Framework = Literal["pytorch", "tensorflow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChoice:
+    """Precision and devices."""
+
+    framework: Framework = "pytorch"
+    """Backend that computes."""
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, cuda:N, or cuda (TensorFlow: all GPUs; PyTorch: the first). Under
+    torchrun each process has a GPU of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionOptions:
+    """Precision and devices."""
+
+    bf16: bool = False
+    """Compute in bfloat16; weights stay in float32."""
+    fp16: bool = False
+    """Compute in float16 with loss scaling; weights stay in float32."""
+    per_device_eval_batch_size: Size = 32
+    """Windows per batch in evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPrecisionOptions:
+    """Precision and devices."""
+
+    tf32: bool = False
+    """On GPUs, round the factors of float32 matrix products to TF32; faster, and less exact."""
+    gradient_checkpointing: Annotated[int, AT_LEAST_0] = 0
+    """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDeviceOptions:
+    """Precision and devices."""
+
+    auto_find_batch_size: bool = False
+    """Where memory runs out in training, halve the forward passes, double their number, and take the step again."""
+    torch_compile: bool = False
+    """PyTorch: compile the model's layers, once per shape of batch."""
+    fsdp: bool = False
+    """PyTorch under torchrun: each process keeps a part of the parameters, gradients and moments."""
+    jit_compile: bool | None = None
+    """TensorFlow: let XLA compile the training step, once per shape of batch (default: on GPUs only)."""

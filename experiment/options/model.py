@@ -1,0 +1,33 @@
+"""Options about the model and its vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiment.options.fields import NameOrPath
+
+HiddenAct = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Model (one of the first two)."""
+
+    model_name_or_path: NameOrPath | None = None
+    """Checkpoint to start from: a directory, a weights file in one, a hub id, or a short name (`models` lists
+    them)."""
+    config_name: NameOrPath | None = None
+    """config.json (or its directory) of a model to train from scratch, if no checkpoint is given."""
+    hidden_act: HiddenAct | None = None
+    """Activation, if the one of the checkpoint's config is to be overruled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """Vocabulary."""
+
+    tokenizer_name: NameOrPath | None = None
+    """Directory, vocab.txt or tokenizer.json (default: the checkpoint's own)."""
+    do_lower_case: bool | None = None
+    """Lower-case and strip accents (default: as the vocabulary and the tokenizer's files tell; the log says why)."""

@@ -1,0 +1,31 @@
+"""Options about the run directory, the log and going on after an interruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from experiment.options.data import Count
+from experiment.options.fields import AT_LEAST_0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Run directory, logging, resuming."""
+
+    output_dir: Path
+    """Run directory; a finished run in it is never overwritten without --overwrite_output_dir."""
+    overwrite_output_dir: bool = False
+    """Delete what the run directory holds and start anew."""
+    logging_steps: Count = 50
+    """Steps per line of the log."""
+    profile: bool = False
+    """Write a profiler's trace of a few steps of each seed."""
+    save_steps: Annotated[int, AT_LEAST_0] | None = None
+    """Steps per training checkpoint, from which the same command goes on; 0 for none (default: one after each
+    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C always leave one."""
+    save_total_limit: Count = 2
+    """Training checkpoints that are kept; all are deleted when the seed is finished."""
+    max_nonfinite_steps: Count = 20
+    """Stop after so many steps in a row whose loss or gradients are not finite."""
