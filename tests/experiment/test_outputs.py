@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiment.cli import COMMANDS, main
+from experiment.cli import main
+from experiment.commands import COMMANDS
 from experiment.io.outputs import check_directory, check_file, check_new_directory
 from preprocess.base.errors import UsageError
 
@@ -28,7 +29,7 @@ WRITERS = {
     "split": ("--task cmrc2018 --data_file no.json", "--output_dir"),
 }
 #: `train` has a check of its own (test_train.py); `download` computes nothing; the others print.
-OTHERS = {"train", "download", "tasks", "models", "cache"}
+OTHERS = {"train", "download", "tasks", "models", "cache", "completion"}
 
 
 def test_every_command_is_thought_of():

@@ -17,6 +17,7 @@ from experiment.inputs.settings import (
     write_settings,
 )
 from experiment.options.flags import ExportOptions, PredictOptions, StatsOptions, TrainOptions
+from experiment.options.recipe import resolve_recipe
 from preprocess.base.errors import UsageError
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from tasks.core.discovery import get_task
@@ -42,7 +43,7 @@ def predict(**given):
 def test_training_writes_what_predicting_reads(tmp_path):
     options = TrainOptions(task="drcd", opencc_config="none", output_dir=tmp_path, **WINDOWS)
     task = get_task("drcd", TaskOptions(opencc_config="none"))
-    write_settings(tmp_path, task, options, DECODING, TOKENIZER)
+    write_settings(tmp_path, task, resolve_recipe(options, task, None), DECODING, TOKENIZER)
     assert read_settings(tmp_path) == settings()
 
 

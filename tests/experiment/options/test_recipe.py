@@ -1,4 +1,4 @@
-"""What was typed, the task, the published recipe and a checkpoint's settings become one recipe without gaps."""
+"""What was typed, the published recipe and the task's become one recipe without gaps."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions,
 from experiment.options.recipe import Recipe, Stride, TrainRecipe, recipe_defaults, resolve_recipe
 from preprocess.base.errors import UsageError
 from tasks.core.discovery import get_task
-from tasks.core.task import DecodeOptions
+from tasks.core.prediction import DecodeOptions
 
 TASK = get_task("cmrc2018")
 TRAIN = TrainOptions(task="cmrc2018", output_dir=Path("run"))
 
 
-def _resolved(model=None, settings=None, **typed) -> TrainRecipe:
-    return resolve_recipe(replace(TRAIN, **typed), TASK, model, settings)
+def _resolved(model=None, **typed) -> TrainRecipe:
+    return resolve_recipe(replace(TRAIN, **typed), TASK, model)
 
 
 @pytest.mark.parametrize("kind", [TrainOptions, PlanOptions, ParityOptions, PredictOptions])
@@ -35,29 +35,24 @@ def test_what_has_a_flag_has_its_name():
     assert {field.name for field in fields(TrainRecipe)} - ours < flags
 
 
-def test_what_is_typed_goes_before_settings_before_the_published_recipe_before_the_tasks():
+def test_what_is_typed_goes_before_the_published_recipe_before_the_tasks():
     model = "roberta-zh-large"  # published with windows of 256
     assert _resolved().max_seq_length == 512
     assert _resolved(model).max_seq_length == 256
-    assert _resolved(model, {"max_seq_length": 64}).max_seq_length == 64
-    assert _resolved(model, {"max_seq_length": 64}, max_seq_length=32).max_seq_length == 32
+    assert _resolved(model, max_seq_length=32).max_seq_length == 32
     assert _resolved(model).weight_decay == TASK.defaults["weight_decay"]  # of which the recipe says nothing
 
 
 @pytest.mark.parametrize(
-    ("typed", "settings", "stride"),
+    ("typed", "stride"),
     [
-        ({}, {}, Stride("doc_stride", 128)),
-        ({"doc_stride": 8}, {}, Stride("doc_stride", 8)),
-        ({"doc_overlap": 0}, {}, Stride("doc_overlap", 0)),
-        ({}, {"doc_stride": None, "doc_overlap": 4}, Stride("doc_overlap", 4)),
-        ({}, {"doc_stride": 16, "doc_overlap": None}, Stride("doc_stride", 16)),
-        ({"doc_stride": 8}, {"doc_stride": None, "doc_overlap": 4}, Stride("doc_stride", 8)),
-        ({"doc_overlap": 2}, {"doc_stride": 16, "doc_overlap": None}, Stride("doc_overlap", 2)),
+        ({}, Stride("doc_stride", 128)),
+        ({"doc_stride": 8}, Stride("doc_stride", 8)),
+        ({"doc_overlap": 0}, Stride("doc_overlap", 0)),
     ],
 )
-def test_windows_follow_each_other_in_one_way(typed, settings, stride):
-    recipe = _resolved(settings=settings, **typed)
+def test_windows_follow_each_other_in_one_way(typed, stride):
+    recipe = _resolved(**typed)
     assert recipe.stride == stride
     assert recipe.windows == {"max_seq_length": 512, stride.name: stride.tokens, "max_query_length": 64}
 
@@ -97,8 +92,8 @@ def test_a_record_holds_the_options_by_their_flags():
 
 
 def test_predicting_needs_nothing_of_training():
-    recipe = resolve_recipe(PredictOptions(task="cmrc2018"), TASK, None, {"max_seq_length": 64, "n_best_size": 3})
-    assert type(recipe) is Recipe and (recipe.max_seq_length, recipe.n_best_size) == (64, 3)
+    recipe = resolve_recipe(PredictOptions(task="cmrc2018", n_best_size=3), TASK, None)
+    assert type(recipe) is Recipe and (recipe.max_seq_length, recipe.n_best_size) == (512, 3)
 
 
 def test_defaults_name_who_gives_them():
