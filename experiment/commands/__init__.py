@@ -1,57 +1,47 @@
-"""The subcommands: what each takes, and where it is carried out."""
+"""The subcommands: each is a file of this directory, named as it is typed. There is no list to keep.
+
+The file `convert.py` has a function `convert` that carries the command out. What it takes is the class
+`ConvertOptions`: in `experiment.options.flags`, where `--help` finds it without importing what the command needs, or
+in the file itself.
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
-from experiment.options.flags import (
-    CompletionOptions,
-    ConvertOptions,
-    DownloadOptions,
-    EvaluateOptions,
-    ExportOptions,
-    InspectOptions,
-    LeaderboardOptions,
-    ModelsOptions,
-    ParityOptions,
-    PlanOptions,
-    PredictOptions,
-    SplitOptions,
-    StatsOptions,
-    TasksOptions,
-    TrainOptions,
-    ValidateOptions,
-)
+from experiment.options import flags
 
 
 class Command(NamedTuple):
-    """A subcommand: its options class, and the "module:function" that is imported when it is carried out."""
+    """A subcommand."""
 
-    options: type
-    place: str
+    name: str
+
+    @property
+    def options(self) -> type:
+        """Its options class."""
+        name = "".join(part.capitalize() for part in self.name.split("_")) + "Options"
+        found: type = vars(flags)[name] if name in vars(flags) else vars(self._module)[name]
+        return found
 
     def run(self, options: Any) -> Any:
         """Carry it out."""
-        module, function = self.place.split(":")
-        return getattr(import_module(module), function)(options)
+        return vars(self._module)[self.name](options)
+
+    @property
+    def _module(self) -> ModuleType:
+        return import_module(f"{__name__}.{self.name}")
 
 
-COMMANDS: dict[str, Command] = {
-    "train": Command(TrainOptions, "experiment.training.protocol:train"),
-    "plan": Command(PlanOptions, "experiment.commands.plan:plan"),
-    "evaluate": Command(EvaluateOptions, "experiment.commands.evaluate:evaluate"),
-    "predict": Command(PredictOptions, "experiment.commands.predict:predict"),
-    "stats": Command(StatsOptions, "experiment.commands.stats:stats"),
-    "leaderboard": Command(LeaderboardOptions, "experiment.commands.leaderboard:leaderboard"),
-    "inspect": Command(InspectOptions, "experiment.commands.inspect:inspect"),
-    "convert": Command(ConvertOptions, "experiment.commands.convert:convert"),
-    "parity": Command(ParityOptions, "experiment.commands.parity:parity"),
-    "export": Command(ExportOptions, "experiment.commands.export:export"),
-    "tasks": Command(TasksOptions, "experiment.commands.tasks:list_tasks"),
-    "models": Command(ModelsOptions, "experiment.commands.models:list_models"),
-    "download": Command(DownloadOptions, "experiment.commands.download:download"),
-    "validate": Command(ValidateOptions, "experiment.commands.validate:validate"),
-    "split": Command(SplitOptions, "experiment.commands.split:split"),
-    "completion": Command(CompletionOptions, "experiment.commands.completion:completion"),
-}
+def find_commands() -> dict[str, Command]:
+    """Return the subcommands by name: first those of `experiment.options.flags`, in its order."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    order = [name.removesuffix("Options").lower() for name in vars(flags)]
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return {name: Command(name) for name in names}
+
+
+COMMANDS = find_commands()

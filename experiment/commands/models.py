@@ -17,7 +17,7 @@ _HEADER = ("name", "family", "layers x hidden", "parameters", "max length", "lic
 _RIGHT = ("parameters", "max length")
 
 
-def list_models(options: ModelsOptions) -> None:
+def models(options: ModelsOptions) -> None:
     """Print every published model in a line, or one in full.
 
     Raises:

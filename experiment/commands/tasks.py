@@ -13,7 +13,7 @@ from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Source, Task
 
 
-def list_tasks(options: TasksOptions) -> None:
+def tasks(options: TasksOptions) -> None:
     """Print every task with its version, recipe and files."""
     console = terminal()
     for name in task_names():

@@ -16,7 +16,7 @@ import pytest
 
 from experiment.commands import download as command
 from experiment.commands.download import download
-from experiment.commands.tasks import list_tasks
+from experiment.commands.tasks import tasks as list_tasks
 from experiment.inputs.download import data_file, fetch, fetch_all
 from experiment.options.flags import DownloadOptions, TasksOptions
 from preprocess.base.errors import DataError, UsageError

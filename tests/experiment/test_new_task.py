@@ -11,7 +11,7 @@ import pytest
 
 import tasks
 from experiment.cli import main
-from experiment.commands.tasks import list_tasks
+from experiment.commands.tasks import tasks as list_tasks
 from experiment.commands.validate import validate
 from experiment.options.flags import TasksOptions, ValidateOptions
 from preprocess.base.errors import DataError

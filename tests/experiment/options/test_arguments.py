@@ -211,8 +211,8 @@ def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch)
 
 
 def test_every_option_is_documented_and_no_flag_has_two_meanings():
-    for command, (options, _) in COMMANDS.items():
-        known = options_of(options)
+    for command in COMMANDS:
+        known = options_of(COMMANDS[command].options)
         names = [option.name for option in known]
         assert len(set(names)) == len(names), command
         for option in known:

@@ -58,9 +58,9 @@ def test_the_script_is_one_that_its_shell_reads(shell, scripts):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_command_option_and_task_is_in_the_script(shell, scripts):
     text = (scripts / shell).read_text()
-    for command, (options, _) in COMMANDS.items():
+    for command in COMMANDS:
         assert command in text
-        for option in options_of(options):
+        for option in options_of(COMMANDS[command].options):
             assert option.positional or (f"-l {option.name} " if shell == "fish" else f"--{option.name}") in text
     for name in (*task_names(), *catalog.names(), "chinese-mrc", "run_mrc.py", "adamw8bit"):
         assert name in text, name
