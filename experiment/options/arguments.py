@@ -36,7 +36,7 @@ class CommandLine:
 
     given: list[Given] = field(default_factory=list)
     positional: list[str] = field(default_factory=list)
-    stray_after: str = ""
+    stray_after: Given | None = None
     config: Path | None = None
     asks_help: bool = False
     problems: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def split(arguments: Sequence[str], options: type) -> CommandLine:
             line.problems.append(f"unknown option {argument}; options begin with two dashes")
         else:
             if not line.positional and line.given:
-                line.stray_after = line.given[-1].name
+                line.stray_after = line.given[-1]
             line.positional.append(argument)
     return line
 
@@ -167,14 +167,21 @@ def _positional(line: CommandLine, by_name: dict[str, Option], problems: list[st
     for option in by_name.values():
         if option.positional:
             return [Given(option.name, tuple(line.positional), option.flag, is_list=len(line.positional) > 1)]
-    before = by_name.get(line.stray_after)
-    takes = ""
-    if before is not None:
-        takes = f" after --{before.name}, which takes " + (
-            "true, false or nothing" if before.is_switch else "one value; quote a text with spaces"
-        )
-    problems.append(f"unexpected argument {line.positional[0]!r}{takes}")
+    problems.append(f"unexpected argument {line.positional[0]!r}{_after(line.stray_after, by_name)}")
     return []
+
+
+def _after(given: Given | None, by_name: dict[str, Option]) -> str:
+    """Say what the flag before an argument takes, which it is none of."""
+    if given is None:
+        return ""
+    option = by_name[given.name]
+    takes = "one value; quote a text with spaces"
+    if option.is_switch:
+        takes = "true, false or nothing" if given.where.replace("-", "_") == f"__{option.name}" else "nothing"
+    elif option.many:
+        takes = "several values without an ="
+    return f" after {given.where}, which takes {takes}"
 
 
 def _value(option: Option, given: Given) -> Any:
@@ -230,10 +237,14 @@ def _expanded(option: Option, value: Any) -> Any:
 
 def _check_utf8(option: Option, value: Any) -> None:
     """Refuse a text or path that no UTF-8 file, such as a Record, could hold."""
-    try:
-        str(value).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UsageError(f"{option.flag}: {not_utf8(str(value))}") from None
+    texts = [str(value)]
+    if option.path_like and option.type is str and value is not None and Path(value).exists():
+        texts.append(str(Path(value).resolve()))  # "." is called by its directory's name
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(f"{option.flag}: {not_utf8(text)}") from None
 
 
 def not_utf8(text: str) -> str:

@@ -160,12 +160,29 @@ def test_what_must_be_given_is_named():
     assert "unknown option --shp; did you mean '--shop'?" in _refused("--shp", "x", given=())
 
 
-def test_an_argument_that_belongs_to_nothing_says_where_it_stands():
-    line = ["predict", "--task", "cmrc2018", "--question", "哪里"]
-    with pytest.raises(UsageError, match="unexpected argument '在' after --question, which takes one value; quote"):
-        understand(split([*line[1:], "在"], COMMANDS["predict"].options), COMMANDS["predict"].options)
-    with pytest.raises(UsageError, match="unexpected argument '2' after --bf16, which takes true, false or nothing"):
-        understand(split(["--bf16", "2"], COMMANDS["predict"].options), COMMANDS["predict"].options)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--question", "哪里", "在"],
+            "unexpected argument '在' after --question, which takes one value; quote a text",
+        ),
+        (["--bf16", "2"], "unexpected argument '2' after --bf16, which takes true, false or nothing"),
+        (["--no-bf16", "true"], "unexpected argument 'true' after --no-bf16, which takes nothing"),
+        (["x", "--bf16"], "unexpected argument 'x'"),
+    ],
+)
+def test_an_argument_that_belongs_to_nothing_says_where_it_stands(arguments, message):
+    options = COMMANDS["predict"].options
+    with pytest.raises(UsageError) as caught:
+        understand(split(["--task", "cmrc2018", *arguments], options), options)
+    assert message in str(caught.value)
+
+
+def test_several_values_are_not_written_with_an_equals_sign():
+    options = COMMANDS["train"].options
+    with pytest.raises(UsageError, match="unexpected argument '2' after --seeds, which takes several values without"):
+        understand(split(["--seeds=1", "2"], options), options)
 
 
 def test_home_is_expanded_in_every_path_and_nowhere_else(monkeypatch):
@@ -182,6 +199,15 @@ def test_a_path_that_is_not_utf8_is_one_line(flag):
     path = os.fsdecode("/data/中文".encode("gbk"))
     message = _refused(flag, path)
     assert f"{flag}: /data/\\xd6\\xd0\\xce\\xc4 (as GBK: /data/中文) is not UTF-8; rename it" in message
+
+
+def test_a_model_is_called_by_its_directory_which_must_be_utf8_too(tmp_path, monkeypatch):
+    place = tmp_path / os.fsdecode(b"\xd6\xd0")
+    (place / "model").mkdir(parents=True)
+    monkeypatch.chdir(place)
+    assert "--from: " in _refused("--from", ".") and "is not UTF-8" in _refused("--from", "model")
+    assert _typed("--from", "owner/name").source == "owner/name"  # of the hub
+    assert _typed("--bag", "model").bag == Path("model")  # relative paths of other files are no names
 
 
 def test_a_home_that_is_not_utf8_is_one_line(monkeypatch):
