@@ -16,7 +16,7 @@ from experiment.options.flags import SplitOptions
 from experiment.options.recipe import task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_text
-from preprocess.base.jsonfile import parse_json, read_bytes
+from preprocess.base.jsonfile import decode, parse_json, read_bytes
 from preprocess.readers.layouts import detect
 from preprocess.readers.report import DataReport
 from preprocess.text.offsets import is_unicode
@@ -51,7 +51,7 @@ def split(options: SplitOptions) -> None:
     console = terminal()
     for line in report.lines():
         console.print(line)
-    in_lines = isinstance(document, list) and not content.decode("utf-8-sig").lstrip().startswith("[")
+    in_lines = isinstance(document, list) and not decode(content).lstrip().startswith("[")
     for name, path in paths.items():
         part = [item for index, item in enumerate(items) if (index in held_out) == (name == "dev")]
         values = part if in_lines else [{**document, "data": part} if isinstance(document, dict) else part]

@@ -21,7 +21,7 @@ class _RepeatedKeyError(ValueError):
 
 
 def read_json(path: str | Path, error: type[ValueError], remedy: str) -> Any:
-    """Read a UTF-8 file, with or without a byte order mark, that holds one JSON value.
+    """Read a file of UTF-8 (or of UTF-16 with a byte order mark) that holds one JSON value.
 
     Args:
         path: the file.
@@ -29,8 +29,8 @@ def read_json(path: str | Path, error: type[ValueError], remedy: str) -> Any:
         remedy: what the user can do about a file that is not JSON, such as "give a JSON data file".
 
     Raises:
-        error: if the file is missing, a directory or unreadable; is not UTF-8, not JSON, or nested too deeply; or
-            holds a key twice with different values, of which Python's json would keep the last in silence.
+        error: if the file is missing, a directory or unreadable; is not UTF-8 or UTF-16, not JSON, or nested too
+            deeply; or holds a key twice with different values, of which Python's json would keep the last in silence.
     """
     return parse_json(read_bytes(path, error), path, error, remedy)
 
@@ -71,12 +71,11 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
     Raises:
         error: as in `read_json`.
     """
-    # Notepad and PowerShell save with a byte order mark, and may save as UTF-16.
-    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     try:
-        return _parse(content.decode(encoding), lines)
+        return _parse(decode(content), lines)
     except UnicodeDecodeError as problem:
-        raise error(f"{path}: not JSON: not UTF-8 (byte {problem.start}); save it as UTF-8, or {remedy}") from None
+        name = "UTF-8" if problem.encoding == "utf-8" else "UTF-16"
+        raise error(f"{path}: not JSON: not {name} (byte {problem.start}); save it as UTF-8, or {remedy}") from None
     except json.JSONDecodeError as problem:
         where = f"line {problem.lineno} column {problem.colno}"
         raise error(f"{path}: not JSON ({problem.msg} at {where}); {remedy}") from None
@@ -90,6 +89,17 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
         ) from None
     except ValueError as problem:  # an integer of more digits than Python converts
         raise error(f"{path}: JSON that can't be read ({problem}); {remedy}") from None
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 where a byte order mark says so.
+
+    Raises:
+        UnicodeDecodeError: if it is neither.
+    """
+    # Notepad and PowerShell save with a byte order mark, and may save as UTF-16.
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def _parse(text: str, lines: bool) -> Any:

@@ -34,7 +34,7 @@ def read_examples(
     there is no answer. So does "is_impossible": true.
 
     Args:
-        path: a UTF-8 file of JSON or JSON Lines.
+        path: a file of JSON or JSON Lines, in UTF-8 (or in UTF-16 with a byte order mark).
         offset_unit: what `answer_start` counts in this data set: code points, or UTF-16 code units (CMRC2018).
         special: answer text -> kind, for the answers of this data set that are no spans ("YES"): they are never
             searched for in the context, unless the text stands at its stated start.

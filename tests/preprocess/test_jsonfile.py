@@ -17,6 +17,7 @@ from preprocess.base.jsonfile import describe, parse_json, read_json, read_json_
         (b'{"a": [\n1,', "at line 2 column 3"),
         (b"{}\n{}", "not JSON (Extra data at line 2 column 1)"),
         ('{"a": "甲"}'.encode("gb18030"), "not JSON: not UTF-8 (byte 7); save it as UTF-8, or give another file"),
+        (b"\xff\xfe{\x00\x00\xd8", "not JSON: not UTF-16 (byte 4); save it as UTF-8, or give another file"),
         (b"[" * 200_000, "JSON nested too deeply"),
         (b"1" * 10_000, "JSON that can't be read (Exceeds the limit"),
         (
@@ -52,6 +53,12 @@ def test_a_byte_order_mark_and_equal_repetitions_lose_nothing(tmp_path: Path) ->
     file = tmp_path / "a.json"
     file.write_bytes(b'\xef\xbb\xbf{"a": [1, {}], "a": [1, {}]}')
     assert read_json_object(file) == {"a": [1, {}]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_what_notepad_saves_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_bytes('{"键": "值"}'.encode(encoding))
+    assert read_json_object(tmp_path / "a.json") == {"键": "值"}
 
 
 def test_an_object_is_asked_for_and_what_was_found_is_said(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def _layout(item: Any) -> str:
 
 def _document(content: bytes) -> Any:
     """Parse a file that a reader took, by other means than the reader: whole, else line by line."""
-    text = content.decode("utf-8-sig")
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     try:
         return json.loads(text, object_pairs_hook=_merged)
     except json.JSONDecodeError:
