@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
+from preprocess.base.jsonfile import read_json
 from preprocess.tokenizers.added import AddedToken
 
 #: What special tokens are for; files call the token of a role "cls_token".
@@ -180,13 +180,7 @@ class TokenizerFiles:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); {_RESTORE}") from None
-    return _object(value, path, "the file")
+    return _object(read_json(path, DataError, _RESTORE), path, "the file") if path.is_file() else {}
 
 
 def _object(value: Any, path: Path, what: str) -> dict[str, Any]:
