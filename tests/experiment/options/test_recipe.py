@@ -10,6 +10,7 @@ import pytest
 from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, TrainOptions
 from experiment.options.recipe import Recipe, Stride, TrainRecipe, recipe_defaults, resolve_recipe
 from preprocess.base.errors import UsageError
+from pretrained_configs.catalog import lookup
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 
@@ -17,8 +18,8 @@ TASK = get_task("cmrc2018")
 TRAIN = TrainOptions(task="cmrc2018", output_dir=Path("run"))
 
 
-def _resolved(model=None, **typed) -> TrainRecipe:
-    return resolve_recipe(replace(TRAIN, **typed), TASK, model)
+def _resolved(published=None, **typed) -> TrainRecipe:
+    return resolve_recipe(replace(TRAIN, **typed), TASK, published)
 
 
 @pytest.mark.parametrize("kind", [TrainOptions, PlanOptions, ParityOptions, PredictOptions])
@@ -36,7 +37,7 @@ def test_what_has_a_flag_has_its_name():
 
 
 def test_what_is_typed_goes_before_the_published_recipe_before_the_tasks():
-    model = "roberta-zh-large"  # published with windows of 256
+    model = lookup("roberta-zh-large")  # published with windows of 256
     assert _resolved().max_seq_length == 512
     assert _resolved(model).max_seq_length == 256
     assert _resolved(model, max_seq_length=32).max_seq_length == 32
