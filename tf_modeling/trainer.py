@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from preprocess.types import Batch
 from tf_modeling.distribute import Replicas, assign
+from tf_modeling.graph import traced
 from tf_modeling.model import MRCModel, on_gpu, parameters, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.objective import objective
@@ -138,7 +139,7 @@ class Trainer:
         """Trace a step once for batches of all shapes."""
         # XLA has no sum over replicas.
         jit_compile = jit_compile and self._replicas.n_all == 1
-        return tf.function(step, input_signature=signature, jit_compile=jit_compile, autograph=False)
+        return traced(step, signature, jit_compile)
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the given batches.
