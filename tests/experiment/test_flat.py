@@ -83,16 +83,16 @@ def test_a_seed_leaves_nothing_for_the_next_one_to_carry(framework, package, wid
 
 @pytest.mark.parametrize(("framework", "package"), FRAMEWORKS)
 def test_an_evaluation_leaves_nothing(framework, package, corpus, flags, tmp_path, monkeypatch):
-    from experiment.training import seed
+    from experiment.training import selection
 
-    evaluate, states = seed.evaluate, []
+    evaluate, states = selection.evaluate, []
 
     def observed(*arguments):
         evaluation = evaluate(*arguments)
         states.append(_state(package))
         return evaluation
 
-    monkeypatch.setattr(seed, "evaluate", observed)
+    monkeypatch.setattr(selection, "evaluate", observed)
     more = ("--framework", framework, "--seeds", "1", "--num_train_epochs", "4", "--save_steps", "0")
     assert main(flags(corpus, tmp_path / "run", *more)) == 0
     assert len(states) == 8
