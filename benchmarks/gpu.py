@@ -47,6 +47,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiment.estimate.hardware import peak_flops, training_flops  # noqa: E402
+from preprocess.base.spec import TrainerSpec
 from preprocess.batch import collate  # noqa: E402
 from preprocess.template import BERT  # noqa: E402
 from preprocess.types import Batch, FeatureSet  # noqa: E402
@@ -159,16 +160,18 @@ def our_passes(part: Part, batch_size: int, grouped: bool = False, n_batches: in
     compiled: dict[str, Any] = {"torch_compile": True} if part.torch_compile else {}
     trainer = Trainer(
         model,
-        n_steps=1000,
-        learning_rate=LEARNING_RATE,
-        warmup_ratio=0.1,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        precision="bf16",
-        **compiled,
+        TrainerSpec(
+            n_steps=1000,
+            learning_rate=LEARNING_RATE,
+            warmup_ratio=0.1,
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_epsilon=1e-8,
+            precision="bf16",
+            **compiled,
+        ),
     )
     features = windows(n_batches * batch_size, part.length)
     rows = np.arange(len(features))

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiment.estimate.memory import training_memory  # noqa: E402
+from preprocess.base.spec import TrainerSpec  # noqa: E402
 from preprocess.types import Batch, HeadSpec  # noqa: E402
 from pretrained_configs.config import ModelConfig  # noqa: E402
 from tasks.problems.span import SpanProblem  # noqa: E402
@@ -102,16 +103,18 @@ def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: s
 
     return Trainer(
         build_model(config, head, device=device),
-        n_steps=4,
-        learning_rate=1e-5,
-        warmup_ratio=0.0,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        precision=precision,
-        gradient_checkpointing=n_recomputed,
+        TrainerSpec(
+            n_steps=4,
+            learning_rate=1e-5,
+            warmup_ratio=0.0,
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_epsilon=1e-8,
+            precision=precision,
+            gradient_checkpointing=n_recomputed,
+        ),
     )
 
 

@@ -31,6 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from preprocess.base.spec import TrainerSpec
 from preprocess.batch import collate  # noqa: E402
 from preprocess.readers.mrc import read_examples  # noqa: E402
 from preprocess.tokenizers.base import load_tokenizer  # noqa: E402
@@ -81,15 +82,17 @@ def ours(package: str, grouped: bool) -> Callable[[], None]:
     model = backend.build_model(CONFIG, SpanProblem.head, device="cpu", seed=1)
     trainer = backend.Trainer(
         model,
-        n_steps=1000,
-        learning_rate=LEARNING_RATE,
-        warmup_ratio=0.1,
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        adam_epsilon=1e-8,
-        precision="bf16",
+        TrainerSpec(
+            n_steps=1000,
+            learning_rate=LEARNING_RATE,
+            warmup_ratio=0.1,
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            adam_epsilon=1e-8,
+            precision="bf16",
+        ),
     )
     source = batches(windows(), grouped)
 

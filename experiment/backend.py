@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import UsageError
+from preprocess.base.spec import TrainerSpec
 from preprocess.types import Batch, HeadSpec, Outputs
 from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
@@ -22,8 +23,6 @@ from pretrained_configs.report import LoadReport
 #: --framework -> package. A package is imported only when it is asked for.
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
 _TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
-#: Option of `train` -> the framework whose trainer alone takes it.
-ONLY_IN = {"jit_compile": "tensorflow", "torch_compile": "pytorch", "fsdp": "pytorch"}
 #: What a package needs from outside -> how to get it.
 INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
 
@@ -89,8 +88,11 @@ class Backend(Protocol):
     #: class of this process's `Group`, which `Group.current()` returns
     Group: Any
 
-    #: trainer class: Trainer(model, n_steps=…, learning_rate=…, …)
+    #: trainer class: Trainer(model, spec)
     Trainer: Any
+
+    def check_trainer(self, spec: TrainerSpec, device: str) -> None:
+        """Refuse what the framework, or so many devices or processes, can't do."""
 
     def build_model(self, config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int) -> Any:
         """Build a model with fresh weights."""
@@ -180,7 +182,7 @@ def choose_device(backend: Backend, device: str) -> str:
         return known[0]
     name = device
     if device == "cuda" and "cuda" not in known:  # it is no device of its own (all GPUs of the host), but the first
-        name = next((each for each in known if each.startswith("cuda:")), device)
+        name = next((gpu for gpu in known if gpu.startswith("cuda:")), device)
     if name not in known:
         raise UsageError(f"--device {device}: no such device here; there are auto, {', '.join(known)}")
     return name
@@ -198,7 +200,7 @@ def load_backend(framework: str) -> Backend:
         missing = (error.name or "").partition(".")[0]
         if missing not in INSTALLS:
             raise
-        raise UsageError(f"--framework {framework}: no {missing} here; {INSTALLS[missing]}") from None
+        raise UsageError(f"--framework {framework}: {missing} is not installed; {INSTALLS[missing]}") from None
     except ImportError as error:
         raise UsageError(f"--framework {framework}: {' '.join(str(error).split())}") from error
     # A framework's modules are half a million objects for good: without this each full collection walks them, 0.1 s.

@@ -160,12 +160,14 @@ class Batch:
             padding; "token_type_ids", the segments of the windows' template.
         targets: output's name -> int32 [B], or [B, L] where each token has a target; positions count in the padded
             row. An output that is not named is not learned from.
+        answered: bool [B], whether a window holds an answer, where a problem tells those from the others.
     """
 
     window: NDArray[np.int32]
     group: NDArray[np.int32]
     inputs: Mapping[str, NDArray[np.int32]]
     targets: Mapping[str, NDArray[np.int32]]
+    answered: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -175,7 +177,20 @@ class Batch:
         """Return some of the rows."""
         inputs = {name: column[rows] for name, column in self.inputs.items()}
         targets = {name: column[rows] for name, column in self.targets.items()}
-        return Batch(self.window[rows], self.group[rows], inputs, targets)
+        answered = None if self.answered is None else self.answered[rows]
+        return Batch(self.window[rows], self.group[rows], inputs, targets, answered)
+
+    def apart(self) -> tuple[Batch, Batch]:
+        """Return the batch without the targets of windows that hold no answer, and without those of the others."""
+        assert self.answered is not None
+        return self._targeted(self.answered), self._targeted(~self.answered)
+
+    def _targeted(self, rows: NDArray[np.bool_]) -> Batch:
+        targets = {
+            name: np.where(rows.reshape(-1, *[1] * (column.ndim - 1)), column, NO_TARGET).astype(column.dtype)
+            for name, column in self.targets.items()
+        }
+        return replace(self, targets=targets)
 
     def shares(self, n: int, *, whole_groups: bool) -> list[NDArray[np.integer]]:
         """Divide the rows among n devices, as evenly as can be; some may get none.
@@ -189,6 +204,17 @@ class Batch:
         starts = np.flatnonzero(np.diff(self.group, prepend=-1))
         bounds = [len(self) if not len(part) else int(part[0]) for part in np.array_split(starts, n)]
         return [np.arange(first, last) for first, last in zip(bounds, [*bounds[1:], len(self)], strict=True)]
+
+
+def n_windows_apart(batches: Sequence[Batch]) -> tuple[int, int]:
+    """Return how many windows hold an answer, and how many do not."""
+    n = sum(len(batch) for batch in batches)
+    n_answered = sum(int(np.count_nonzero(batch.answered)) for batch in batches if batch.answered is not None)
+    return n_answered, n - n_answered
+
+
+#: How many targets there are in windows that hold an answer, and in the others, by projection.
+Apart = tuple[Mapping[str, int], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +293,13 @@ class HeadSpec:
             for name, outputs in self.projections.items()
             if outputs[0].name in batches[0].targets
         }
+
+    def n_targets_apart(self, batches: Sequence[Batch]) -> Apart | None:
+        """Return `n_targets` of windows that hold an answer, and of the others; None if they are not told apart."""
+        if batches[0].answered is None:
+            return None
+        answered, others = zip(*(batch.apart() for batch in batches), strict=True)
+        return self.n_targets(answered), self.n_targets(others)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The PyTorch implementation of the models, their training step and their predictions."""
 
+from pytorch_modeling.capabilities import check_trainer
 from pytorch_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.errors import translated
@@ -15,6 +16,7 @@ __all__ = [
     "activations",
     "allow_tf32",
     "build_model",
+    "check_trainer",
     "check_weights",
     "device_facts",
     "devices",

@@ -135,8 +135,10 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch to the device as int64 tensors: inputs and targets by their names, and "group"."""
+    """Copy a batch to the device as int64 tensors: inputs and targets by their names, "group" and "answered"."""
     columns = {**batch.inputs, **batch.targets, "group": batch.group}
+    if batch.answered is not None:
+        columns["answered"] = batch.answered.astype(np.int32)
     return {name: _to_device(column, device) for name, column in columns.items()}
 
 

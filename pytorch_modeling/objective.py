@@ -40,6 +40,36 @@ def objective(
     return total
 
 
+def apart(
+    head: HeadSpec,
+    values: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+    n_targets: tuple[Mapping[str, int], Mapping[str, int]],
+) -> Tensor:
+    """Return a batch's parts of the mean losses of the windows that hold an answer, and of the others.
+
+    Args:
+        head: as for `objective`, like the next two.
+        values: of each output, by name.
+        batch: with "answered" [B], 1 or 0.
+        n_targets: what has a target in all batches of the step, of windows that hold an answer, and of the others.
+
+    Returns:
+        float32 [2], without a gradient.
+    """
+    with torch.no_grad():
+        parts = []
+        for answered, n in zip((1, 0), n_targets, strict=True):
+            counted = batch["answered"] == answered
+            targets = {
+                name: torch.where(counted if batch[name].ndim == 1 else counted[:, None], batch[name], NO_TARGET)
+                for name in (output.name for output in head.outputs)
+                if name in batch
+            }
+            parts.append(objective(head, values, {**batch, **targets}, n))
+        return torch.stack(parts)
+
+
 def _position(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum the cross-entropy of [B, S] positions.
 

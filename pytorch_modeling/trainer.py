@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from preprocess.types import Batch
+from preprocess.base.spec import TrainerSpec
+from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
+from preprocess.types import Apart, Batch, n_windows_apart
 from pytorch_modeling.distribute import Group, fill, sharded, share, sum_gradients, summing, total, whole
 from pytorch_modeling.encoder import compile_layers
 from pytorch_modeling.errors import is_out_of_memory
+from pytorch_modeling.hooks import Gradients, TrainerHook
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
-from pytorch_modeling.objective import objective
+from pytorch_modeling.objective import apart, objective
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
@@ -38,79 +41,57 @@ class Trainer:
     a framework has to do.
     """
 
-    def __init__(
-        self,
-        model: MRCModel,
-        *,
-        n_steps: int,
-        learning_rate: float,
-        warmup_ratio: float,
-        weight_decay: float,
-        max_grad_norm: float,
-        adam_beta1: float,
-        adam_beta2: float,
-        adam_epsilon: float,
-        precision: str,
-        optim: str = "adamw",
-        gradient_checkpointing: int = 0,
-        auto_find_batch_size: bool = False,
-        torch_compile: bool = False,
-        fsdp: bool = False,
-    ) -> None:
+    def __init__(self, model: MRCModel, spec: TrainerSpec) -> None:
         """Prepare the optimizer.
 
         Args:
             model: trained in place.
-            n_steps: optimizer steps of the whole run, the length of the schedule.
-            learning_rate: the schedule's peak.
-            warmup_ratio: share of n_steps with a rising rate (rounded up).
-            weight_decay: decoupled weight decay, none on biases and LayerNorm.
-            max_grad_norm: the global gradient norm is clipped to this.
-            adam_beta1: decay of Adam's first moment.
-            adam_beta2: decay of Adam's second moment.
-            adam_epsilon: added to the root of the second moment.
-            precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
-            optim: "adamw", "bert_adam" or "adamw8bit".
-            gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
-                what they computed.
-            auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can
-                be taken again with smaller batches; several processes then sum gradients after backward.
-            torch_compile: whether the layers are compiled, once per shape of batch.
-            fsdp: whether each of several processes keeps a part of the parameters, gradients and moments; not with
-                auto_find_batch_size (processes that wait for each other's parts can't give up a step) or "adamw8bit".
+            spec: how; what `check_trainer` refuses is not looked at.
         """
         self.model = model
         assert model.head_spec is not None, "a model without a head has nothing to learn"
         self._head = model.head_spec
-        model.encoder.n_recomputed = gradient_checkpointing
-        if torch_compile:
+        model.encoder.n_recomputed = spec.gradient_checkpointing
+        if spec.torch_compile:
             compile_layers(model.encoder)
-        self.n_steps = n_steps
-        self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
-        self.learning_rate = learning_rate
-        self.max_grad_norm = max_grad_norm
-        self.precision = precision
+        self.n_steps = spec.n_steps
+        self.n_warmup_steps = math.ceil(spec.n_steps * spec.warmup_ratio)
+        self.learning_rate = spec.learning_rate
+        self.max_grad_norm = spec.max_grad_norm
+        self.precision = spec.precision
         self._group = Group.current()
         self._parallel = (
-            sharded(model, model.encoder.layer_sequence(), self._group) if fsdp else summing(model, self._group)
+            sharded(model, model.encoder.layer_sequence(), self._group) if spec.fsdp else summing(model, self._group)
         )
         self.optimizer = build_optimizer(
             model,
-            weight_decay=weight_decay,
-            adam_beta1=adam_beta1,
-            adam_beta2=adam_beta2,
-            adam_epsilon=adam_epsilon,
-            optim=optim,
+            weight_decay=spec.weight_decay,
+            adam_beta1=spec.adam_beta1,
+            adam_beta2=spec.adam_beta2,
+            adam_epsilon=spec.adam_epsilon,
+            optim=spec.optim,
         )
-        self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=spec.precision == "fp16")
         self.n_done = 0
         self.skipped_in_a_row = 0
-        self._can_repeat = auto_find_batch_size
+        self._can_repeat = spec.auto_find_batch_size
         self._seed = torch.initial_seed()
         if self._group.size > 1:
             self._seed_generators()
+        #: What is attached, in the order in which each point of a step calls it.
+        self.hooks: list[TrainerHook] = []
+        # Of the steps since `metrics`: loss, norm of the gradient; and apart, by whether windows hold an answer, this
+        # process's part of the losses [2] and how many windows there were.
         self._losses: list[Tensor] = []
         self._grad_norms: list[Tensor] = []
+        self._apart: list[Tensor] = []
+        self._n_windows: list[tuple[int, int]] = []
+        self._parts: list[Tensor] = []  # of `_apart`, of the passes of the step
+
+    def attach(self, hook: TrainerHook) -> None:
+        """Attach a hook, before the first step."""
+        self.hooks.append(hook)
+        hook.attach(self)
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the given batches.
@@ -129,6 +110,9 @@ class Trainer:
         mean = total(self._attempt(batches) if self._can_repeat else self._passes(batches), self._group)
         self._grad_norms.append(self._update(mean))
         self._losses.append(mean)
+        if self._parts:
+            self._apart.append(torch.stack(self._parts).sum(0))
+            self._n_windows.append(n_windows_apart(batches))
         self.n_done += 1
 
     def _passes(self, batches: Sequence[Batch], overlapped: bool = True) -> Tensor:
@@ -137,14 +121,42 @@ class Trainer:
         Returns:
             this process's part of the mean loss.
         """
-        n_targets = self._head.n_targets(batches)
+        n_targets, n_apart = self._head.n_targets(batches), self._head.n_targets_apart(batches)
+        hooked = any(type(hook).after_backward is not TrainerHook.after_backward for hook in self.hooks)
         mean = torch.zeros((), device=self.model.device)
+        self._parts = []
         for i, batch in enumerate(batches, 1):
+            if hooked:
+                mean += self._hooked_pass(batch, n_targets, n_apart)
+                continue
             with self._gradients_summed(overlapped and i == len(batches)):
-                loss = self._loss(batch, n_targets)
+                loss = self._loss(batch, n_targets, n_apart)
                 self.scaler.scale(loss).backward()
             mean += loss.detach()
+        if hooked and overlapped and isinstance(self._parallel, DistributedDataParallel):
+            sum_gradients(self.model, self._group)
         return mean
+
+    def _hooked_pass(self, batch: Batch, n_targets: Mapping[str, int], n_apart: Apart | None) -> Tensor:
+        """Add the gradients of a batch as the hooks want them; returns its part of the loss."""
+        named = dict(self._named())
+        before = {name: p.grad for name, p in named.items()}
+
+        def backward(n_apart: Apart | None) -> tuple[Tensor, Gradients]:
+            for p in named.values():
+                p.grad = None
+            with self._gradients_summed(False):
+                loss = self._loss(batch, n_targets, n_apart)
+                self.scaler.scale(loss).backward()
+            return loss.detach(), {name: p.grad for name, p in named.items() if p.grad is not None}
+
+        loss, gradients = backward(n_apart)
+        for hook in self.hooks:
+            gradients = hook.after_backward(self, gradients, lambda: backward(None)[1])
+        for name, p in named.items():
+            gradient, sum_before = gradients.get(name), before[name]
+            p.grad = gradient if sum_before is None or gradient is None else sum_before + gradient
+        return loss
 
     def _attempt(self, batches: Sequence[Batch]) -> Tensor:
         """Do as `_passes`, or restore what it has changed in all processes if memory runs out in one of them."""
@@ -174,12 +186,14 @@ class Trainer:
             return contextlib.nullcontext()
         return self._parallel.no_sync()
 
-    def _loss(self, batch: Batch, n_targets: Mapping[str, int]) -> Tensor:
+    def _loss(self, batch: Batch, n_targets: Mapping[str, int], n_apart: Apart | None = None) -> Tensor:
         """Return this process's part of the mean loss of a step with so many targets of each projection."""
         batch, weight = share(batch, self._group, whole_groups=self._head.whole_groups)
         tensors = to_tensors(batch, self.model.device)
         with autocast(self.model.device, self.precision):
             values = self._parallel(tensors)
+        if n_apart is not None:
+            self._parts.append(weight * apart(self._head, values, tensors, n_apart))
         return weight * objective(self._head, values, tensors, n_targets)
 
     def _update(self, loss: Tensor) -> Tensor:
@@ -194,6 +208,8 @@ class Trainer:
         self.optimizer.step()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        for hook in self.hooks:
+            hook.after_update(self)
         return norm
 
     def metrics(self) -> dict[str, float]:
@@ -202,30 +218,26 @@ class Trainer:
         `skipped_in_a_row` is brought up to date: how many steps, up to the last one, were skipped in a row.
 
         Returns:
-            "loss" (per window) and "grad_norm" (before clipping), over the steps where they are finite and missing if
-            there is none; "skipped_steps", those where one of them is not; "learning_rate" (of the last step); and
-            with fp16 "loss_scale". Empty if no step was taken.
+            those of `step_metrics`; "learning_rate" (of the last step); and with fp16 "loss_scale". Empty if no step
+            was taken.
         """
         if not self._losses:
             return {}
         losses, norms = torch.stack(self._losses + self._grad_norms).cpu().double().numpy().reshape(2, -1)
-        skipped = ~(np.isfinite(losses) & np.isfinite(norms))
-        values = {
-            name: float(numbers[np.isfinite(numbers)].mean())
-            for name, numbers in (("loss", losses), ("grad_norm", norms))
-            if np.isfinite(numbers).any()
-        }
+        values = step_metrics(losses, norms, self._apart_of_all(), self._n_windows)
         values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
-        values["skipped_steps"] = float(skipped.sum())
         if self.scaler.is_enabled():
             values["loss_scale"] = float(self.scaler.get_scale())
-        taken = np.flatnonzero(~skipped)
-        self.skipped_in_a_row = (
-            len(skipped) - 1 - int(taken[-1]) if len(taken) else self.skipped_in_a_row + len(skipped)
-        )
-        self._losses.clear()
-        self._grad_norms.clear()
+        self.skipped_in_a_row = skipped_in_a_row(losses, norms, self.skipped_in_a_row)
+        for kept in (self._losses, self._grad_norms, self._apart, self._n_windows):
+            kept.clear()
         return values
+
+    def _apart_of_all(self) -> NDArray[np.float64] | None:
+        """Return the losses apart of the steps since `metrics`, [T, 2], summed over all processes."""
+        if not self._apart:
+            return None
+        return total(torch.stack(self._apart), self._group).cpu().double().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that a later step depends on, apart from the data order.
@@ -248,6 +260,9 @@ class Trainer:
             "skipped_in_a_row": self.skipped_in_a_row,
             "losses": np.array([_array(x) for x in self._losses], np.float32),
             "grad_norms": np.array([_array(x) for x in self._grad_norms], np.float32),
+            "apart": self._apart_of_all(),
+            "n_windows": list(self._n_windows),
+            "hooks": {str(i): hook.state_dict() for i, hook in enumerate(self.hooks)},
             "rng": {str(rank): states for rank, states in enumerate(self._group.gather(generators))},
         }
 
@@ -270,6 +285,12 @@ class Trainer:
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self._losses = list(torch.from_numpy(state["losses"]).to(self.model.device))
         self._grad_norms = list(torch.from_numpy(state["grad_norms"]).to(self.model.device))
+        if state["apart"] is not None:
+            own = torch.from_numpy(state["apart"]).float() * (self._group.rank == 0)  # of a sum over all processes
+            self._apart = list(own.to(self.model.device))
+        self._n_windows = [(n, m) for n, m in state["n_windows"]]
+        for i, hook in enumerate(self.hooks):
+            hook.load_state_dict(state["hooks"][str(i)])
         saved = state["rng"].get(str(self._group.rank))
         if saved is None:
             self._seed_generators()

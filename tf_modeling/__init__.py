@@ -14,6 +14,7 @@ from pretrained_configs.formats.tensorflow_file import silenced
 with silenced():
     import tensorflow  # noqa: F401
 
+from tf_modeling.capabilities import check_trainer
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from tf_modeling.distribute import Group
 from tf_modeling.errors import translated
@@ -31,6 +32,7 @@ __all__ = [
     "activations",
     "allow_tf32",
     "build_model",
+    "check_trainer",
     "check_weights",
     "device_facts",
     "devices",

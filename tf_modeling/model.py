@@ -197,7 +197,9 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: str) -> dict[str, tf.Tensor]:
-    """Copy a batch to the device as int32 tensors: inputs and targets by their names, and "group"."""
+    """Copy a batch to the device as int32 tensors: inputs and targets by their names, "group" and "answered"."""
     columns = {**batch.inputs, **batch.targets, "group": batch.group}
+    if batch.answered is not None:
+        columns["answered"] = batch.answered.astype(np.int32)
     with tf.device(device):
         return {name: tf.constant(np.asarray(column, dtype=np.int32)) for name, column in columns.items()}

@@ -42,6 +42,35 @@ def objective(
     return total
 
 
+def apart(
+    head: HeadSpec,
+    values: Mapping[str, tf.Tensor],
+    batch: Mapping[str, tf.Tensor],
+    n_targets: tuple[Mapping[str, tf.Tensor | float], Mapping[str, tf.Tensor | float]],
+) -> tf.Tensor:
+    """Return a batch's parts of the mean losses of the windows that hold an answer, and of the others.
+
+    Args:
+        head: as for `objective`, like the next two.
+        values: of each output, by name.
+        batch: with "answered" [B], 1 or 0.
+        n_targets: what has a target in all batches of the step, of windows that hold an answer, and of the others.
+
+    Returns:
+        float32 [2], without a gradient.
+    """
+    parts = []
+    for answered, n in zip((1, 0), n_targets, strict=True):
+        counted = batch["answered"] == answered
+        targets = {
+            name: tf.where(counted if len(batch[name].shape) == 1 else counted[:, None], batch[name], NO_TARGET)
+            for name in (output.name for output in head.outputs)
+            if name in batch
+        }
+        parts.append(objective(head, values, {**batch, **targets}, n))
+    return tf.stop_gradient(tf.stack(parts))
+
+
 def _position(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum the cross-entropy of [B, S] positions.
 

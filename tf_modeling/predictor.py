@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from preprocess.types import Batch, Outputs
+from tf_modeling.graph import traced
 from tf_modeling.model import MRCModel, on_gpu, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.trainer import AUTOCAST_DTYPES
@@ -30,7 +31,7 @@ def predict(
             return model(inputs, run=Pass(AUTOCAST_DTYPES[precision]))
 
         signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in _INPUTS}]
-        return tf.function(forward, input_signature=signature, jit_compile=jit_compile, autograph=False)
+        return traced(forward, signature, jit_compile)
 
     forward = model.compiled(("predict", precision, jit_compile), build)
     for batch in batches:

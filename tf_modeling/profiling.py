@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,5 +17,5 @@ def profiler(directory: Path) -> Iterator[None]:
     Args:
         directory: is made if it does not exist.
     """
-    with tf.profiler.experimental.Profile(str(directory)):
+    with tf.profiler.experimental.Profile(os.fsencode(directory)):
         yield

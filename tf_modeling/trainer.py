@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from preprocess.types import Batch
+from preprocess.base.spec import TrainerSpec
+from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
+from preprocess.types import Apart, Batch, n_windows_apart
 from tf_modeling.distribute import Replicas, assign
+from tf_modeling.graph import traced
+from tf_modeling.hooks import Gradients, TrainerHook
 from tf_modeling.model import MRCModel, on_gpu, parameters, to_tensors
 from tf_modeling.nn import Pass
-from tf_modeling.objective import objective
+from tf_modeling.objective import apart, objective
 from tf_modeling.optim import build_optimizer, linear_schedule
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
@@ -57,79 +63,54 @@ class Trainer:
     a framework has to do.
     """
 
-    def __init__(
-        self,
-        model: MRCModel,
-        *,
-        n_steps: int,
-        learning_rate: float,
-        warmup_ratio: float,
-        weight_decay: float,
-        max_grad_norm: float,
-        adam_beta1: float,
-        adam_beta2: float,
-        adam_epsilon: float,
-        precision: str,
-        optim: str = "adamw",
-        gradient_checkpointing: int = 0,
-        auto_find_batch_size: bool = False,
-        jit_compile: bool | None = None,
-    ) -> None:
+    def __init__(self, model: MRCModel, spec: TrainerSpec) -> None:
         """Prepare the optimizer.
 
         Args:
             model: trained in place.
-            n_steps: optimizer steps of the whole run, the length of the schedule.
-            learning_rate: the schedule's peak.
-            warmup_ratio: share of n_steps with a rising rate (rounded up).
-            weight_decay: decoupled weight decay, none on biases and LayerNorm.
-            max_grad_norm: the global gradient norm is clipped to this.
-            adam_beta1: decay of Adam's first moment.
-            adam_beta2: decay of Adam's second moment.
-            adam_epsilon: added to the root of the second moment.
-            precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
-            optim: "adamw" or "bert_adam".
-            gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping
-                what they computed.
-            auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can
-                be taken again with smaller batches; for replicas of one process.
-            jit_compile: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs only (on
-                CPUs oneDNN's matrix products are faster).
+            spec: how; what `check_trainer` refuses is not looked at.
         """
         self.model = model
         assert model.head_spec is not None, "a model without a head has nothing to learn"
         self._head = model.head_spec
-        model.encoder.n_recomputed = gradient_checkpointing
-        self.n_steps = n_steps
-        self.n_warmup_steps = math.ceil(n_steps * warmup_ratio)
-        self.learning_rate = learning_rate
-        self.max_grad_norm = max_grad_norm
-        self.precision = precision
+        model.encoder.n_recomputed = spec.gradient_checkpointing
+        self.n_steps = spec.n_steps
+        self.n_warmup_steps = math.ceil(spec.n_steps * spec.warmup_ratio)
+        self.learning_rate = spec.learning_rate
+        self.max_grad_norm = spec.max_grad_norm
+        self.precision = spec.precision
         self.optimizer = build_optimizer(
             model,
-            weight_decay=weight_decay,
-            adam_beta1=adam_beta1,
-            adam_beta2=adam_beta2,
-            adam_epsilon=adam_epsilon,
-            optim=optim,
+            weight_decay=spec.weight_decay,
+            adam_beta1=spec.adam_beta1,
+            adam_beta2=spec.adam_beta2,
+            adam_epsilon=spec.adam_epsilon,
+            optim=spec.optim,
         )
+        self._names = [name for name, p in parameters(model).items() if p.variable.trainable]
         with model.placed():
-            self.scaler = LossScaler(precision == "fp16")
+            self.scaler = LossScaler(spec.precision == "fp16")
         self.n_done = 0
         self.skipped_in_a_row = 0
-        self._can_repeat = auto_find_batch_size
+        self._can_repeat = spec.auto_find_batch_size
         # Follows `set_seed`; all later randomness is a function of it and the step.
         self._seed = int(tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32))
         self._sums: list[tf.Variable] = []
+        #: What is attached, in the order in which each point of a step calls it.
+        self.hooks: list[TrainerHook] = []
+        # Of the steps since `metrics`: loss, norm of the gradient; and apart, by whether windows hold an answer, the
+        # losses [2] and how many windows there were.
         self._losses: list[tf.Tensor] = []
         self._grad_norms: list[tf.Tensor] = []
+        self._apart: list[tf.Tensor] = []
+        self._n_windows: list[tuple[int, int]] = []
         self._replicas = Replicas(model.strategy)
-        jit_compile = on_gpu(model) if jit_compile is None else jit_compile
+        jit_compile = on_gpu(model) if spec.jit_compile is None else spec.jit_compile
         targets = {output.name: _MATRIX if output.loss == "tag" else _VECTOR for output in self._head.outputs}
-        shapes = {**dict.fromkeys(_INPUTS, _MATRIX), "group": _VECTOR, **targets}
+        shapes = {**dict.fromkeys(_INPUTS, _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
         self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
         counts = dict.fromkeys(self._head.rows, _SCALAR)
-        inputs = [(self._columns, counts, _SEED)] * len(self._replicas.local)
+        inputs = [(self._columns, counts, (counts, counts), _SEED)] * len(self._replicas.local)
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)
         self._finish = self._function(self._finish_step, [_SCALAR, _SCALAR], jit_compile)
@@ -138,7 +119,13 @@ class Trainer:
         """Trace a step once for batches of all shapes."""
         # XLA has no sum over replicas.
         jit_compile = jit_compile and self._replicas.n_all == 1
-        return tf.function(step, input_signature=signature, jit_compile=jit_compile, autograph=False)
+        return traced(step, signature, jit_compile)
+
+    def attach(self, hook: TrainerHook) -> None:
+        """Attach a hook, before the first step."""
+        self.hooks.append(hook)
+        with self.model.placed():
+            hook.attach(self)
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the given batches.
@@ -150,24 +137,27 @@ class Trainer:
         Raises:
             MemoryError: with auto_find_batch_size, if memory ran out; nothing has changed.
         """
-        n_targets = self._head.n_targets(batches)
+        n_targets, n_apart = self._head.n_targets(batches), self._head.n_targets_apart(batches)
         with self.model.placed():
             rate = tf.constant(self._rate(self.n_done), tf.float32)
-            inputs = [self._inputs(batch, i, n_targets) for i, batch in enumerate(batches)]
+            inputs = [self._inputs(batch, i, n_targets, n_apart) for i, batch in enumerate(batches)]
             if len(inputs) == 1 and not self._can_repeat:
-                loss, norm = self._whole(inputs[0], rate)
+                loss, parts, norm = self._whole(inputs[0], rate)
             else:
                 self._make_sums()
-                loss = tf.add_n(self._parts(inputs))
+                loss, parts = map(tf.add_n, zip(*self._parts(inputs), strict=True))
                 norm = self._finish(rate, loss)
         self.n_done += 1
         self._losses.append(loss)
         self._grad_norms.append(norm)
+        if n_apart is not None:
+            self._apart.append(parts)
+            self._n_windows.append(n_windows_apart(batches))
 
-    def _parts(self, inputs: list[list[tuple[Any, ...]]]) -> list[tf.Tensor]:
-        """Add up the gradients of all batches; returns their parts of the mean loss."""
+    def _parts(self, inputs: list[list[tuple[Any, ...]]]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Add up the gradients of all batches; returns their parts of the mean loss, and of those apart."""
         try:
-            return [self._part(each) for each in inputs]
+            return [self._part(of_batch) for of_batch in inputs]
         except tf.errors.ResourceExhaustedError as error:
             if not self._can_repeat:
                 raise
@@ -178,35 +168,41 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return self.learning_rate * linear_schedule(step, self.n_steps, self.n_warmup_steps)
 
-    def _inputs(self, batch: Batch, index: int, n_targets: Mapping[str, int]) -> list[tuple[Any, ...]]:
+    def _inputs(
+        self, batch: Batch, index: int, n_targets: Mapping[str, int], n_apart: Apart | None = None
+    ) -> list[tuple[Any, ...]]:
         """Return the arguments of `_gradients` in each replica of this process."""
-        counts = {name: tf.constant(float(n)) for name, n in n_targets.items()}
+        counts, *counts_apart = (
+            {name: tf.constant(float(n)) for name, n in numbers.items()}
+            for numbers in (n_targets, *(n_apart or (n_targets, n_targets)))
+        )
         inputs = []
         for replica, share in self._replicas.split(batch, whole_groups=self._head.whole_groups):
             tensors = to_tensors(share, self.model.device)
-            columns = {name: tensors[name] for name in self._columns}
+            columns = {name: tensors[name] for name in self._columns if name in tensors}
+            columns.setdefault("answered", tf.ones_like(tensors["group"]))  # where a problem does not tell
             words = np.random.SeedSequence([self._seed, self.n_done, index, replica]).generate_state(2)
-            inputs.append((columns, counts, tf.constant(words.view(np.int32))))
+            inputs.append((columns, counts, tuple(counts_apart), tf.constant(words.view(np.int32))))
         return inputs
 
     def _make_sums(self) -> None:
         if not self._sums:
             self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.optimizer.variables]
 
-    def _whole_step(self, inputs: list[tuple[Any, ...]], rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def replica(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
-            loss, gradients = self._gradients(*arguments)
+    def _whole_step(self, inputs: list[tuple[Any, ...]], rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def replica(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            loss, parts, gradients = self._gradients(*arguments)
             loss, *gradients = self._replicas.total([loss, *gradients])
-            return loss, self._update(gradients, rate, loss)
+            return loss, self._replicas.total([parts])[0], self._update(gradients, rate, loss)
 
         return self._replicas.run(replica, inputs)
 
-    def _part_step(self, inputs: list[tuple[Any, ...]]) -> tf.Tensor:
-        def replica(*arguments: Any) -> tf.Tensor:
-            loss, gradients = self._gradients(*arguments)
+    def _part_step(self, inputs: list[tuple[Any, ...]]) -> tuple[tf.Tensor, tf.Tensor]:
+        def replica(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            loss, parts, gradients = self._gradients(*arguments)
             for total, gradient in zip(self._sums, gradients, strict=True):
                 assign(total, total + gradient)
-            return self._replicas.total([loss])[0]
+            return self._replicas.total([loss])[0], self._replicas.total([parts])[0]
 
         return self._replicas.run(replica, inputs)
 
@@ -220,16 +216,36 @@ class Trainer:
         return self._replicas.run(replica, [()] * len(self._replicas.local))
 
     def _gradients(
+        self,
+        batch: dict[str, tf.Tensor],
+        n_targets: dict[str, tf.Tensor],
+        n_apart: tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]],
+        seed: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Return the loss, the losses apart and, times the loss scale, dense gradients as the hooks want them."""
+        n_passes = count(1)
+
+        def again() -> Gradients:
+            _, _, gradients = self._backward(batch, n_targets, seed + tf.constant([0, next(n_passes)]))
+            return dict(zip(self._names, gradients, strict=True))
+
+        loss, values, gradients = self._backward(batch, n_targets, seed)
+        for hook in self.hooks:
+            named = hook.after_backward(self, dict(zip(self._names, gradients, strict=True)), again)
+            gradients = [named[name] for name in self._names]
+        return loss, apart(self._head, values, batch, n_apart), gradients
+
+    def _backward(
         self, batch: dict[str, tf.Tensor], n_targets: dict[str, tf.Tensor], seed: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Return the loss and, times the loss scale, its dense gradients."""
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Return the loss, what it was computed from and, times the loss scale, its dense gradients."""
         with tf.GradientTape() as tape:
             values = self.model(batch, run=Pass(AUTOCAST_DTYPES[self.precision], seed))
             loss = objective(self._head, values, batch, n_targets)
             scaled = loss * self.scaler.scale if self.scaler.enabled else loss
         gradients = tape.gradient(scaled, self.optimizer.variables, unconnected_gradients="zero")
         # An embedding's gradient lists a row once per use: the uses have to be summed before anything squares them.
-        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, values, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _update(self, gradients: list[tf.Tensor], rate: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
         """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
@@ -240,6 +256,8 @@ class Trainer:
         tf.cond(finite, lambda: self.optimizer.apply(gradients, rate, factor), lambda: None)
         if self.scaler.enabled:
             self.scaler.update(finite)
+        for hook in self.hooks:
+            hook.after_update(self)
         return norm
 
     def metrics(self) -> dict[str, float]:
@@ -248,30 +266,24 @@ class Trainer:
         `skipped_in_a_row` is brought up to date: how many steps, up to the last one, were skipped in a row.
 
         Returns:
-            "loss" (per window) and "grad_norm" (before clipping), over the steps where they are finite and missing if
-            there is none; "skipped_steps", those where one of them is not; "learning_rate" (of the last step); and
-            with fp16 "loss_scale". Empty if no step was taken.
+            those of `step_metrics`; "learning_rate" (of the last step); and with fp16 "loss_scale". Empty if no step
+            was taken.
         """
         if not self._losses:
             return {}
         losses, norms = tf.stack(self._losses + self._grad_norms).numpy().astype(np.float64).reshape(2, -1)
-        skipped = ~(np.isfinite(losses) & np.isfinite(norms))
-        values = {
-            name: float(numbers[np.isfinite(numbers)].mean())
-            for name, numbers in (("loss", losses), ("grad_norm", norms))
-            if np.isfinite(numbers).any()
-        }
+        values = step_metrics(losses, norms, self._apart_so_far(), self._n_windows)
         values["learning_rate"] = self._rate(self.n_done - 1)
-        values["skipped_steps"] = float(skipped.sum())
         if self.scaler.enabled:
             values["loss_scale"] = float(self.scaler.scale.numpy())
-        taken = np.flatnonzero(~skipped)
-        self.skipped_in_a_row = (
-            len(skipped) - 1 - int(taken[-1]) if len(taken) else self.skipped_in_a_row + len(skipped)
-        )
-        self._losses.clear()
-        self._grad_norms.clear()
+        self.skipped_in_a_row = skipped_in_a_row(losses, norms, self.skipped_in_a_row)
+        for kept in (self._losses, self._grad_norms, self._apart, self._n_windows):
+            kept.clear()
         return values
+
+    def _apart_so_far(self) -> NDArray[np.float64] | None:
+        """Return the losses apart of the steps since `metrics`, [T, 2]."""
+        return tf.stack(self._apart).numpy().astype(np.float64) if self._apart else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that a later step depends on, apart from the data order.
@@ -287,6 +299,9 @@ class Trainer:
             "skipped_in_a_row": self.skipped_in_a_row,
             "losses": np.array([x.numpy() for x in self._losses], np.float32),
             "grad_norms": np.array([x.numpy() for x in self._grad_norms], np.float32),
+            "apart": self._apart_so_far(),
+            "n_windows": list(self._n_windows),
+            "hooks": {str(i): hook.state_dict() for i, hook in enumerate(self.hooks)},
             "rng": self._seed,
         }
 
@@ -300,4 +315,8 @@ class Trainer:
         self.skipped_in_a_row = state["skipped_in_a_row"]
         self._losses = [tf.constant(x) for x in state["losses"]]
         self._grad_norms = [tf.constant(x) for x in state["grad_norms"]]
+        self._apart = [] if state["apart"] is None else [tf.constant(x, tf.float32) for x in state["apart"]]
+        self._n_windows = [(n, m) for n, m in state["n_windows"]]
+        for i, hook in enumerate(self.hooks):
+            hook.load_state_dict(state["hooks"][str(i)])
         self._seed = state["rng"]

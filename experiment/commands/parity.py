@@ -209,7 +209,7 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
         "token_type_ids": types,
     }
     columns = [{name: column.astype(np.int32) for name, column in part.items()} for part in (inputs, targets)]
-    return Batch(np.arange(n, dtype=np.int32), group.astype(np.int32), *columns)
+    return Batch(np.arange(n, dtype=np.int32), group.astype(np.int32), columns[0], columns[1])
 
 
 def _job(

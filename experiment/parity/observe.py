@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from experiment.backend import Backend, choose_device, load_backend
 from preprocess.base.errors import CheckpointError, UsageError
+from preprocess.base.spec import TrainerSpec
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
@@ -86,7 +87,7 @@ def observe(backend: Backend, job: Job) -> Iterator[Observation]:
     if arguments["adam_epsilon"] is None:
         # The frameworks' largest gradients agree to 1e-5, and so do these.
         arguments["adam_epsilon"] = _EPSILON * max(float(np.abs(g).max()) for g in gradients.values())
-    trainer = backend.Trainer(model, n_steps=len(job.batches), **arguments)
+    trainer = backend.Trainer(model, TrainerSpec(n_steps=len(job.batches), **arguments))
     for step, batch in enumerate(job.batches, start=1):
         trainer.step([batch])
         yield from _named(f"{STEP} {step}", backend.parameter_values(model))

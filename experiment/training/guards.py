@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from experiment.inputs.data import Data
+from experiment.training.mixture import Draw
 from preprocess.base.errors import TrainingError as TrainingError
 from preprocess.base.files import write_json
 
@@ -48,16 +45,16 @@ def all_empty(answers: Mapping[str, str]) -> bool:
     return bool(answers) and not any(answers.values())
 
 
-def nonfinite_steps(directory: Path, first: int, windows: Sequence[NDArray[np.int32]], data: Data) -> TrainingError:
+def nonfinite_steps(directory: Path, first: int, draws: Sequence[Draw]) -> TrainingError:
     """Write which windows, of which questions, the steps from `first` on took; returns the error naming that file."""
     path = directory / NONFINITE_FILE
-    features, examples = data.features, data.examples
-    found = [
-        {"step": step, "windows": rows.tolist(), "ids": [examples[i].id for i in features.example_index[rows]]}
-        for step, rows in enumerate(windows, first)
-    ]
-    write_json(path, found)
-    last = first + len(windows) - 1
+    steps = []
+    for step, draw in enumerate(draws, first):
+        data = draw.source.data
+        ids = [data.examples[i].id for i in data.features.example_index[draw.windows]]
+        steps.append({"step": step, "windows": draw.windows.tolist(), "ids": ids})
+    write_json(path, steps)
+    last = first + len(draws) - 1
     return TrainingError(
         f"loss or gradients of steps {first} to {last} are not finite (what they took: {path}); {REMEDY}"
     )

@@ -9,6 +9,7 @@ from experiment.backend import Backend, Group
 from experiment.inputs.data import Data
 from experiment.inputs.model import ModelSource
 from experiment.options.recipe import TrainRecipe
+from experiment.training.mixture import Source
 from tasks.core.prediction import Scorer
 from tasks.core.task import Task
 
@@ -25,7 +26,7 @@ class Job:
         group: the processes that share the work.
         device: name of the device that computes.
         n_devices: how many devices share each batch.
-        train: training windows; every example has a target.
+        sources: what is trained on; one, today.
         dev: development windows.
         test: test windows, if there is a test file.
         scorers: split -> the metric with its gold prepared; none for a test file without answers.
@@ -39,7 +40,7 @@ class Job:
     group: Group
     device: str
     n_devices: int
-    train: Data
+    sources: tuple[Source, ...]
     dev: Data
     test: Data | None
     scorers: dict[str, Scorer]

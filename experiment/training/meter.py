@@ -18,25 +18,23 @@ _COUNTS = ("n_windows", "n_tokens", "flops", "train_s", "wait_s")
 class Meter:
     """Counts what is trained on and the seconds it takes; its clock stands still while a seed evaluates or saves."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        """Start from nothing; the clock stands still.
+    def __init__(self, config: ModelConfig, counts: dict[str, float]) -> None:
+        """Go on counting; the clock stands still.
 
         Args:
             config: of the model that is trained.
+            counts: what has been counted so far, empty at first; it is counted on in this very dict.
         """
         #: What all devices together compute in a second at most; None where it is not known.
         self.peak_flops: float | None = None
         self._config = config
         #: Windows, their real (unpadded) tokens and the FLOPs of these, seconds of training, and those of them
         #: that batches were waited for.
-        self.counts = dict.fromkeys(_COUNTS, 0.0)
+        self.counts = counts
+        for name in _COUNTS:
+            counts.setdefault(name, 0.0)
         self._at_last_line = dict(self.counts)
         self._clock: float | None = None  # when it was last looked at, while it runs
-
-    def restore(self, counts: dict[str, float]) -> None:
-        """Go on from the counts of another meter."""
-        self.counts = dict(counts)
-        self._at_last_line = dict(counts)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -40,7 +40,8 @@ class Record:
         scores: split -> metric -> value in percent; empty unless finished.
         n_skipped: steps without effect, because the loss or a gradient was not finite.
         warnings: what a reader of the scores should know.
-        evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev.
+        evaluations: every evaluation: step, epoch, mean loss since the last one, scores on dev; and where windows
+            that hold an answer are told from the others, their share ("answered"), their loss and that of the others.
         device: name of the device.
         wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
         pass_size: windows per forward pass and device, at the end.
@@ -91,24 +92,46 @@ def read_record(path: Path) -> Record:
         raise UsageError(f"{path}: not a record of this version ({error}); delete it and run again") from None
 
 
+def seed_directory(run: Path, seed: int) -> Path:
+    """Return where a seed of a run leaves its files."""
+    return run / f"seed_{seed}"
+
+
+def seed_records(run: Path) -> dict[Path, Record]:
+    """Read the Records of a run directory by the directory of their seed, in the order of the seeds.
+
+    A seed's directory is named after it, is no link, and holds its Record: a copy under another name
+    (`seed_1_backup`, or `seed_1` copied to `seed_2`) and a link to another run's are the user's own.
+    """
+    records = {}
+    for path in run.glob("seed_*"):
+        if not path.is_symlink() and (path / FILE_NAME).is_file():
+            record = read_record(path / FILE_NAME) if path.name.removeprefix("seed_").isdecimal() else None
+            if record is not None and path == seed_directory(run, record.seed):
+                records[path] = record
+    return dict(sorted(records.items(), key=lambda item: item[1].seed))
+
+
 def run_records(run: Path) -> list[Record]:
     """Read the Records of a run directory, by seed.
 
     Raises:
         UsageError: if the directory holds none.
     """
-    records = [read_record(path) for path in run.glob(f"seed_*/{FILE_NAME}")]
+    records = list(seed_records(run).values())
     if not records:
-        raise UsageError(f"{run}: no run directory (no seed_*/{FILE_NAME}); give the --output_dir of a train command")
-    return sorted(records, key=lambda record: record.seed)
+        raise UsageError(
+            f"{run}: not a run directory (no seed_N/{FILE_NAME} in it); give the --output_dir of a train command"
+        )
+    return records
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of those installed packages that can move a number."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import yaml
 
 from experiment.launch import launched
 from experiment.options.recipe import TrainRecipe
+from experiment.training.checkpoints import ASIDE
 from experiment.training.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.training.guards import NONFINITE_FILE
-from experiment.training.record import FILE_NAME, read_record
+from experiment.training.record import FILE_NAME, read_record, seed_directory, seed_records
 from experiment.training.steps import windows_per_step
 from preprocess.base.errors import UsageError
-from preprocess.base.files import locked, write_text
+from preprocess.base.files import delete, locked, write_text
 
 CONFIG_FILE = "config.yaml"
 #: Options that may differ when a run is taken up again: they change no number.
@@ -34,17 +35,25 @@ _FREE |= {
 }
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
+#: Options that name an input -> the hash of what it holds, which decides whether it is the same.
+_HASHED = {
+    "model_name_or_path": "checkpoint",
+    "config_name": "architecture",
+    "tokenizer_name": "tokenizer",
+    "train_file": "train_file",
+    "validation_file": "dev_file",
+    "test_file": "test_file",
+}
 #: What a run writes beside its seed_* directories, and in them; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
 _FILES = (CONFIG_FILE, "data_report.json", "run.log", _TABLE)
 BEST = "checkpoint-best"
 _OF_SPLITS = ("predictions", "predictions_official", "nbest_predictions", "null_odds", "scores", "report")
-_OF_SEEDS = {FILE_NAME, NONFINITE_FILE, BEST, CHECKPOINTS, "tensorboard", "profile"}
+_OF_SEEDS = {FILE_NAME, NONFINITE_FILE, BEST, CHECKPOINTS, ASIDE, "tensorboard", "profile"}
 _OF_SEEDS |= {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev", "test")}
-_INPUTS = ("model_name_or_path", "config_name", "tokenizer_name", "train_file", "validation_file", "test_file")
 
 
-def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> None:
+def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> list[str]:
     """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
 
     Args:
@@ -52,45 +61,82 @@ def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> No
         hashes: of the data, tokenizer and model of this run.
         n_devices: how many share each batch.
 
+    Returns:
+        what is worth saying of a run that goes on.
+
     Raises:
         UsageError: saying what stands there and what to do.
     """
     directory = options.output_dir
     where = f"--output_dir {directory}"
     if not directory.exists():
-        return
+        return []
     if not directory.is_dir():
         raise UsageError(f"{where}: a file stands there; give another directory")
     old = _options_of(directory)
     if old is None:
         if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
             raise UsageError(f"{where}: holds files that are no run; give an empty or new directory")
-        return
-    if _overwrites(options):
+        return []
+    _check_seed_directories(options)
+    if overwrites(options):
         _check_inputs_outside(options)
-        return
+        return []
     if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
         raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
     new = options.config
-    different = sorted(name for name in new if name not in _FREE | _BATCH and old.get(name) != new[name])
-    if different:
-        found = ", ".join(f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in different)
-        raise UsageError(f"{where}: holds an unfinished run with other options ({found})")
+    differing = {
+        name: f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]
+    }
+    if different := sorted(differing.keys() - _FREE - _BATCH - _HASHED.keys()):
+        said = ", ".join(differing[name] for name in different)
+        raise UsageError(f"{where}: holds an unfinished run with other options ({said})")
     _check_batch(options, n_devices)
+    _check_hashes(options, hashes)
+    said = ", ".join(differing[name] for name in sorted(differing.keys() & _HASHED.keys()))
+    return [f"{where}: goes on with other names of the same inputs ({said})"] if said else []
+
+
+def _check_seed_directories(options: TrainRecipe) -> None:
+    """Refuse to train in a link to somewhere else, or over the Record of another seed."""
     for seed in options.seeds:
-        state = status(directory, seed)
-        if state == "finished" or (state != "not started" and (directory / f"seed_{seed}" / CHECKPOINTS).is_dir()):
-            kept = read_record(directory / f"seed_{seed}" / FILE_NAME).hashes
-            changed = sorted(name for name in {*kept, *hashes} if kept.get(name) != hashes.get(name))
-            if changed:
+        path = seed_directory(options.output_dir, seed)
+        if path.is_symlink():
+            raise UsageError(f"{path}: a link to {os.readlink(path)}, and no seed of this run; move it away")
+        if (path / FILE_NAME).is_file() and (other := read_record(path / FILE_NAME).seed) != seed:
+            raise UsageError(f"{path}: holds the Record of seed {other}, not of seed {seed}; move it away")
+
+
+def _check_hashes(options: TrainRecipe, hashes: Mapping[str, str]) -> None:
+    """Refuse other data, another tokenizer or model than those of the seeds that are kept or go on."""
+    for path, record in seed_records(options.output_dir).items():
+        if record.status == "finished" or (path / CHECKPOINTS).is_dir():
+            differences = " and ".join(_differences(record.hashes, hashes))
+            if differences:
                 raise UsageError(
-                    f"{where}: seed {seed} was trained on another {', '.join(changed)}; use another directory"
+                    f"--output_dir {options.output_dir}: seed {record.seed} was trained {differences}; use another "
+                    "directory"
                 )
 
 
-def _overwrites(options: TrainRecipe) -> bool:
+def _differences(kept: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    """Say how inputs differ from those that a seed was trained on."""
+    if other := sorted(name for name in kept.keys() & new.keys() if kept[name] != new[name]):
+        yield f"on another {', '.join(other)}"
+    if left_out := sorted(kept.keys() - new.keys()):
+        yield f"with a {', '.join(left_out)}"
+    if added := sorted(new.keys() - kept.keys()):
+        yield f"without a {', '.join(added)}"
+
+
+def overwrites(options: TrainRecipe) -> bool:
     """Whether an older run is to be deleted; it is this one where torchrun starts it once more (--max_restarts)."""
     return options.overwrite_output_dir and launched().restart_count == 0
+
+
+def deletes(options: TrainRecipe) -> bool:
+    """Whether there is a seed of an older run that `prepare` will delete."""
+    return overwrites(options) and bool(seed_records(options.output_dir))
 
 
 def _options_of(directory: Path) -> dict[str, Any] | None:
@@ -106,8 +152,7 @@ def _options_of(directory: Path) -> dict[str, Any] | None:
 def _check_batch(options: TrainRecipe, n_devices: int) -> None:
     """Refuse steps of another size; how one is divided among devices and forward passes does not matter."""
     size = windows_per_step(options, n_devices)
-    for path in options.output_dir.glob(f"seed_*/{FILE_NAME}"):
-        record = read_record(path)
+    for record in seed_records(options.output_dir).values():
         then = math.prod([*(record.config[name] for name in _BATCH), record.n_devices])
         if then != size:
             raise UsageError(
@@ -119,7 +164,7 @@ def _check_batch(options: TrainRecipe, n_devices: int) -> None:
 
 def _check_inputs_outside(options: TrainRecipe) -> None:
     """Refuse to delete what the run starts from, by whatever path or link it is reached."""
-    for name in _INPUTS:
+    for name in _HASHED:
         value = options.config[name]
         if value is not None and any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
             raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
@@ -143,14 +188,14 @@ def _is_inside(path: Path, directory: Path) -> bool:
 
 def status(directory: Path, seed: int) -> str:
     """Return the status of a seed's Record, or "not started"."""
-    path = directory / f"seed_{seed}" / FILE_NAME
+    path = seed_directory(directory, seed) / FILE_NAME
     return read_record(path).status if path.is_file() else "not started"
 
 
 def _tabulated(directory: Path) -> bool:
     """Whether the table is not older than any Record: whoever finished the last seed was not killed before it."""
     table = directory / _TABLE
-    newest = max(path.stat().st_mtime_ns for path in directory.glob(f"seed_*/{FILE_NAME}"))
+    newest = max((path / FILE_NAME).stat().st_mtime_ns for path in seed_records(directory))
     return table.is_file() and table.stat().st_mtime_ns >= newest
 
 
@@ -161,21 +206,25 @@ def prepare(options: TrainRecipe) -> None:
         UsageError: if another process trains in it what is to be overwritten.
     """
     directory = options.output_dir
-    directory.mkdir(parents=True, exist_ok=True)
-    seeds = list(options.seeds)
-    if _overwrites(options):
-        _delete_run(directory)
-    else:
-        # Those of other commands, too: the written options repeat the whole run.
-        seeds = list(dict.fromkeys([*(_options_of(directory) or {"seeds": []})["seeds"], *seeds]))
+    anew = overwrites(options)
+    # Those of other commands, too: the written options repeat the whole run.
+    older = [] if anew else (_options_of(directory) or {"seeds": []})["seeds"]
     # Whoever trains again with the written options must not delete the run by that.
-    plain = {**options.config, "overwrite_output_dir": False, "seeds": seeds}
-    write_text(directory / CONFIG_FILE, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    plain = {
+        **options.config,
+        "overwrite_output_dir": False,
+        "seeds": list(dict.fromkeys([*older, *options.seeds])),
+    }
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    if anew:
+        _delete_run(directory)
+    write_text(directory / CONFIG_FILE, text)
 
 
 def _delete_run(directory: Path) -> None:
     with contextlib.ExitStack() as held:
-        seeds = [record.parent for record in directory.glob(f"seed_*/{FILE_NAME}")]
+        seeds = list(seed_records(directory))
         for seed in seeds:
             held.enter_context(lock(seed, "wait for it, or give another --output_dir"))
         for seed in seeds:
@@ -184,7 +233,7 @@ def _delete_run(directory: Path) -> None:
                 seed.rmdir()
     # The file of options makes it a run's directory: it will be replaced, and is never missing.
     for name in set(_FILES) - {CONFIG_FILE}:
-        (directory / name).unlink(missing_ok=True)
+        delete(directory / name)
 
 
 @contextlib.contextmanager
@@ -202,23 +251,21 @@ def lock(seed_directory: Path, remedy: str) -> Iterator[None]:
         yield
 
 
-def clear(seed_directory: Path) -> None:
-    """Delete what an unfinished seed left, its Record last, but not the directory, which is locked."""
+def clear(seed_directory: Path, keep: Collection[str] = ()) -> None:
+    """Delete what an unfinished seed left, its Record last, but not the directory, which is locked.
+
+    Args:
+        seed_directory: of the seed.
+        keep: names in it that stay.
+    """
     tidy(seed_directory)
-    ours = (path for path in seed_directory.iterdir() if path.name in _OF_SEEDS)
+    ours = (path for path in seed_directory.iterdir() if path.name in _OF_SEEDS.difference(keep))
     for path in sorted(ours, key=lambda path: path.name == FILE_NAME):
-        _delete(path)
+        delete(path)
 
 
 def tidy(seed_directory: Path) -> None:
     """Delete the half-written files of a process that was killed."""
     for name in _OF_SEEDS:
         for path in seed_directory.glob(f".{name}.*"):
-            _delete(path)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+            delete(path)

@@ -1,4 +1,4 @@
-"""Which windows each optimizer step takes, and after which steps the model is evaluated."""
+"""How many steps there are, and after which of them the model is evaluated."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import islice
 
 from experiment.options.recipe import StepRecipe
-from preprocess.batch import collate, epoch_batches, n_batches, split_batch
-from preprocess.types import Batch, FeatureSet
+from experiment.training.mixture import Draw, Mixture
 
 #: Share by which a product or quotient of options may miss a whole number, some units of the 16th digit: 100 steps x
 #: 1.1 are 110.00000000000001.
@@ -87,51 +84,30 @@ class Steps:
     """The steps of one seed, numbered from 1; all of it is a function of the arguments.
 
     Args:
-        features: W windows to train on.
-        options: the recipe.
-        seed: of the order.
-        n_devices: how many share the windows of each forward pass.
-        whole_groups: whether the windows of an example are learned from together.
+        mixture: what they draw from, in which order.
+        num_train_epochs: epochs in all.
+        eval_epochs: epochs between two evaluations.
     """
 
-    features: FeatureSet
-    options: StepRecipe
-    seed: int
-    n_devices: int = 1
-    whole_groups: bool = False
+    mixture: Mixture
+    num_train_epochs: float
+    eval_epochs: float
 
     @property
     def per_epoch(self) -> int:
-        """Steps until every window has been taken once more; the last of them may take fewer windows."""
-        size = windows_per_step(self.options, self.n_devices)
-        return n_batches(self.features, size, whole_groups=self.whole_groups)
+        """Steps per epoch."""
+        return self.mixture.per_epoch
 
     @property
     def n(self) -> int:
         """Steps in all."""
-        return _steps_in(self.per_epoch, self.options.num_train_epochs)
+        return _steps_in(self.per_epoch, self.num_train_epochs)
 
     @cached_property
     def evaluated(self) -> Evaluated:
         """The steps that an evaluation follows."""
-        return Evaluated(self.per_epoch, self.options.num_train_epochs, self.options.eval_epochs)
+        return Evaluated(self.per_epoch, self.num_train_epochs, self.eval_epochs)
 
-    def windows(self, n_done: int) -> Iterator[NDArray[np.int32]]:
-        """Yield the windows of every step after step `n_done`, int32 [B]; earlier steps cost nothing."""
-        for epoch in range(n_done // self.per_epoch, math.ceil(self.n / self.per_epoch)):
-            batches = epoch_batches(
-                self.features,
-                windows_per_step(self.options, self.n_devices),
-                seed=self.seed,
-                epoch=epoch,
-                group_by_length=self.options.group_by_length,
-                whole_groups=self.whole_groups,
-            )
-            before = epoch * self.per_epoch
-            yield from batches[max(0, n_done - before) : self.n - before]
-
-    def batches(self, windows: NDArray[np.int32], pass_size: int) -> list[Batch]:
-        """Return the forward passes of one step, `pass_size` windows per device in each, to be shared by all."""
-        size = pass_size * self.n_devices
-        parts = split_batch(self.features, windows, size, whole_groups=self.whole_groups)
-        return [collate(self.features, part) for part in parts]
+    def draws(self, n_done: int) -> Iterator[Draw]:
+        """Yield what every step after step `n_done` takes."""
+        yield from islice(self.mixture.draws(n_done), self.n - n_done)

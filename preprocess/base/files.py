@@ -49,9 +49,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path` by this text in UTF-8, as `replacing` does."""
+    r"""Replace the content of `path` by this text in UTF-8, as `replacing` does.
+
+    A byte of a path that is not UTF-8 is written as JSON and YAML escape it, `\udcXX`, and reads back from them.
+    """
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
@@ -93,6 +96,14 @@ def name_place(error: BaseException, path: Path) -> None:
     """Let an error of the operating system that does not say which file it is about (a full disk) say so."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
         error.filename = str(path)
+
+
+def delete(path: Path) -> None:
+    """Delete a file, or a directory with all that is in it; of a link the link alone. What is gone is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet, HeadSpec, Outputs
@@ -69,6 +72,14 @@ class Problem(Protocol):
 
     def chance(self, features: FeatureSet) -> float:
         """Return the loss of a model that knows nothing."""
+
+
+@runtime_checkable
+class PartlyAnswered(Protocol):
+    """A problem with windows that hold no answer, and are learned from all the same."""
+
+    def answered(self, features: FeatureSet) -> NDArray[np.bool_]:
+        """Return which windows hold an answer, bool [W]: the loss of the others says little about the answers."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from preprocess.base.errors import DataError
 from preprocess.template import null_positions
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
-from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 from tasks.problems.span import (
     END,
@@ -30,6 +30,7 @@ from tasks.problems.span import (
     Spans,
     encode_spans,
     first_of_example,
+    holds_span,
     position_chance,
     prediction,
     rank_spans,
@@ -136,6 +137,15 @@ class KindProblem:
     def chance(self, features: FeatureSet) -> float:
         """Return the loss of a model that finds all positions of a window, and all kinds, equally likely."""
         return position_chance(features) + math.log(len(self.texts))
+
+    def answered(self, features: FeatureSet) -> NDArray[np.bool_]:
+        """Return which windows hold a span, or are of a kind that says more than that there is none."""
+        held = holds_span(features)
+        if not self._labelled:
+            return held
+        kind = features.targets["kind"]
+        absent = self._labelled.index("unknown") if "unknown" in self._labelled else NO_TARGET
+        return held | ((kind != NO_TARGET) & (kind != absent))
 
     def decode(
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions

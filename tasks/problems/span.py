@@ -124,6 +124,10 @@ class SpanProblem:
         """Return the loss of a model that finds all positions of a window equally likely."""
         return position_chance(features)
 
+    def answered(self, features: FeatureSet) -> NDArray[np.bool_]:
+        """Return which windows hold a span to learn."""
+        return holds_span(features)
+
 
 def encode_spans(
     head: HeadSpec,
@@ -139,6 +143,12 @@ def encode_spans(
     features = cut_windows(*texts, tokenizer, **windows)
     labels, counts = label_spans(features, targets, kinds)
     return features.with_targets(head, {output.name: labels[output.name] for output in head.outputs}, counts)
+
+
+def holds_span(features: FeatureSet) -> NDArray[np.bool_]:
+    """Return which windows are labelled with a span of their context, bool [W]; the others are with no answer."""
+    start = features.targets[START.name]
+    return (start >= features.doc_offset) & (start < features.doc_offset + features.doc_length)
 
 
 def position_chance(features: FeatureSet) -> float:

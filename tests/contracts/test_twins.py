@@ -38,10 +38,10 @@ MISSING = {
     "distribute": {"share", "sharded", "summing", "total", "whole", "fill", "sum_gradients"},
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
-#: seed that of the generator, and XLA has a switch.
+#: seed that of the generator, and XLA has a switch in predictions.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}
-#: Parameters that a seed takes the place of, and the switches of PyTorch's compiler and of FSDP.
-MISSING_PARAMETERS = {"training", "torch_compile", "fsdp"}
+#: A parameter that a seed takes the place of.
+MISSING_PARAMETERS = {"training"}
 
 
 def _pair(name: str) -> tuple[ModuleType, ModuleType]:

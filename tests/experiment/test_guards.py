@@ -13,6 +13,7 @@ import pytest
 
 from experiment.cli import main
 from experiment.training.guards import Divergence, all_empty
+from preprocess.base.spec import TrainerSpec
 from preprocess.types import Batch, FeatureSet
 from pretrained_configs.config import ModelConfig
 from tasks.problems.kinds import KindProblem
@@ -56,7 +57,7 @@ def _assert_equal(found, expected, path=""):
 def test_step_that_is_not_finite_has_no_effect_and_is_counted(package, precision, optim, n_parts):
     backend = importlib.import_module(package)
     model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
-    trainer = backend.Trainer(model, **ARGUMENTS, precision=precision, optim=optim)
+    trainer = backend.Trainer(model, TrainerSpec(**ARGUMENTS, precision=precision, optim=optim))
     trainer.step([_batch(0)] * n_parts)
     sound = trainer.state_dict()
     assert trainer.metrics()["skipped_steps"] == 0 and trainer.skipped_in_a_row == 0

@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 def test_speed_leaves_out_what_is_no_training(clock):
-    meter = Meter(CONFIG)
+    meter = Meter(CONFIG, {})
     with meter.running():
         with meter.waiting():
             clock(1)
@@ -46,7 +46,7 @@ def test_utilisation_is_of_the_known_peak_by_hand(clock):
     # One layer of width 8, with 4 x 8 x 8 and 2 x 8 x 16 weights, and the head's 8 x 2: 528, used twice by each of
     # three passes per token; 4 x 8 x 10 for each of 10 tokens' attention, three times.
     flops = 10 * 6 * 528 + 3 * 10 * 320
-    meter = Meter(CONFIG)
+    meter = Meter(CONFIG, {})
     meter.peak_flops = 4.0 * flops
     with meter.running():
         clock(2)
@@ -55,11 +55,11 @@ def test_utilisation_is_of_the_known_peak_by_hand(clock):
 
 
 def test_meter_goes_on_from_the_counts_of_another(clock):
-    first, second = Meter(CONFIG), Meter(CONFIG)
+    first = Meter(CONFIG, {})
     with first.running():
         clock(2)
         first.count(np.array([4]))
-    second.restore(json.loads(json.dumps(first.counts)))
+    second = Meter(CONFIG, json.loads(json.dumps(first.counts)))
     with second.running():
         clock(2)
         second.count(np.array([8]))
@@ -98,7 +98,7 @@ def test_writing_a_profile_is_no_training_time(corpus, flags, tmp_path, monkeypa
 
 
 def test_clock_that_stands_still_is_not_started_by_a_pause(clock):
-    meter = Meter(CONFIG)
+    meter = Meter(CONFIG, {})
     with meter.running():
         clock(2)
         meter.count(np.array([10]))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiment.cli import main
+from preprocess.base.spec import TrainerSpec
 from tests.experiment.test_guards import ARGUMENTS, CONFIG, _assert_equal, _batch
 from tests.support.values import SPAN
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMITED = """
 import resource, sys
 import numpy as np
+from preprocess.base.spec import TrainerSpec
 from tests.support.values import SPAN
 from pytorch_modeling import Trainer, build_model
 from tests.experiment.test_guards import ARGUMENTS
@@ -29,9 +31,8 @@ from tests.pytorch_modeling.test_trainer import make_batch
 from pretrained_configs.config import ModelConfig
 
 config = ModelConfig(60, 64, 4, 4, 256, max_position_embeddings=512)
-trainer = Trainer(
-    build_model(config, SPAN, device="cpu", seed=1), precision="fp32", auto_find_batch_size=True, **ARGUMENTS
-)
+model = build_model(config, SPAN, device="cpu", seed=1)
+trainer = Trainer(model, TrainerSpec(precision="fp32", auto_find_batch_size=True, **ARGUMENTS))
 trainer.step([make_batch(n=2, length=512)])
 used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()  # data and stack
 resource.setrlimit(resource.RLIMIT_DATA, (used + 200 * 2**20,) * 2)
@@ -83,7 +84,7 @@ def test_step_without_memory_leaves_everything_as_it_was(package, method, precis
     for fails in (True, False):
         backend.set_seed(3)
         model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
-        trainer = backend.Trainer(model, **ARGUMENTS, precision=precision, auto_find_batch_size=True)
+        trainer = backend.Trainer(model, TrainerSpec(**ARGUMENTS, precision=precision, auto_find_batch_size=True))
         trainer.step([_batch(0)])
         if fails:
             before = trainer.state_dict()
@@ -100,7 +101,7 @@ def test_step_without_memory_leaves_everything_as_it_was(package, method, precis
 def test_without_the_option_the_frameworks_error_comes_through(package, method, monkeypatch):
     backend = importlib.import_module(package)
     model = backend.build_model(CONFIG, SPAN, device="cpu", seed=1)
-    trainer = backend.Trainer(model, **ARGUMENTS, precision="fp32")
+    trainer = backend.Trainer(model, TrainerSpec(**ARGUMENTS, precision="fp32"))
     _failing(monkeypatch, trainer, package, method, {1})
     with pytest.raises(type(_exhausted(package))):
         trainer.step([_batch(1)])

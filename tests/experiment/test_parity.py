@@ -97,9 +97,9 @@ def test_epsilon_stands_above_the_rounding_of_the_gradients_unless_it_is_given()
     """AdamW with 1e-8 makes whole steps of rounding errors, which most gradients of a well-trained model are."""
     taken = []
 
-    def trainer(model, **arguments):
-        taken.append(arguments["adam_epsilon"])
-        return pytorch_modeling.Trainer(model, **arguments)
+    def trainer(model, spec):
+        taken.append(spec.adam_epsilon)
+        return pytorch_modeling.Trainer(model, spec)
 
     backend = types.SimpleNamespace(**{**vars(pytorch_modeling), "Trainer": trainer})
     jobs = [_job(trainer={**TRAINER, "adam_epsilon": epsilon}) for epsilon in (1e-8, None)]

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
 import signal
 import struct
 import time
-from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import yaml
 
 from benchmarks.kill import digest
 from experiment.cli import main
-from experiment.options.flags import TrainOptions
-from experiment.options.recipe import resolve_recipe
 from experiment.training.checkpoints import Checkpoints
 from experiment.training.interrupts import held_back
-from experiment.training.steps import Steps
-from preprocess.types import FeatureSet
-from tasks.core.discovery import get_task
 from tests.experiment import faults
 from tests.experiment.conftest import write_corpus
 
@@ -84,9 +76,9 @@ EARLY = [
     ("experiment.training.checkpoints:write_safetensors", 1, "tear"),
 ]
 LATE = [
-    ("experiment.training.evaluation:logits_of", 1, "kill"),  # in an evaluation
-    ("experiment.training.evaluation:logits_of", 1, "terminate"),
-    ("experiment.training.seed:write_settings", 1, "kill"),  # in the middle of the best checkpoint
+    ("experiment.training.evaluation:outputs_of", 1, "kill"),  # in an evaluation
+    ("experiment.training.evaluation:outputs_of", 1, "terminate"),
+    ("experiment.training.selection:write_settings", 1, "kill"),  # in the middle of the best checkpoint
     ("preprocess.base.files:os.rename", 2, "kill"),  # between two renames, or after the rename of a checkpoint
     ("experiment.training.checkpoints:shutil.rmtree", 2, "kill"),  # deleting an old one
     ("experiment.training.seed:predict_split", 1, "kill"),
@@ -180,9 +172,53 @@ def test_checkpoint_is_put_off_while_the_one_before_is_being_written(corpus, fla
     # Asked after every step while one is due: 1 (written), 2 and 3 (put off), 4 and so on.
     busy = Mock(side_effect=[False, True, True, *[False] * 3])
     monkeypatch.setattr(Checkpoints, "busy", property(lambda _: busy()))
-    monkeypatch.setattr(Checkpoints, "save", lambda _, step, state: saved.append((step, state["counted"]["step"])))
+    monkeypatch.setattr(Checkpoints, "save", lambda _, step, state: saved.append((step, state["progress"]["step"])))
     assert main(flags(corpus, tmp_path / "run", "--seeds", "1", "--save_steps", "1")) == 0
     assert saved == [(step, step) for step in (1, 4, 5, 6)] and busy.call_count == 6
+
+
+#: Called once per training checkpoint, when the one before is written.
+WRITTEN = ("experiment.training.checkpoints:ThreadPoolExecutor",)
+
+
+def _edit(path):
+    """Change a byte in place, as an editor or a bad block does."""
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_edited_best_checkpoint_costs_nothing(die, undisturbed, tmp_path):
+    options = ("--framework", "pytorch", "--seeds", "1")
+    assert die(*WRITTEN, 8, "kill", options=options) == KILLED
+    _edit(tmp_path / "run/seed_1/checkpoint-best/model.safetensors")
+    assert die(options=options) == 0
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "goes on after step 7/12" in log and "damaged" not in log
+    assert digest(tmp_path / "run") == undisturbed(*options)
+
+
+def test_seed_whose_best_checkpoint_is_lost_goes_on_from_its_state(die, tmp_path):
+    # Killed where step 8 is evaluated and saved: its evaluation is done again.
+    assert die(*WRITTEN, 9, "kill", options=("--seeds", "1")) == KILLED
+    seed = tmp_path / "run" / "seed_1"
+    before = json.loads((seed / "record.json").read_text())
+    paths = [*seed.glob("resume/*/best/model.safetensors"), seed / "checkpoint-best/model.safetensors"]
+    for path in {path.stat().st_ino: path for path in paths}.values():  # an edit of one link is of all
+        _edit(path)
+    assert die(options=("--seeds", "1")) == 0
+    record = json.loads((seed / "record.json").read_text())
+    assert "seed 1: goes on after step 8/12" in (tmp_path / "run" / "run.log").read_text()
+    assert record["status"] == "finished" and record["step"] >= 8
+    (warning,) = record["warnings"]
+    assert warning.startswith(f"checkpoint-best of step {before['step']} was damaged; the best checkpoint is chosen")
+    assert record["evaluations"][:5] == before["evaluations"][:5]
+    assert [evaluation["step"] for evaluation in record["evaluations"]] == [2, 3, 4, 6, 8, 9, 10, 12]
+    chosen = max(record["evaluations"][4:], key=lambda e: e["dev"]["f1"] + e["dev"]["em"])
+    assert record["step"] == chosen["step"] and record["scores"]["dev"] == chosen["dev"]
+    assert [path.name for path in (seed / "resume-damaged").iterdir()] == ["checkpoint-best"]
 
 
 def test_full_disk_costs_a_checkpoint_and_not_the_run(die, undisturbed, tmp_path):
@@ -202,157 +238,7 @@ def test_unfinished_seed_does_not_go_on_with_other_data(die, tmp_path, corpus, f
     assert "seed 1 was trained on another dev_file, train_file" in capsys.readouterr().err
 
 
-# --- the checkpoints themselves ---
-
-
-def _state(step):
-    return {
-        "step": step,
-        "trainer": {
-            "model": {"a.weight": np.full((2, 3), step, np.float32)},
-            "scaler": {},
-            "step": np.array(step, np.float32),
-            "rng": np.arange(5, dtype=np.uint8),
-            "losses": np.zeros(0, np.float32),
-        },
-        "record": {"evaluations": [{"loss": 0.1 + 0.2}], "infinite": [1, None]},
-    }
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    lines: list[str] = []
-    kept = Checkpoints(tmp_path, "best", 2, lines.append)
-    kept.lines = lines
-    return kept
-
-
-def _save(checkpoints, tmp_path, *steps):
-    for step in steps:
-        (tmp_path / "best").mkdir(exist_ok=True)
-        weights = tmp_path / "best" / "weights"
-        weights.unlink(missing_ok=True)
-        weights.write_text(f"of step {step}")
-        checkpoints.save(step, _state(step))
-        checkpoints.wait()
-
-
-def _assert_is(found, step):
-    expected = _state(step)
-    assert found["step"] == step and found["record"] == expected["record"]
-    assert found["trainer"].keys() == expected["trainer"].keys() and found["trainer"]["scaler"] == {}
-    for name in ("step", "rng", "losses"):
-        assert found["trainer"][name].dtype == expected["trainer"][name].dtype
-        assert np.array_equal(found["trainer"][name], expected["trainer"][name])
-    assert np.array_equal(found["trainer"]["model"]["a.weight"], expected["trainer"]["model"]["a.weight"])
-
-
-def test_last_checkpoint_comes_back_as_it_was_with_the_best_one_of_its_time(checkpoints, tmp_path):
-    _save(checkpoints, tmp_path, 9, 10)
-    (tmp_path / "best" / "weights").unlink()
-    (tmp_path / "best" / "weights").write_text("of a later step")
-    _assert_is(checkpoints.load(), 10)
-    assert (tmp_path / "best" / "weights").read_text() == "of step 10"
-    assert checkpoints.lines == []
-
-
-def test_no_more_than_the_limit_are_kept(checkpoints, tmp_path):
-    _save(checkpoints, tmp_path, 8, 9, 10, 11)
-    assert [path.name for path in sorted((tmp_path / "resume").iterdir())] == ["000003-step-10", "000004-step-11"]
-    checkpoints.remove()
-    assert not (tmp_path / "resume").exists()
-
-
-def _flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.unlink()
-    path.write_bytes(content)
-
-
-DAMAGES = {
-    "flipped bit": lambda d: _flip(d / "state.safetensors"),
-    "flipped bit of the best": lambda d: _flip(d / "best" / "weights"),
-    "truncated": lambda d: os.truncate(d / "state.safetensors", 100),
-    "empty": lambda d: os.truncate(d / "state.safetensors", 0),
-    "no state": lambda d: (d / "state.safetensors").unlink(),
-    "no checksums": lambda d: (d / "checksums.json").unlink(),
-    "half of the checksums": lambda d: os.truncate(d / "checksums.json", 20),
-    "other checksums": lambda d: (d / "checksums.json").write_text("{}"),
-    "no checksums in it": lambda d: (d / "checksums.json").write_text("[]"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_checkpoint_is_passed_over_for_the_one_before(checkpoints, tmp_path, damage):
-    _save(checkpoints, tmp_path, 1, 2)
-    last = tmp_path / "resume" / "000002-step-2"
-    DAMAGES[damage](last)
-    _assert_is(checkpoints.load(), 1)
-    assert (tmp_path / "best" / "weights").read_text() == "of step 1"
-    assert len(checkpoints.lines) == 1 and checkpoints.lines[0].startswith(f"{last}: damaged")
-    _save(checkpoints, tmp_path, 2)
-    _assert_is(checkpoints.load(), 2)
-
-
-def test_nothing_sound_is_nothing(checkpoints, tmp_path):
-    assert checkpoints.load() is None
-    _save(checkpoints, tmp_path, 1)
-    DAMAGES["truncated"](tmp_path / "resume" / "000001-step-1")
-    assert checkpoints.load() is None
-
-
-@pytest.mark.parametrize("place", ["write_safetensors", "write_json", "_link", "os.rename"])
-def test_full_disk_leaves_the_last_checkpoint_and_no_remains(checkpoints, tmp_path, monkeypatch, place):
-    _save(checkpoints, tmp_path, 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(f"experiment.training.checkpoints.{place}", faults.fill_disk)
-        _save(checkpoints, tmp_path, 2)
-    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["000001-step-1"]
-    expected = "no checkpoint of step 2 to resume from ([Errno 28] No space left on device); training goes on"
-    assert checkpoints.lines == [expected]
-    _assert_is(checkpoints.load(), 1)
-    _save(checkpoints, tmp_path, 3)
-    _assert_is(checkpoints.load(), 3)
-
-
-def test_file_system_without_links_gets_copies(checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.link", faults.fill_disk)
-    _save(checkpoints, tmp_path, 1)
-    (tmp_path / "best" / "weights").write_text("changed")
-    checkpoints.load()
-    assert (tmp_path / "best" / "weights").read_text() == "of step 1"
-
-
-# --- the order of steps, and signals ---
-
-
-def _features(n):
-    lengths = np.random.RandomState(0).randint(5, 30, n)
-    splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    rest = {name: np.zeros(0, np.int32) for name in FeatureSet.__dataclass_fields__ if name not in ("meta",)}
-    rest |= {"row_splits": splits, "example_index": np.arange(n, dtype=np.int32)}
-    return FeatureSet(**rest, meta={})
-
-
-@pytest.mark.parametrize(("n", "epochs", "accumulation"), [(10, 2.0, 1), (11, 2.4, 1), (11, 0.4, 1), (23, 1.5, 3)])
-def test_order_can_be_entered_at_any_step(n, epochs, accumulation):
-    options = TrainOptions(
-        task="cmrc2018",
-        output_dir=Path(),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=accumulation,
-    )
-    steps = Steps(_features(n), resolve_recipe(options, get_task("cmrc2018"), None), seed=3)
-    whole = [windows.tolist() for windows in steps.windows(0)]
-    assert len(whole) == steps.n
-    ungrouped = Steps(steps.features, dataclasses.replace(options, group_by_length=False), seed=3)
-    assert [windows.tolist() for windows in ungrouped.windows(0)] != whole
-    if epochs >= 1:
-        assert sorted(sum(whole[: steps.per_epoch], [])) == list(range(n))
-    for n_done in range(steps.n + 1):
-        assert [windows.tolist() for windows in steps.windows(n_done)] == whole[n_done:]
+# --- signals ---
 
 
 def test_first_signal_is_noted_and_the_second_interrupts():

@@ -224,9 +224,9 @@ def test_run_on_two_devices_is_that_on_one_without_dropout(still_runs, place, tm
 @pytest.mark.parametrize(
     ("package", "arguments", "expected"),
     [
-        ("tensorflow", ["train"], "no tensorflow here; pip install -e '.[tensorflow]'"),
-        ("keras", ["train"], "no keras here; pip install -e '.[tensorflow]'"),
-        ("tensorflow", ["export"], "no tensorflow here; pip install -e '.[tensorflow]'"),
+        ("tensorflow", ["train"], "tensorflow is not installed; pip install -e '.[tensorflow]'"),
+        ("keras", ["train"], "keras is not installed; pip install -e '.[tensorflow]'"),
+        ("tensorflow", ["export"], "tensorflow is not installed; pip install -e '.[tensorflow]'"),
     ],
 )
 def test_framework_that_is_not_installed_is_one_line(package, arguments, expected, trained, place, tmp_path):
@@ -364,17 +364,15 @@ def test_export_to_a_full_disk_is_one_line_and_leaves_nothing(trained, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("more", "expected"), [((), {"jit_compile": None}), (("--jit_compile", "True"), {"jit_compile": True})]
-)
+@pytest.mark.parametrize(("more", "expected"), [((), None), (("--jit_compile", "True"), True)])
 def test_xla_is_what_the_flag_says_and_else_the_trainers_choice(more, expected, place, tmp_path, monkeypatch):
     taken = []
 
     class Stop(Exception):
         pass
 
-    def trainer(model, **arguments):
-        taken.append({name: value for name, value in arguments.items() if name == "jit_compile"})
+    def trainer(model, spec):
+        taken.append(spec.jit_compile)
         raise Stop
 
     monkeypatch.setattr("tf_modeling.Trainer", trainer)
@@ -385,7 +383,7 @@ def test_xla_is_what_the_flag_says_and_else_the_trainers_choice(more, expected, 
 
 @pytest.mark.parametrize("more", [("--jit_compile", "True"), ("--auto_find_batch_size",)])
 def test_what_several_devices_cannot_do_is_refused(more, place, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("tf_modeling.n_devices", lambda device: 2)
+    monkeypatch.setattr("tf_modeling.capabilities.n_devices", lambda device: 2)
     flags = _flags(place, "cmrc2018", "tensorflow", tmp_path / "run", *more)
     _fails(capsys, flags, f"{more[0]} is for a single device in TensorFlow, here are 2")
     assert not (tmp_path / "run").exists()

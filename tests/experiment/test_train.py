@@ -187,11 +187,11 @@ def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, fla
     monkeypatch.setattr("experiment.io.events.EventFile.add", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
     printed = capsys.readouterr().out
-    assert printed.count("no more events for TensorBoard from step 2 on") == 1
+    assert printed.count("no more events for TensorBoard from step 1 on") == 1
     assert printed.count("the Record can't be written ([Errno 28]") == 4
     record = _record(tmp_path / "run")
     assert record["status"] == "finished" and len(record["evaluations"]) == 4
-    monkeypatch.setattr("experiment.training.seed.write_settings", full)
+    monkeypatch.setattr("experiment.training.selection.write_settings", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "2")) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert "No space left on device: " in error and "seed_2/checkpoint-best'; when" in error

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from preprocess.base.spec import TrainerSpec
 from pretrained_configs.checkpoint import read_checkpoint
 from pytorch_modeling import Trainer, build_model, load_weights, predict, save_weights, set_seed
 from pytorch_modeling.distribute import Group, share
@@ -87,7 +88,7 @@ def _trainer(config, kinds, state=None, how="replicated"):
     set_seed(0)
     model = build_model(config, head_of(kinds), device="cpu", seed=1)
     options = {"auto_find_batch_size": how == "repeated", "fsdp": how == "sharded" and Group.current().size > 1}
-    trainer = Trainer(model, n_steps=N_STEPS, **options, **ARGUMENTS)
+    trainer = Trainer(model, TrainerSpec(n_steps=N_STEPS, **options, **ARGUMENTS))
     if state is not None:
         trainer.load_state_dict(state)
     return trainer

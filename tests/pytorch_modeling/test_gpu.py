@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from preprocess.base.spec import TrainerSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, set_seed
 from pytorch_modeling.dropout import attention
@@ -161,7 +162,7 @@ def test_a_step_in_bf16_is_finite_and_moves_every_parameter(length):
     set_seed(1)
     model = build_model(config, head_of(("unknown", "yes")), device=GPU, seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    trainer = Trainer(model, **ARGUMENTS)
+    trainer = Trainer(model, TrainerSpec(**ARGUMENTS))
     batch = make_batch(length=length, padded=True)
     trainer.step([dataclasses.replace(batch, targets={**batch.targets, "kind": np.array([0, 1, -1, -1], np.int32)})])
     metrics = trainer.metrics()
@@ -181,7 +182,7 @@ def test_state_dict_continues_bit_exactly_on_a_gpu(precision):
     try:
         set_seed(1)
         whole = build_model(config, SPAN, device=GPU, seed=1)
-        trainer = Trainer(whole, **arguments)
+        trainer = Trainer(whole, TrainerSpec(**arguments))
         for seed in range(3):
             trainer.step([make_batch(length=192, seed=seed, padded=True)])
         state = copy.deepcopy(trainer.state_dict())
@@ -189,7 +190,7 @@ def test_state_dict_continues_bit_exactly_on_a_gpu(precision):
             trainer.step([make_batch(length=192, seed=seed, padded=True)])
         set_seed(2)
         resumed = build_model(config, SPAN, device=GPU, seed=9)
-        other = Trainer(resumed, **arguments)
+        other = Trainer(resumed, TrainerSpec(**arguments))
         other.load_state_dict(state)
         for seed in range(3, 6):
             other.step([make_batch(length=192, seed=seed, padded=True)])
@@ -211,7 +212,7 @@ def test_float32_training_follows_the_cpu():
     before = torch.nn.utils.parameters_to_vector(models["cpu"].parameters()).detach().clone()
     losses = {}
     for device, model in models.items():
-        trainer = Trainer(model, **{**ARGUMENTS, "precision": "fp32", "adam_epsilon": 1e-3})
+        trainer = Trainer(model, TrainerSpec(**{**ARGUMENTS, "precision": "fp32", "adam_epsilon": 1e-3}))
         for seed in range(5):
             trainer.step([make_batch(length=192, seed=seed, padded=True)])
         losses[device] = trainer.metrics()["loss"]

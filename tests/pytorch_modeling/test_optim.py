@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from preprocess.base.spec import TrainerSpec
 from pytorch_modeling import Trainer, build_model
 from pytorch_modeling.optim import build_optimizer, linear_schedule
 from tests.bert_adam import Rule, apply_rule
@@ -134,7 +135,7 @@ def test_adamw8bit_follows_adamw_in_a_quarter_of_the_memory():
     trainers = {}
     for optim in ("adamw", "adamw8bit"):
         model = build_model(config, SPAN, device="cpu", seed=1)
-        trainers[optim] = Trainer(model, n_steps=20, **{**ARGUMENTS, "optim": optim})
+        trainers[optim] = Trainer(model, TrainerSpec(n_steps=20, **{**ARGUMENTS, "optim": optim}))
         for step in range(20):
             trainers[optim].step([make_batch(seed=step)])
     exact, small = (trainer.state_dict() for trainer in trainers.values())
@@ -152,7 +153,7 @@ def test_adamw8bit_skips_what_is_not_finite_and_continues_bit_exactly():
 
     def trainer(seed):
         model = build_model(config, SPAN, device="cpu", seed=seed)
-        return Trainer(model, n_steps=9, **{**ARGUMENTS, "optim": "adamw8bit"})
+        return Trainer(model, TrainerSpec(n_steps=9, **{**ARGUMENTS, "optim": "adamw8bit"}))
 
     one, other = trainer(1), trainer(2)
     one.step([make_batch(seed=0)])

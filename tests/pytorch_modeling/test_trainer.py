@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from preprocess.base.spec import TrainerSpec
 from preprocess.types import NO_TARGET
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, save_weights, set_seed
@@ -81,7 +82,7 @@ def test_loss_and_gradients_equal_transformers_on_the_same_batch(tmp_path):
     batch = make_batch()
     loss = _their_loss(theirs, batch)
     loss.backward()
-    trainer = Trainer(model, n_steps=10, **ARGUMENTS)
+    trainer = Trainer(model, TrainerSpec(n_steps=10, **ARGUMENTS))
     ours = trainer._loss(batch, {"span": len(batch)})
     ours.backward()
     assert ours.item() == pytest.approx(loss.item(), rel=1e-6)
@@ -118,7 +119,7 @@ def test_twenty_steps_follow_transformers_with_torch_adamw(tmp_path):
     from transformers import get_linear_schedule_with_warmup
 
     schedule = get_linear_schedule_with_warmup(optimizer, 2, 20)
-    trainer = Trainer(model, n_steps=20, **{**ARGUMENTS, "adam_epsilon": 1e-6})
+    trainer = Trainer(model, TrainerSpec(n_steps=20, **{**ARGUMENTS, "adam_epsilon": 1e-6}))
     for step in range(20):
         batch = make_batch(seed=step)
         loss = _their_loss(theirs, batch)
@@ -144,7 +145,7 @@ def test_loss_does_not_depend_on_padding():
     batch = make_batch(padded=True)
     padded = {name: np.pad(column, ((0, 0), (0, 9))) for name, column in batch.inputs.items()}
     wider = dataclasses.replace(batch, inputs=padded)
-    trainer = Trainer(model, n_steps=10, **ARGUMENTS)
+    trainer = Trainer(model, TrainerSpec(n_steps=10, **ARGUMENTS))
     assert trainer._loss(batch, {"span": 4}).item() == pytest.approx(
         trainer._loss(wider, {"span": 4}).item(), rel=1e-6
     )
@@ -159,7 +160,7 @@ def _parts(batch, sizes):
 def test_accumulation_over_uneven_parts_is_one_big_batch(spec):
     whole, parts = (build_model(CONFIG, spec, device="cpu", seed=1) for _ in range(2))
     trainers = [
-        Trainer(model, n_steps=5, **{**ARGUMENTS, "warmup_ratio": 0.0, "adam_epsilon": 1e-6})
+        Trainer(model, TrainerSpec(n_steps=5, **{**ARGUMENTS, "warmup_ratio": 0.0, "adam_epsilon": 1e-6}))
         for model in (whole, parts)
     ]
     for step in range(3):
@@ -194,7 +195,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(precision):
     for seed in (7, 7, 8):
         set_seed(seed)
         model = build_model(config, SPAN, device="cpu", seed=1)
-        trainer = Trainer(model, n_steps=5, **{**ARGUMENTS, "precision": precision})
+        trainer = Trainer(model, TrainerSpec(n_steps=5, **{**ARGUMENTS, "precision": precision}))
         for step in range(5):
             trainer.step([make_batch(seed=step, padded=True)])
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
@@ -207,7 +208,7 @@ def test_half_precision_learns_what_float32_learns(precision):
     losses = {}
     for name in ("fp32", precision):
         model = build_model(CONFIG, SPAN, device="cpu", seed=1)
-        trainer = Trainer(model, n_steps=60, **{**ARGUMENTS, "precision": name, "learning_rate": 3e-3})
+        trainer = Trainer(model, TrainerSpec(n_steps=60, **{**ARGUMENTS, "precision": name, "learning_rate": 3e-3}))
         for _ in range(60):
             trainer.step([make_batch()])
             losses[name] = trainer.metrics()["loss"]
@@ -217,7 +218,7 @@ def test_half_precision_learns_what_float32_learns(precision):
 
 def test_fp16_overflow_skips_the_step_and_lowers_the_scale():
     model = build_model(CONFIG, SPAN, device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=30, **{**ARGUMENTS, "precision": "fp16", "warmup_ratio": 0.0})
+    trainer = Trainer(model, TrainerSpec(n_steps=30, **{**ARGUMENTS, "precision": "fp16", "warmup_ratio": 0.0}))
     trainer.scaler._init_scale = 2.0**30  # gradients overflow float16 at this scale
     before = model.head.span.weight.detach().clone()
     trainer.step([make_batch()])
@@ -235,7 +236,7 @@ def test_state_dict_continues_bit_exactly():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1)
     set_seed(1)
     whole = build_model(config, SPAN, device="cpu", seed=1)
-    trainer = Trainer(whole, n_steps=6, **ARGUMENTS)
+    trainer = Trainer(whole, TrainerSpec(n_steps=6, **ARGUMENTS))
     for step in range(3):
         trainer.step([make_batch(seed=step)])
     import copy
@@ -244,7 +245,7 @@ def test_state_dict_continues_bit_exactly():
     for step in range(3, 6):
         trainer.step([make_batch(seed=step)])
     resumed = build_model(config, SPAN, device="cpu", seed=9)
-    other = Trainer(resumed, n_steps=6, **ARGUMENTS)
+    other = Trainer(resumed, TrainerSpec(n_steps=6, **ARGUMENTS))
     other.load_state_dict(state)
     for step in range(3, 6):
         other.step([make_batch(seed=step)])
@@ -258,7 +259,7 @@ def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
     losses = []
     for compiled in (False, True):
         model = build_model(config, SPAN, device="cpu", seed=1)
-        trainer = Trainer(model, n_steps=4, torch_compile=compiled, **ARGUMENTS)
+        trainer = Trainer(model, TrainerSpec(n_steps=4, torch_compile=compiled, **ARGUMENTS))
         assert (model.encoder.layers[0]._compiled_call_impl is not None) == compiled
         for seed in range(4):
             trainer.step([make_batch(seed=seed, padded=True)])

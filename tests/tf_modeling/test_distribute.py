@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from preprocess.base.spec import TrainerSpec
 from tests.support.values import head_of
 from tf_modeling import Trainer, build_model
 from tf_modeling.distribute import Replicas, choose_strategy
@@ -43,7 +44,7 @@ for precision in job["precisions"]:
     with scope():
         model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
     assert model.strategy.num_replicas_in_sync == job["n_replicas"]
-    trainer = Trainer(model, n_steps=9, **{**job["arguments"], "precision": precision})
+    trainer = Trainer(model, TrainerSpec(n_steps=9, **{**job["arguments"], "precision": precision}))
     for i, step in enumerate(job["steps"]):
         trainer.step(step)
         if i == 2:  # continuing from one's own state changes nothing
@@ -78,7 +79,7 @@ def job(config, arguments, make_batch):
 def _here(job, precision="fp32"):
     """Take the same steps in this process, on one device."""
     model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=9, **{**job["arguments"], "precision": precision})
+    trainer = Trainer(model, TrainerSpec(n_steps=9, **{**job["arguments"], "precision": precision}))
     for step in job["steps"]:
         trainer.step(step)
     metrics = trainer.metrics()

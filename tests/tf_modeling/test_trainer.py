@@ -13,6 +13,7 @@ import tensorflow as tf
 import torch
 
 import pytorch_modeling
+from preprocess.base.spec import TrainerSpec
 from pytorch_modeling.checkpoint import parameter_name
 from pytorch_modeling.optim import build_optimizer as build_torch_optimizer
 from tests.support.values import SPAN
@@ -26,7 +27,7 @@ def _weights(model):
 
 
 def _gradients(trainer, batch):
-    loss, gradients = trainer._gradients(*trainer._inputs(batch, 0, trainer._head.n_targets([batch]))[0])
+    loss, _, gradients = trainer._gradients(*trainer._inputs(batch, 0, trainer._head.n_targets([batch]))[0])
     names = parameters(trainer.model)
     return float(loss), {n: p.neutral(g) for (n, p), g in zip(names.items(), gradients, strict=True)}
 
@@ -45,11 +46,11 @@ def test_gradients_of_every_architecture_equal_the_twins(twins, config, argument
 
 def _compare_gradients(theirs, ours, arguments, make_batch, with_kinds, left):
     batch = make_batch(padded=True, left=left, kinds=3 if with_kinds else 0, seed=4)
-    their_loss = pytorch_modeling.Trainer(theirs, n_steps=10, **arguments())._loss(
+    their_loss = pytorch_modeling.Trainer(theirs, TrainerSpec(n_steps=10, **arguments()))._loss(
         batch, theirs.head_spec.n_targets([batch])
     )
     their_loss.backward()
-    loss, found = _gradients(Trainer(ours, n_steps=10, **arguments()), batch)
+    loss, found = _gradients(Trainer(ours, TrainerSpec(n_steps=10, **arguments())), batch)
     assert loss == pytest.approx(their_loss.item(), rel=1e-6)
     expected = {parameter_name(n): p.grad.numpy() for n, p in theirs.named_parameters()}
     assert list(found) == list(expected)
@@ -69,7 +70,10 @@ def test_twenty_steps_follow_the_twin(twins, config, arguments, make_batch):
     """
     theirs, ours = twins(config(initializer_range=0.1), SPAN)
     options = arguments(adam_epsilon=1e-6)
-    trainers = [pytorch_modeling.Trainer(theirs, n_steps=20, **options), Trainer(ours, n_steps=20, **options)]
+    trainers = [
+        pytorch_modeling.Trainer(theirs, TrainerSpec(n_steps=20, **options)),
+        Trainer(ours, TrainerSpec(n_steps=20, **options)),
+    ]
     for step in range(20):
         for trainer in trainers:
             trainer.step([make_batch(seed=step, padded=True)])
@@ -118,7 +122,7 @@ def test_adamw_has_the_numbers_of_torch(twins, config, epsilon):
 def test_uses_of_one_embedding_row_are_summed_before_clipping_and_update(config, arguments, make_batch):
     """Word 7 everywhere: its gradient is the sum over all positions, and Adam sees it once."""
     model = build_model(config(), SPAN, device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=10, **arguments(warmup_ratio=0.0))
+    trainer = Trainer(model, TrainerSpec(n_steps=10, **arguments(warmup_ratio=0.0)))
     batch = make_batch()
     ids = np.full_like(batch.inputs["input_ids"], 7)
     batch = dataclasses.replace(batch, inputs={**batch.inputs, "input_ids": ids})
@@ -140,7 +144,7 @@ def test_uses_of_one_embedding_row_are_summed_before_clipping_and_update(config,
 def test_gradients_are_clipped_to_the_norm(config, arguments, make_batch):
     """AdamW's first moment after one step is a tenth of the clipped gradient."""
     model = build_model(config(), SPAN, device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=10, **arguments(max_grad_norm=0.5))
+    trainer = Trainer(model, TrainerSpec(n_steps=10, **arguments(max_grad_norm=0.5)))
     trainer.step([make_batch()])
     moments = trainer.state_dict()["optimizer"]["exp_avg"].values()
     norm = 10 * math.sqrt(sum(float((m.astype(np.float64) ** 2).sum()) for m in moments))
@@ -149,7 +153,7 @@ def test_gradients_are_clipped_to_the_norm(config, arguments, make_batch):
 
 
 def test_loss_does_not_depend_on_padding(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), n_steps=10, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), TrainerSpec(n_steps=10, **arguments()))
     batch = make_batch(padded=True)
     padded = {name: np.pad(column, ((0, 0), (0, 9))) for name, column in batch.inputs.items()}
     wider = dataclasses.replace(batch, inputs=padded)
@@ -166,7 +170,7 @@ def test_accumulation_over_uneven_parts_is_one_big_batch(config, arguments, make
     spec = kinds if with_kinds else SPAN
     whole, parts = (build_model(config(initializer_range=0.1), spec, device="cpu", seed=1) for _ in range(2))
     options = arguments(warmup_ratio=0.0, adam_epsilon=1e-6)
-    trainers = [Trainer(model, n_steps=5, **options) for model in (whole, parts)]
+    trainers = [Trainer(model, TrainerSpec(n_steps=5, **options)) for model in (whole, parts)]
     for step in range(3):
         batch = make_batch(n=7, seed=step, padded=True, kinds=spec.rows.get("kind", 0))
         trainers[0].step([batch])
@@ -185,7 +189,7 @@ def test_schedule_rises_then_falls_to_zero():
 
 
 def test_step_traces_once_for_all_shapes_and_once_for_accumulation(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), SPAN, device="cpu"), n_steps=9, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu"), TrainerSpec(n_steps=9, **arguments()))
     for n, length in ((4, 16), (4, 24), (3, 16), (1, 9)):
         trainer.step([make_batch(n=n, length=length)])
     trainer.step([make_batch(), make_batch(length=20)])
@@ -201,7 +205,7 @@ def test_same_seed_gives_bit_identical_training_with_dropout(config, arguments, 
         set_seed(seed)
         dropping = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
         model = build_model(dropping, SPAN, device="cpu", seed=1)
-        trainer = Trainer(model, n_steps=5, **arguments(precision=precision))
+        trainer = Trainer(model, TrainerSpec(n_steps=5, **arguments(precision=precision)))
         for step in range(3):
             trainer.step([make_batch(seed=step, padded=True)])
         weights.append(np.concatenate([w.ravel() for w in _weights(model).values()]))
@@ -213,7 +217,7 @@ def test_half_precision_learns_what_float32_learns(config, arguments, make_batch
     losses = {}
     for precision in ("fp32", "bf16", "fp16"):
         model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
-        trainer = Trainer(model, n_steps=60, **arguments(precision=precision, learning_rate=3e-3))
+        trainer = Trainer(model, TrainerSpec(n_steps=60, **arguments(precision=precision, learning_rate=3e-3)))
         for _ in range(60):
             trainer.step([make_batch()])
             losses[precision] = trainer.metrics()["loss"]
@@ -222,7 +226,7 @@ def test_half_precision_learns_what_float32_learns(config, arguments, make_batch
 
 def test_fp16_overflow_skips_the_step_halves_the_scale_and_training_recovers(config, arguments, make_batch):
     model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
-    trainer = Trainer(model, n_steps=30, **arguments(precision="fp16", warmup_ratio=0.0))
+    trainer = Trainer(model, TrainerSpec(n_steps=30, **arguments(precision="fp16", warmup_ratio=0.0)))
     trainer.scaler.scale.assign(2.0**30)  # gradients overflow float16 at this scale
     before = _weights(model)
     trainer.step([make_batch()])
@@ -239,7 +243,9 @@ def test_fp16_overflow_skips_the_step_halves_the_scale_and_training_recovers(con
 
 
 def test_loss_scale_follows_torchs_gradscaler(config, arguments):
-    trainer = Trainer(build_model(config(), SPAN, device="cpu"), n_steps=30, **arguments(precision="fp16"))
+    trainer = Trainer(
+        build_model(config(), SPAN, device="cpu"), TrainerSpec(n_steps=30, **arguments(precision="fp16"))
+    )
     theirs = torch.amp.GradScaler("cpu")
     theirs.scale(torch.ones(()))
     trainer.scaler.growth_tracker.assign(1998)
@@ -259,7 +265,7 @@ def test_state_dict_continues_bit_exactly(config, arguments, make_batch, precisi
     dropping = config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
     set_seed(1)
     whole = build_model(dropping, SPAN, device="cpu", seed=1)
-    trainer = Trainer(whole, n_steps=6, **arguments(precision=precision))
+    trainer = Trainer(whole, TrainerSpec(n_steps=6, **arguments(precision=precision)))
     for step in range(3):
         trainer.step([make_batch(seed=step)])
     state = pickle.loads(pickle.dumps(copy.deepcopy(trainer.state_dict())))
@@ -268,7 +274,7 @@ def test_state_dict_continues_bit_exactly(config, arguments, make_batch, precisi
         trainer.step([make_batch(seed=step)])
     set_seed(2)
     resumed = build_model(dropping, SPAN, device="cpu", seed=9)
-    other = Trainer(resumed, n_steps=6, **arguments(precision=precision))
+    other = Trainer(resumed, TrainerSpec(n_steps=6, **arguments(precision=precision)))
     other.load_state_dict(state)
     for step in range(3, 6):
         other.step([make_batch(seed=step)])
@@ -284,7 +290,7 @@ def _is_plain(value):
 
 
 def test_metrics_are_means_and_empty_before_the_first_step(config, arguments, make_batch):
-    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), n_steps=9, **arguments())
+    trainer = Trainer(build_model(config(), SPAN, device="cpu", seed=1), TrainerSpec(n_steps=9, **arguments()))
     assert trainer.metrics() == {}
     trainer.step([make_batch()])  # the first step of the warm-up has rate 0, so the second sees the same weights
     first = trainer.metrics()

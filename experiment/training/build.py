@@ -1,0 +1,63 @@
+"""A seed's model and trainer, as its first step finds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from experiment.backend import Trainer
+from experiment.options.recipe import TrainRecipe
+from experiment.training.job import Job
+from preprocess.base.spec import TrainerSpec
+from preprocess.batch import collate, eval_batches
+
+
+def trainer_spec(recipe: TrainRecipe, n_steps: int = 0) -> TrainerSpec:
+    """Return what a trainer is asked for.
+
+    Args:
+        recipe: of the run.
+        n_steps: of the schedule; whether a framework can do what is asked for does not depend on it.
+    """
+    names = {field.name for field in dataclasses.fields(TrainerSpec)} - {"n_steps"}
+    return TrainerSpec(n_steps=n_steps, **{name: getattr(recipe, name) for name in names})
+
+
+def build(job: Job, seed: int, n_steps: int, *, loads: bool) -> tuple[Any, Trainer, list[str]]:
+    """Build a seed's model and its trainer, and seed all generators.
+
+    Args:
+        job: what all seeds share.
+        seed: of weights and dropout.
+        n_steps: of the schedule.
+        loads: whether the weights of the checkpoint are read; if not they will be restored.
+
+    Returns:
+        the model, its trainer, and lines on what was loaded.
+    """
+    backend, source, head = job.backend, job.source, job.task.problem.head
+    backend.set_seed(seed)
+    lines: list[str] = []
+    if loads and source.checkpoint is not None:
+        model, report = backend.load_model(source.checkpoint, head, device=job.device, fresh_head=True, seed=seed)
+        lines = report.lines()
+    else:
+        model = backend.build_model(source.config, head, device=job.device, seed=seed)
+    return model, backend.Trainer(model, trainer_spec(job.options, n_steps)), lines
+
+
+def rehearse(job: Job) -> None:
+    """Build the first seed's model and trainer, and let the model compute its longest windows.
+
+    What is to be deleted for a new run is deleted when that is known to be possible.
+
+    Raises:
+        whatever building or computing raises; nothing is kept.
+    """
+    model, _, _ = build(job, job.options.seeds[0], 1, loads=True)
+    for source in job.sources:
+        features = source.data.features
+        longest = eval_batches(features, job.options.per_device_eval_batch_size)[-1]
+        batches = iter([collate(features, longest)])
+        for _ in job.backend.predict(model, batches, precision=job.options.precision):
+            pass

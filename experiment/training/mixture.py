@@ -1,0 +1,133 @@
+"""Where steps draw their windows from: one source or several, in an order that can be entered at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiment.inputs.data import Data
+from preprocess.batch import collate, epoch_batches, n_batches, split_batch
+from preprocess.types import Batch
+from tasks.core.problem import PartlyAnswered
+from tasks.core.task import Task
+
+#: Keeps the draw of the turns apart from every other use of the seed.
+_TURNS = 0x7475726E
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What can be drawn from.
+
+    Args:
+        task: whose head and targets the windows have.
+        data: its questions and their windows; every example has a target.
+    """
+
+    task: Task
+    data: Data
+
+    @cached_property
+    def answered(self) -> NDArray[np.bool_] | None:
+        """Which windows hold an answer, bool [W], if the problem tells those from the others."""
+        problem = self.task.problem
+        return problem.answered(self.data.features) if isinstance(problem, PartlyAnswered) else None
+
+    @property
+    def whole_groups(self) -> bool:
+        """Whether the windows of an example are learned from together."""
+        return self.task.problem.head.whole_groups
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one optimizer step takes: windows of one source.
+
+    Args:
+        source: the source.
+        windows: int32 [B], indices into its features.
+    """
+
+    source: Source
+    windows: NDArray[np.int32]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Real tokens per window, int64 [B]."""
+        return self.source.data.features.lengths[self.windows]
+
+    def batches(self, size: int) -> list[Batch]:
+        """Return the forward passes of the step, `size` windows of all devices together in each."""
+        features, answered = self.source.data.features, self.source.answered
+        parts = split_batch(features, self.windows, size, whole_groups=self.source.whole_groups)
+        batches = [collate(features, part) for part in parts]
+        if answered is None:
+            return batches
+        return [replace(batch, answered=answered[batch.window]) for batch in batches]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Sources that take turns, each as often as it takes to see its windows once per epoch.
+
+    A source's own windows come in the order in which they would come without the others. Which source a step draws
+    from, and what, is a function of the arguments and the step.
+
+    Args:
+        sources: at least one.
+        batch_size: windows per step; the last step of a source and epoch may take fewer.
+        seed: 0 or more.
+        group_by_length: whether windows of like length stand together.
+    """
+
+    sources: tuple[Source, ...]
+    batch_size: int
+    seed: int
+    group_by_length: bool = True
+
+    @cached_property
+    def _n_steps(self) -> list[int]:
+        """Steps per epoch of each source."""
+        return [
+            n_batches(source.data.features, self.batch_size, whole_groups=source.whole_groups)
+            for source in self.sources
+        ]
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps until every window of every source has been taken once more."""
+        return sum(self._n_steps)
+
+    def draws(self, n_done: int) -> Iterator[Draw]:
+        """Yield what every step after step `n_done` takes, without end; earlier epochs cost nothing."""
+        for epoch in count(n_done // self.per_epoch):
+            skipped = max(0, n_done - epoch * self.per_epoch)
+            turns = self._turns(epoch)
+            batches = [self._batches(source, epoch) for source in self.sources]
+            n_taken = np.bincount(turns[:skipped], minlength=len(self.sources))
+            for turn in turns[skipped:]:
+                yield Draw(self.sources[turn], batches[turn][n_taken[turn]])
+                n_taken[turn] += 1
+
+    def _turns(self, epoch: int) -> NDArray[np.int64]:
+        """Return the source of each step of an epoch, int64 [per_epoch]."""
+        turns = np.repeat(np.arange(len(self.sources)), self._n_steps)
+        if len(self.sources) == 1:
+            return turns
+        words = np.random.SeedSequence([self.seed, epoch, _TURNS])
+        return np.random.Generator(np.random.Philox(words)).permutation(turns)
+
+    def _batches(self, source: Source, epoch: int) -> list[NDArray[np.int32]]:
+        return epoch_batches(
+            source.data.features,
+            self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            group_by_length=self.group_by_length,
+            whole_groups=source.whole_groups,
+        )

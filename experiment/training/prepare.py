@@ -1,0 +1,91 @@
+"""Everything before the first file is written: options, model, tokenizer and data, each checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiment.backend import choose_device, load_backend
+from experiment.inputs.data import encode
+from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.model import ModelSource, check_limits, model_source
+from experiment.inputs.splits import read_splits
+from experiment.options.flags import TrainOptions
+from experiment.options.recipe import resolve_recipe, task_of
+from experiment.training.build import trainer_spec
+from experiment.training.job import Job
+from experiment.training.mixture import Source
+from preprocess.base.errors import UsageError
+from tasks.core.task import Task
+
+
+def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
+    """Do all that can fail for a mistake in options or files; returns the job, what to print, and the reports."""
+    task = task_of(options)
+    source = model_source(options)
+    options = _with_downloaded(options, task)
+    recipe = resolve_recipe(options, task, source.published)
+    backend = load_backend(options.framework)
+    group = backend.Group.current()
+    backend.allow_tf32(options.tf32)
+    check_limits(recipe, source.name, source.config, source.published)
+    device = choose_device(backend, options.device)
+    backend.check_trainer(trainer_spec(recipe), device)
+    lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
+    if source.checkpoint is not None:
+        lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
+    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    splits = read_splits(task, files, {"train": options.max_train_samples, "dev": options.max_eval_samples})
+    reports = {name: split.report for name, split in splits.items()}
+    lines += [line for report in reports.values() for line in report["lines"]]
+    encoded = {}
+    for name, split in splits.items():
+        encoded[name] = encode(
+            task, split.examples, split.targets, source.tokenizer, recipe, options.feature_cache_dir
+        )
+        counts = encoded[name].features.meta["counts"]
+        lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
+    job = Job(
+        recipe,
+        task,
+        source,
+        backend,
+        group,
+        device,
+        backend.n_devices(device),
+        (Source(task, encoded["train"]),),
+        encoded["dev"],
+        encoded.get("test"),
+        {name: split.scorer for name, split in splits.items() if split.scorer is not None},
+        {"config": recipe.config, "hashes": _hashes(reports, source)},
+    )
+    return job, lines, reports
+
+
+def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
+    """Fill in the data files that were left out by what `download` fetched."""
+
+    def file_of(flag: str, given: Path | None, split: str) -> Path:
+        path = given or data_file(task, split, options.data_dir)
+        if path is None:
+            raise UsageError(how_to_get(task, split, flag, options.data_dir))
+        return path
+
+    train_file = file_of("train_file", options.train_file, "train")
+    validation_file = file_of("validation_file", options.validation_file, "dev")
+    return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)
+
+
+def _hashes(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
+    hashes = {f"{split}_file": report["sha256"] for split, report in reports.items()}
+    architecture = json.dumps(dataclasses.asdict(source.config), sort_keys=True)
+    return {
+        **hashes,
+        "tokenizer": source.tokenizer.fingerprint,
+        "checkpoint": source.checkpoint_sha256,
+        "architecture": hashlib.sha256(architecture.encode()).hexdigest(),
+    }
