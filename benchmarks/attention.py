@@ -18,7 +18,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pytorch_modeling.dropout import attention  # noqa: E402
+from pytorch_modeling.attention import attention  # noqa: E402
 
 SHAPE, P, ROUNDS, BAR = (8, 4, 512, 64), 0.1, 5, 2.0
 

@@ -97,6 +97,9 @@ class Backend(Protocol):
     def build_model(self, config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int) -> Any:
         """Build a model with fresh weights."""
 
+    def outline(self, config: ModelConfig, head: HeadSpec | None) -> Any:
+        """Build a model whose parameters have shapes, and neither values nor memory: what fails here fails in all."""
+
     def load_weights(self, model: Any, checkpoint: Checkpoint, *, fresh_head: bool) -> LoadReport:
         """Load a checkpoint into the model, refusing silent misses."""
 

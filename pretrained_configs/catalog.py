@@ -130,8 +130,8 @@ def vocabulary_sizes(n_rows: int) -> frozenset[int]:
 
 
 def n_parameters(config: ModelConfig) -> int:
-    """Count the parameters of an encoder: embeddings, layers (shared ones once), and BERT's or ALBERT's pooler."""
-    shapes = parameter_shapes(config, pooled=config.model_type != "electra")
+    """Count the parameters of an encoder: embeddings, layers (shared ones once), and the pooler if it has one."""
+    shapes = parameter_shapes(config, pooled=config.family.published_pooler)
     return sum(math.prod(shape) for shape in shapes.values())
 
 

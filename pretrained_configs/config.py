@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, field, fields
 
 from preprocess.base.errors import CheckpointError
 from preprocess.base.names import unknown
+from pretrained_configs import families
+from pretrained_configs.families.base import Family
 
 #: Activations of the feed-forward block: exact (erf) GELU, its tanh approximation, x * sigmoid(1.702 x), and ReLU.
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu")
-
-#: The families of models that can be built.
-MODEL_TYPES = ("bert", "albert", "electra")
 
 #: Where embeddings of another width than the layers are projected: nowhere, right after the word table (position and
 #: token type are added after it), or after the embeddings' LayerNorm.
@@ -19,6 +19,9 @@ EMBEDDING_PROJECTIONS = ("none", "word", "output")
 
 #: LayerNorm after each residual sum, or on the input of each block.
 LAYER_NORM_TYPES = ("postln", "preln")
+
+#: Marks a field that means something to some families alone, which have it among their `own_fields`.
+_OWN = {"own": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,16 @@ class ModelConfig:
         num_hidden_layers: number of transformer layers.
         num_attention_heads: number of attention heads per layer.
         intermediate_size: width of the feed-forward block.
-        model_type: the family, one of `MODEL_TYPES`.
+        model_type: the family, one of `families.names()`.
         hidden_act: activation of the feed-forward block, one of `ACTIVATIONS`: "gelu" is the exact (erf) form,
-            "gelu_tanh" the tanh approximation, "quick_gelu" x * sigmoid(1.702 x).
+            "gelu_tanh" the tanh approximation, "quick_gelu" x * sigmoid(1.702 x); "" stands for the family's own.
         embedding_size: width of the word embedding; 0 stands for hidden_size.
         embedding_projection: where embedding_size becomes hidden_size, one of `EMBEDDING_PROJECTIONS`.
         layer_norm_type: one of `LAYER_NORM_TYPES`; "preln" has no LayerNorm after the last layer.
         num_hidden_groups: ALBERT: groups of layers that share their parameters.
         inner_group_num: ALBERT: layers within a group, run one after the other.
         ffn_num_groups: the feed-forward matrices are block diagonal with this many blocks.
-        max_position_embeddings: rows of the position table: the longest input, in tokens.
+        max_position_embeddings: rows of the position table; `Family.usable_length` is the longest input.
         type_vocab_size: rows of the token-type (segment) table.
         layer_norm_eps: added to the variance in every LayerNorm.
         hidden_dropout_prob: dropout after embeddings and blocks, while training.
@@ -57,12 +60,12 @@ class ModelConfig:
     num_attention_heads: int
     intermediate_size: int
     model_type: str = "bert"
-    hidden_act: str = "gelu"
+    hidden_act: str = ""
     embedding_size: int = 0
     embedding_projection: str = "none"
     layer_norm_type: str = "postln"
-    num_hidden_groups: int = 1
-    inner_group_num: int = 1
+    num_hidden_groups: int = field(default=1, metadata=_OWN)
+    inner_group_num: int = field(default=1, metadata=_OWN)
     ffn_num_groups: int = 1
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
@@ -73,38 +76,41 @@ class ModelConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        """Fill in the embedding's width; check types and ranges.
+        """Fill in the embedding's width and the family's activation; check types, ranges and sizes.
 
         Raises:
-            CheckpointError: naming every field whose value can't be meant.
+            CheckpointError: naming every field whose value can't be meant, and what can't be built.
         """
         if self.embedding_size == 0:
             object.__setattr__(self, "embedding_size", self.hidden_size)
-        problems = _problems(self)
+        problems = _wrong_fields(self)
+        if self.hidden_act == "" and not problems:
+            object.__setattr__(self, "hidden_act", self.family.hidden_act)
+        problems = problems or _misfits(self) or self.family.problems(self) or _too_large(self)
         if problems:
             raise CheckpointError("; ".join(problems))
 
     @property
-    def layer_order(self) -> tuple[tuple[int, int], ...]:
-        """The (group, inner group) that each step of an ALBERT runs through, first step first.
-
-        The rule is google-research/albert's, rounding included; groups that it never reaches have no parameters.
-        """
-        groups = (int(i / self.num_hidden_layers * self.num_hidden_groups) for i in range(self.num_hidden_layers))
-        return tuple((group, inner) for group in groups for inner in range(self.inner_group_num))
+    def family(self) -> Family:
+        """What holds for all models of this `model_type`."""
+        return families.find(self.model_type)
 
 
+#: What a field that is one of several words may be; `model_type` is the name of a family.
 _CHOICES = {
-    "model_type": MODEL_TYPES,
     "hidden_act": ACTIVATIONS,
     "embedding_projection": EMBEDDING_PROJECTIONS,
     "layer_norm_type": LAYER_NORM_TYPES,
 }
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+#: What fields may be at most: a width of 31 bits, in float32 a number and its square, and layers built in seconds.
+_MOST = {"int": 2**31 - 1, "float": 1e18}
+_MOST_LAYERS = 1000
+_COUNTS = ("num_hidden_layers", "num_hidden_groups", "inner_group_num")
 
 
-def _problems(config: ModelConfig) -> list[str]:
-    """List every field whose type or range is wrong, and what does not fit together."""
+def _wrong_fields(config: ModelConfig) -> list[str]:
+    """List every field whose type or range is wrong."""
     problems = []
     for f in fields(config):
         value = getattr(config, f.name)
@@ -112,6 +118,7 @@ def _problems(config: ModelConfig) -> list[str]:
             continue
         # bool is an int to Python; "hidden_size": true is a mistake all the same.
         wanted = (int,) if f.type == "int" else (int, float)
+        most = _MOST_LAYERS if f.name in _COUNTS else _MOST[str(f.type)]
         if isinstance(value, bool) or not isinstance(value, wanted):
             kind = "an integer" if f.type == "int" else "a number"
             problems.append(f"{f.name} {value!r} is not {kind}")
@@ -119,20 +126,38 @@ def _problems(config: ModelConfig) -> list[str]:
             problems.append(f"{f.name} {value!r} is not in [0, 1)")
         elif f.name not in _PROBABILITIES and f.name != "pad_token_id" and not 0 < value < float("inf"):
             problems.append(f"{f.name} {value!r} is not positive")
-    for name, known in _CHOICES.items():
-        if getattr(config, name) not in known:
-            problems.append(unknown(name, getattr(config, name), known))
-    if not problems and config.hidden_size % config.num_attention_heads:
-        heads = config.num_attention_heads
-        problems.append(f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {heads}")
-    if not problems and not 0 <= config.pad_token_id < config.vocab_size:
-        problems.append(f"pad_token_id {config.pad_token_id} is not in the vocabulary of {config.vocab_size}")
-    if not problems and config.embedding_projection == "none" and config.embedding_size != config.hidden_size:
-        problems.append(
-            f"embedding_size {config.embedding_size} != hidden_size {config.hidden_size} needs a projection"
-        )
-    widths = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
-    for name, width in widths.items() if not problems else ():
-        if width % config.ffn_num_groups:
-            problems.append(f"{name} {width} is not divisible by ffn_num_groups {config.ffn_num_groups}")
+        elif value > most:
+            problems.append(f"{f.name} {value!r} is more than {most}")
+    for name, known in {**_CHOICES, "model_type": families.names()}.items():
+        value = getattr(config, name)
+        if value not in known and (name, value) != ("hidden_act", ""):  # which is the family's own
+            problems.append(unknown(name, value, known))
     return problems
+
+
+def _misfits(config: ModelConfig) -> list[str]:
+    """List what does not fit together, of fields that are right one by one."""
+    problems = []
+    hidden, heads, n_groups = config.hidden_size, config.num_attention_heads, config.ffn_num_groups
+    if hidden % heads:
+        problems.append(f"hidden_size {hidden} is not divisible by num_attention_heads {heads}")
+    if not 0 <= config.pad_token_id < config.vocab_size:
+        problems.append(f"pad_token_id {config.pad_token_id} is not in the vocabulary of {config.vocab_size}")
+    if config.embedding_projection == "none" and config.embedding_size != hidden:
+        problems.append(f"embedding_size {config.embedding_size} != hidden_size {hidden} needs a projection")
+    for name, width in (("hidden_size", hidden), ("intermediate_size", config.intermediate_size)):
+        if width % n_groups:
+            problems.append(f"{name} {width} is not divisible by ffn_num_groups {n_groups}")
+    return problems
+
+
+def _too_large(config: ModelConfig) -> list[str]:
+    """Say what makes a model that can't be built: PyTorch multiplies the sizes of a tensor in 64 bits."""
+    if (n_layers := config.family.n_layers(config)) > _MOST_LAYERS:
+        return [f"{n_layers} layers are more than {_MOST_LAYERS}"]
+    sizes = {name: math.prod(shape) for name, shape in config.family.parameters(config, pooled=True).items()}
+    n_bytes = 4 * sum(sizes.values())
+    if n_bytes < 2**63:
+        return []
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [f"the parameters would take {n_bytes:.1e} bytes ({largest} alone has {sizes[largest]:.1e} elements)"]

@@ -17,7 +17,8 @@ from typing import Any
 from preprocess.base.errors import CheckpointError
 from preprocess.base.jsonfile import read_json_object
 from preprocess.base.names import unknown
-from pretrained_configs.config import ACTIVATIONS, MODEL_TYPES, ModelConfig
+from pretrained_configs import families
+from pretrained_configs.config import ACTIVATIONS, ModelConfig
 from pretrained_configs.locate import config_file
 from pretrained_configs.namemap import SAVED, NameMap, Source
 from pretrained_configs.report import fold
@@ -231,7 +232,7 @@ def format_for(config: ModelConfig, target: str) -> NameMap:
         about = NameMap.load(name).values["config"]
         if about.get("target") != target:
             continue
-        model_types = [about["model_type"]] if "model_type" in about else MODEL_TYPES
+        model_types = [about["model_type"]] if "model_type" in about else families.names()
         demands = {"model_type": model_types, **about.get("writes", {})}
         wrong = [f for f, allowed in demands.items() if getattr(config, f) not in allowed]
         needless = config.embedding_projection == "output" and config.embedding_size == config.hidden_size
@@ -302,7 +303,4 @@ def deviations(config: ModelConfig, namemap: NameMap) -> list[str]:
 
 def spare(config: ModelConfig) -> tuple[str, ...]:
     """Return patterns of the parameters that a file of this model may hold although no layer uses them."""
-    if config.model_type != "albert":
-        return ()
-    used = {group for group, _ in config.layer_order}
-    return tuple(f"groups.{group}.*" for group in range(config.num_hidden_groups) if group not in used)
+    return config.family.spare_parameters(config)

@@ -81,7 +81,7 @@ def suspicions(
             f"the word table's standard deviation is {seen.word_std:.3g}, {ratio:.2g} times initializer_range "
             f"{config.initializer_range:g}: other values, or another unit, than a trained table has"
         )
-    if max_seq_length is not None and config.max_position_embeddings > max_seq_length:
+    if max_seq_length is not None and config.family.usable_length(config) > max_seq_length:
         found.append(
             f"the position table has {config.max_position_embeddings} rows, but the authors state inputs of at most "
             f"{max_seq_length} tokens: the rows beyond are hardly trained"

@@ -37,14 +37,10 @@ def write_checkpoint(
     head = "span" if "head.span.weight" in ours else None
     values = write_values(config, namemap, head)
     target = namemap.values["config"]["target"]
-    config_name = "config.json" if target in ("transformers", "native") else _original_name(config)
+    config_name = "config.json" if target in ("transformers", "native") else config.family.config_file
     path = directory / config_name
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     return [path, *_WRITERS[target](directory, tensors)]
-
-
-def _original_name(config: ModelConfig) -> str:
-    return "albert_config.json" if config.model_type == "albert" else "bert_config.json"
 
 
 def _write_safetensors(directory: Path, tensors: Mapping[str, np.ndarray]) -> list[Path]:

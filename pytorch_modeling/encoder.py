@@ -15,9 +15,9 @@ from pytorch_modeling.layers import Embeddings, position_ids
 
 
 class Encoder(nn.Module, ABC):
-    """Embeddings and layers; with a pooler for tasks that read the first token's pooled output.
+    """Embeddings and layers; with a pooler for tasks that read the whole input's pooled state.
 
-    A family adds its layers and says in which order they run.
+    A family adds its layers and says in which order they run, and with what beside their input.
     """
 
     def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
@@ -25,6 +25,8 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         #: How many of the first layers are computed again in backward instead of keeping what they computed.
         self.n_recomputed = 0
+        self.position_offset = config.family.position_offset
+        self.pooled_token = config.family.pooled_token
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
         self.projection = nn.Linear(config.embedding_size, config.hidden_size) if projected else None
@@ -38,6 +40,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def layer_sequence(self) -> Iterable[nn.Module]:
         """Return the layers in the order in which they run; one may occur more than once."""
+
+    def layer_arguments(self, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        """Return what every layer is given beside its input: here which positions may be attended to.
+
+        Args:
+            attention_mask: int [B, S].
+            token_type_ids: int [B, S].
+        """
+        return (attention_mask.bool()[:, None, None, :],)
 
     def forward(
         self,
@@ -59,25 +70,26 @@ class Encoder(nn.Module, ABC):
             [B, S, H], the last layer's output.
         """
         states = hidden_states if hidden_states is not None else _Forgetful()
-        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask))
+        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask, self.position_offset))
         states.append(x)
         if self.projection is not None:
             # What layers are added to stays in float32; a CPU's autocast would leave it in bfloat16 from here on.
             x = self.projection(x).float()
         states.append(x)
-        mask = attention_mask.bool()[:, None, None, :]
+        arguments = self.layer_arguments(attention_mask, token_type_ids)
         for i, layer in enumerate(self.layer_sequence()):
             recomputed = i < self.n_recomputed and torch.is_grad_enabled()
-            x = checkpoint(layer, x, mask, use_reentrant=False) if recomputed else layer(x, mask)
+            x = checkpoint(layer, x, *arguments, use_reentrant=False) if recomputed else layer(x, *arguments)
             states.append(x)
         return x
 
     def pool(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pool [B, S, H] at each row's first real token -> [B, H]."""
+        """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""
         assert self.pooler is not None, "this encoder was built without a pooler"
-        first = attention_mask.to(torch.int32).argmax(dim=1)
-        rows = torch.arange(len(first), device=first.device)
-        return torch.tanh(self.pooler(sequence_output[rows, first]))
+        real = attention_mask.to(torch.int32)
+        token = real.argmax(dim=1) if self.pooled_token == "first" else real.cumsum(dim=1).argmax(dim=1)
+        rows = torch.arange(len(token), device=token.device)
+        return torch.tanh(self.pooler(sequence_output[rows, token]))
 
 
 def compile_layers(encoder: Encoder) -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling.dropout import attention, dropout
+from pytorch_modeling.attention import attention
+from pytorch_modeling.dropout import dropout
 
 #: `ModelConfig.hidden_act` -> function. "gelu" is the exact (erf) form, "gelu_tanh" Google's approximation.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -38,7 +39,7 @@ class Embeddings(nn.Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum.
+    projected to hidden_size before the sum. A family may be without positions or token types here.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -48,8 +49,11 @@ class Embeddings(nn.Module):
         width = config.hidden_size if projected else config.embedding_size
         self.word = _embedding(config.vocab_size, config.embedding_size)
         self.word_projection = nn.Linear(config.embedding_size, width, bias=False) if projected else None
-        self.position = _embedding(config.max_position_embeddings, width)
-        self.token_type = _embedding(config.type_vocab_size, width)
+        family = config.family
+        self.position = _embedding(config.max_position_embeddings, width) if family.has_position_table else None
+        self.token_type = _embedding(config.type_vocab_size, width) if family.has_token_type_table else None
+        #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
+        self.shares_rows = config.type_vocab_size < family.template.n_segments
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -58,7 +62,11 @@ class Embeddings(nn.Module):
         x = self.word(input_ids)
         if self.word_projection is not None:
             x = self.word_projection(x)
-        x = x + self.position(position_ids) + self.token_type(token_type_ids)
+        if self.position is not None:
+            x = x + self.position(position_ids)
+        if self.token_type is not None:
+            last = self.token_type.num_embeddings - 1
+            x = x + self.token_type(token_type_ids.clamp(max=last) if self.shares_rows else token_type_ids)
         return self.dropout(self.norm(x))
 
 
@@ -147,18 +155,20 @@ class TransformerLayer(nn.Module):
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
 
-def position_ids(attention_mask: Tensor) -> Tensor:
+def position_ids(attention_mask: Tensor, offset: int = 0) -> Tensor:
     """Number positions from the first real token.
 
     Args:
         attention_mask: [B, S], 1 = real token.
+        offset: position of the first real token.
 
     Returns:
-        int64 [B, S]: 0, 1, 2 … from the first real token on (also through padding on the right, as the published
-        programs do); 0 for padding on the left. Left- and right-padded rows thus get the same positions.
+        int64 [B, S]: offset, offset + 1 … from the first real token on (also through padding on the right, as the
+        published programs do); offset for padding on the left. Left- and right-padded rows thus get the same
+        positions.
     """
-    n_left = attention_mask.to(torch.int32).argmax(dim=1, keepdim=True)
-    return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - n_left).clamp_(min=0)
+    n_left = attention_mask.to(torch.int32).argmax(dim=1, keepdim=True) - offset
+    return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - n_left).clamp_(min=offset)
 
 
 def initialise(fresh: Iterable[nn.Module], std: float) -> None:

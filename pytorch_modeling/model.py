@@ -16,17 +16,9 @@ from torch import Tensor, nn
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.distribute import Group
-from pytorch_modeling.families.albert import AlbertEncoder
-from pytorch_modeling.families.bert import BertEncoder
+from pytorch_modeling.families import encoder_class
 from pytorch_modeling.heads import Head
 from pytorch_modeling.layers import initialise
-
-#: `ModelConfig.model_type` -> encoder class.
-ENCODERS: dict[str, type[BertEncoder] | type[AlbertEncoder]] = {
-    "bert": BertEncoder,
-    "albert": AlbertEncoder,
-    "electra": BertEncoder,
-}
 
 
 class MRCModel(nn.Module):
@@ -40,7 +32,7 @@ class MRCModel(nn.Module):
         super().__init__()
         self.config = config
         self.head_spec = head
-        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or head.reads("sequence"))
+        self.encoder = encoder_class(config.model_type)(config, pooled=head is None or head.reads("sequence"))
         self.head = Head(config.hidden_size, head) if head is not None else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

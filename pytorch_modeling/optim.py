@@ -1,4 +1,4 @@
-"""AdamW, BERT's Adam and 8-bit AdamW with the published exclusions from weight decay, and the linear schedule."""
+"""AdamW, BERT's Adam and 8-bit AdamW, with the published exclusions from weight decay."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def linear_schedule(step: int, n_steps: int, n_warmup_steps: int) -> float:
-    """Return the factor on the learning rate for optimizer step `step`, counted from 0.
-
-    Rises linearly from 0 over the warm-up, then falls linearly to 0 at n_steps (the rule of
-    transformers.get_linear_schedule_with_warmup; the first step of a warm-up has rate 0).
-    """
-    if step < n_warmup_steps:
-        return step / n_warmup_steps
-    return max(0.0, (n_steps - step) / max(1, n_steps - n_warmup_steps))
-
 
 #: --optim -> how many steps its bias correction believes to have been taken before the first one.
 _STEPS_BEFORE = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
 from preprocess.types import Apart, Batch, n_windows_apart
@@ -22,7 +23,7 @@ from pytorch_modeling.errors import is_out_of_memory
 from pytorch_modeling.hooks import Gradients, TrainerHook
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
 from pytorch_modeling.objective import apart, objective
-from pytorch_modeling.optim import build_optimizer, linear_schedule
+from pytorch_modeling.optim import build_optimizer
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
 AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import keras
-
 from preprocess.types import HeadSpec
 from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.published import saved_format, write_values
 from pretrained_configs.report import LoadReport
-from tf_modeling.model import MRCModel, draw_fresh, parameters, zero_model
+from tf_modeling.model import MRCModel, draw_fresh, outline, parameters, zero_model
 
 
 def load_weights(model: MRCModel, checkpoint: Checkpoint, *, fresh_head: bool) -> LoadReport:
@@ -67,8 +65,7 @@ def check_weights(checkpoint: Checkpoint, head: HeadSpec | None, *, fresh_head: 
     Raises:
         CheckpointError: as `load_weights`.
     """
-    with keras.StatelessScope(initialize_variables=False):  # variables with a shape and without a value
-        shapes = parameter_shapes(MRCModel(checkpoint.config, head))
+    shapes = parameter_shapes(outline(checkpoint.config, head))
     return checkpoint.check(shapes, fresh_head=fresh_head)
 
 

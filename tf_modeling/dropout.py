@@ -1,13 +1,10 @@
-"""Dropout that is cheap on a CPU, and attention with it that keeps one S x S tensor, in the operands' type.
+"""Dropout that is cheap on a CPU.
 
 A random 64-bit word serves four elements (16 bits each), and all randomness is a function of a seed, so that a
-resumed run repeats exactly. TensorFlow has no fused attention: this one has its gradient written out.
+resumed run repeats exactly.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -36,7 +33,8 @@ def keep_mask(shape: tf.Tensor, p: float, seed: tf.Tensor) -> tf.Tensor:
     return tf.reshape(levels >= tf.constant(_threshold(p), tf.uint16), shape)
 
 
-def _scale(p: float) -> float:
+def keep_scale(p: float) -> float:
+    """Return what the elements that are kept are multiplied by, so that the mean stays: 1 / (1 - p)."""
     return _LEVELS / (_LEVELS - _threshold(p))
 
 
@@ -44,49 +42,5 @@ def dropout(x: tf.Tensor, p: float, seed: tf.Tensor | None) -> tf.Tensor:
     """Drop elements of x with probability p and scale the rest by 1 / (1 - p); nothing without a seed."""
     if seed is None or p == 0.0:
         return x
-    factor = tf.cast(keep_mask(tf.shape(x), p, seed), x.dtype) * _scale(p)
+    factor = tf.cast(keep_mask(tf.shape(x), p, seed), x.dtype) * keep_scale(p)
     return x * factor
-
-
-def attention(
-    q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, mask: tf.Tensor, p: float, seed: tf.Tensor | None
-) -> tf.Tensor:
-    """Scaled dot-product attention with dropout on the probabilities.
-
-    Args:
-        q: [B, heads, S, d].
-        k: [B, heads, S, d].
-        v: [B, heads, S, d].
-        mask: bool [B, 1, 1, S], True where a position may be attended to; at least one per row.
-        p: dropout probability.
-        seed: int32 [2]; None for no dropout.
-
-    Returns:
-        [B, heads, S, d]; the softmax computes in float32.
-    """
-    dtype = q.dtype
-    bias = tf.where(mask, tf.zeros([], dtype), tf.constant(-math.inf, dtype))
-    root, scale = q.shape[-1] ** -0.5, 1.0 if seed is None else _scale(p)
-
-    @tf.custom_gradient
-    def function(q: tf.Tensor, k: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, ...]]]:
-        q = q * tf.cast(root, dtype)
-        scores = tf.cast(tf.matmul(q, k, transpose_b=True) + bias, tf.float32)
-        # What is dropped has its sign flipped: one tensor holds the probabilities and the mask.
-        signed = tf.cast(tf.nn.softmax(scores), dtype)
-        if seed is not None and p > 0.0:
-            signed = tf.where(keep_mask(tf.shape(signed), p, seed), signed, -signed)
-        out = tf.matmul(tf.nn.relu(signed), v) * tf.cast(scale, dtype)
-
-        def gradient(grad: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            # With O = (P * M) V, the row sum of P * dP that softmax's gradient needs equals the row sum of O * dO.
-            row = tf.reduce_sum(tf.cast(out, tf.float32) * tf.cast(grad, tf.float32), -1, keepdims=True)
-            grad = grad * tf.cast(scale, dtype)
-            kept = tf.nn.relu(signed)
-            dscores = kept * tf.matmul(grad, v, transpose_b=True) - tf.abs(signed) * tf.cast(row, dtype)
-            dq = tf.matmul(dscores, k) * tf.cast(root, dtype)
-            return dq, tf.matmul(dscores, q, transpose_a=True), tf.matmul(kept, grad, transpose_a=True)
-
-        return out, gradient
-
-    return function(q, k, v)

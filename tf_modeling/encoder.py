@@ -13,9 +13,9 @@ from tf_modeling.nn import Linear, Module, Pass
 
 
 class Encoder(Module, ABC):
-    """Embeddings and layers; with a pooler for tasks that read the first token's pooled output.
+    """Embeddings and layers; with a pooler for tasks that read the whole input's pooled state.
 
-    A family adds its layers and says in which order they run.
+    A family adds its layers and says in which order they run, and with what beside their input.
     """
 
     def __init__(self, config: ModelConfig, *, pooled: bool) -> None:
@@ -23,6 +23,8 @@ class Encoder(Module, ABC):
         super().__init__()
         #: How many of the first layers are computed again in backward instead of keeping what they computed.
         self.n_recomputed = 0
+        self.position_offset = config.family.position_offset
+        self.pooled_token = config.family.pooled_token
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
         self.projection = Linear(config.embedding_size, config.hidden_size) if projected else None
@@ -36,6 +38,15 @@ class Encoder(Module, ABC):
     @abstractmethod
     def layer_sequence(self) -> Iterable[TransformerLayer]:
         """Return the layers in the order in which they run; one may occur more than once."""
+
+    def layer_arguments(self, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Return what every layer is given beside its input: here which positions may be attended to.
+
+        Args:
+            attention_mask: int [B, S].
+            token_type_ids: int [B, S].
+        """
+        return (tf.cast(attention_mask, tf.bool)[:, None, None, :],)
 
     def call(
         self,
@@ -59,32 +70,33 @@ class Encoder(Module, ABC):
             float32 [B, S, H], the last layer's output.
         """
         states = hidden_states if hidden_states is not None else []
-        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask), run=run)
+        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask, self.position_offset), run=run)
         states.append(x)
         if self.projection is not None:
             x = tf.cast(self.projection(x, run=run), tf.float32)
         states.append(x)
-        mask = tf.cast(attention_mask, tf.bool)[:, None, None, :]
+        arguments = self.layer_arguments(attention_mask, token_type_ids)
         for i, layer in enumerate(self.layer_sequence()):
-            x = _recomputed(layer, x, mask, run) if i < self.n_recomputed else layer(x, mask, run=run)
+            x = _recomputed(layer, x, arguments, run) if i < self.n_recomputed else layer(x, *arguments, run=run)
             states.append(x)
         return x
 
     def pool(self, sequence_output: tf.Tensor, attention_mask: tf.Tensor, run: Pass) -> tf.Tensor:
-        """Pool [B, S, H] at each row's first real token -> [B, H]."""
+        """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""
         assert self.pooler is not None, "this encoder was built without a pooler"
-        first = tf.argmax(attention_mask, axis=1, output_type=tf.int32)
-        return tf.tanh(self.pooler(tf.gather(sequence_output, first, axis=1, batch_dims=1), run=run))
+        ranked = attention_mask if self.pooled_token == "first" else tf.cumsum(attention_mask, axis=1)
+        token = tf.argmax(ranked, axis=1, output_type=tf.int32)
+        return tf.tanh(self.pooler(tf.gather(sequence_output, token, axis=1, batch_dims=1), run=run))
 
 
-def _recomputed(layer: TransformerLayer, x: tf.Tensor, mask: tf.Tensor, run: Pass) -> tf.Tensor:
+def _recomputed(layer: TransformerLayer, x: tf.Tensor, arguments: tuple[tf.Tensor, ...], run: Pass) -> tf.Tensor:
     """Run a layer, and again in backward with the same dropout."""
     start = run.copy()
 
     @tf.recompute_grad
     def function(x: tf.Tensor) -> tf.Tensor:
         own = start.copy()
-        y = layer(x, mask, run=own)
+        y = layer(x, *arguments, run=own)
         run.n_seeds = own.n_seeds
         return y
 

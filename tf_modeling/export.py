@@ -27,7 +27,7 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
     Raises:
         OSError: if it can't be written, as on a full disk.
     """
-    limit = model.config.max_position_embeddings
+    limit = model.config.family.usable_length(model.config)
 
     def serve(input_ids: tf.Tensor, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         length = tf.shape(input_ids)[1]

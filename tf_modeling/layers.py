@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 
 from pretrained_configs.config import ModelConfig
-from tf_modeling.dropout import attention, dropout
+from tf_modeling.attention import attention
+from tf_modeling.dropout import dropout
 from tf_modeling.nn import Embedding, LayerNorm, Linear, Module, Pass
 
 
@@ -50,7 +51,7 @@ class Embeddings(Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum.
+    projected to hidden_size before the sum. A family may be without positions or token types here.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -60,8 +61,11 @@ class Embeddings(Module):
         width = config.hidden_size if projected else config.embedding_size
         self.word = Embedding(config.vocab_size, config.embedding_size)
         self.word_projection = Linear(config.embedding_size, width, bias=False) if projected else None
-        self.position = Embedding(config.max_position_embeddings, width)
-        self.token_type = Embedding(config.type_vocab_size, width)
+        family = config.family
+        self.position = Embedding(config.max_position_embeddings, width) if family.has_position_table else None
+        self.token_type = Embedding(config.type_vocab_size, width) if family.has_token_type_table else None
+        #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
+        self.shares_rows = config.type_vocab_size < family.template.n_segments
         self.norm = LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -70,7 +74,11 @@ class Embeddings(Module):
         x = self.word(input_ids)
         if self.word_projection is not None:
             x = tf.cast(self.word_projection(x, run=run), tf.float32)
-        x = x + self.position(position_ids) + self.token_type(token_type_ids)
+        if self.position is not None:
+            x = x + self.position(position_ids)
+        if self.token_type is not None:
+            last = self.token_type.weight.shape[0] - 1
+            x = x + self.token_type(tf.minimum(token_type_ids, last) if self.shares_rows else token_type_ids)
         return self.dropout(self.norm(x), run=run)
 
 
@@ -162,18 +170,20 @@ class TransformerLayer(Module):
         return tf.cast(self.dropout(x, run=run), tf.float32)
 
 
-def position_ids(attention_mask: tf.Tensor) -> tf.Tensor:
+def position_ids(attention_mask: tf.Tensor, offset: int = 0) -> tf.Tensor:
     """Number positions from the first real token.
 
     Args:
         attention_mask: int [B, S], 1 = real token.
+        offset: position of the first real token.
 
     Returns:
-        int32 [B, S]: 0, 1, 2 … from the first real token on (also through padding on the right, as the published
-        programs do); 0 for padding on the left. Left- and right-padded rows thus get the same positions.
+        int32 [B, S]: offset, offset + 1 … from the first real token on (also through padding on the right, as the
+        published programs do); offset for padding on the left. Left- and right-padded rows thus get the same
+        positions.
     """
-    n_left = tf.argmax(attention_mask, axis=1, output_type=tf.int32)[:, None]
-    return tf.maximum(tf.range(tf.shape(attention_mask)[1])[None, :] - n_left, 0)
+    n_left = tf.argmax(attention_mask, axis=1, output_type=tf.int32)[:, None] - offset
+    return tf.maximum(tf.range(tf.shape(attention_mask)[1])[None, :] - n_left, offset)
 
 
 def initialise(fresh: Iterable[tuple[str, keras.Variable]], std: float, seed: int) -> None:

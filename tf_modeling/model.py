@@ -19,14 +19,10 @@ from numpy.typing import NDArray
 from preprocess.types import Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
 from tf_modeling.distribute import choose_strategy
-from tf_modeling.families.albert import AlbertEncoder
-from tf_modeling.families.bert import BertEncoder
+from tf_modeling.families import encoder_class
 from tf_modeling.heads import Head
 from tf_modeling.layers import initialise
 from tf_modeling.nn import Module, Pass
-
-#: `ModelConfig.model_type` -> encoder class.
-ENCODERS = {"bert": BertEncoder, "albert": AlbertEncoder, "electra": BertEncoder}
 
 
 class MRCModel(Module):
@@ -40,7 +36,7 @@ class MRCModel(Module):
         super().__init__()
         self.config = config
         self.head_spec = head
-        self.encoder = ENCODERS[config.model_type](config, pooled=head is None or head.reads("sequence"))
+        self.encoder = encoder_class(config.model_type)(config, pooled=head is None or head.reads("sequence"))
         self.head = Head(config.hidden_size, head) if head is not None else None
         self.strategy = tf.distribute.get_strategy()
         self._functions: dict[Any, Callable[..., Any]] = {}
@@ -117,6 +113,12 @@ def parameters(model: MRCModel) -> dict[str, Parameter]:
         parameter_name(name): Parameter(variable, name.endswith(".kernel"))
         for name, variable in model.named_parameters()
     }
+
+
+def outline(config: ModelConfig, head: HeadSpec | None) -> MRCModel:
+    """Build a model whose parameters have shapes, and neither values nor memory."""
+    with keras.StatelessScope(initialize_variables=False):
+        return MRCModel(config, head)
 
 
 def build_model(config: ModelConfig, head: HeadSpec | None, *, device: str, seed: int = 0) -> MRCModel:

@@ -1,4 +1,4 @@
-"""AdamW and BERT's Adam with the published exclusions from weight decay, and the linear schedule."""
+"""AdamW and BERT's Adam with the published exclusions from weight decay."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ import tensorflow as tf
 
 from tf_modeling.distribute import assign
 from tf_modeling.model import MRCModel, parameters
-
-
-def linear_schedule(step: int, n_steps: int, n_warmup_steps: int) -> float:
-    """Return the factor on the learning rate for optimizer step `step`, counted from 0.
-
-    Rises linearly from 0 over the warm-up, then falls linearly to 0 at n_steps (the rule of
-    transformers.get_linear_schedule_with_warmup; the first step of a warm-up has rate 0).
-    """
-    if step < n_warmup_steps:
-        return step / n_warmup_steps
-    return max(0.0, (n_steps - step) / max(1, n_steps - n_warmup_steps))
 
 
 class AdamW:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
 from preprocess.types import Apart, Batch, n_windows_apart
@@ -20,7 +21,7 @@ from tf_modeling.hooks import Gradients, TrainerHook
 from tf_modeling.model import MRCModel, on_gpu, parameters, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.objective import apart, objective
-from tf_modeling.optim import build_optimizer, linear_schedule
+from tf_modeling.optim import build_optimizer
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
 AUTOCAST_DTYPES = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}

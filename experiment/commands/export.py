@@ -48,7 +48,7 @@ def export(options: ExportOptions) -> None:
     print(f"SavedModel written to {options.output}, with {', '.join(path.name for path in assets)} as assets")
     print(
         "serving_default: input_ids, attention_mask, token_type_ids int32 [B, S], "
-        f"S up to {found.config.max_position_embeddings} -> start_logits, end_logits [B, S]{kinds} float32"
+        f"S up to {found.config.family.usable_length(found.config)} -> start_logits, end_logits [B, S]{kinds} float32"
     )
 
 

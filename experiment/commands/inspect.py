@@ -179,9 +179,7 @@ def _check_range(path: Path, arrays: list[NDArray[np.integer]], config: ModelCon
     for array, limit, name in limits:
         if array.size and not 0 <= array.min() <= array.max() < limit:
             raise UsageError(f"--inputs {path}: {name} {array.min()}..{array.max()} is not within 0..{limit - 1}")
-    if ids.shape[1] > config.max_position_embeddings:
-        raise UsageError(
-            f"--inputs {path}: {ids.shape[1]} positions > max_position_embeddings {config.max_position_embeddings}"
-        )
+    if ids.shape[1] > (limit := config.family.usable_length(config)):
+        raise UsageError(f"--inputs {path}: {ids.shape[1]} positions > max_position_embeddings {limit}")
     if not mask.any(axis=1).all():
         raise UsageError(f"--inputs {path}: attention_mask has a row without a real token")

@@ -167,7 +167,7 @@ def _random(
         config = checkpoint.config
     else:
         config = read_config(locate(str(options.config_name), weights=False).path, options.hidden_act)
-    limit = config.max_position_embeddings
+    limit = config.family.usable_length(config)
     length = options.max_seq_length or min(_RANDOM_LENGTH, limit)
     if length > limit:
         raise UsageError(f"--max_seq_length {length} > max_position_embeddings {limit}; use at most {limit}")

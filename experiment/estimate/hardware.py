@@ -1,4 +1,4 @@
-"""Known GPUs, what they can compute at most, and what a model asks of them.
+"""Known GPUs and this machine: what they have and can compute, and what a model asks of them.
 
 A peak is that of dense matrix products with sums in float32: data sheets mostly print twice as much, "with sparsity",
 for matrices half of whose elements are 0.
@@ -6,16 +6,13 @@ for matrices half of whose elements are 0.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from pretrained_configs.config import ModelConfig
-
-Length = TypeVar("Length", int, NDArray[np.int64])
+from pretrained_configs.families.base import Length
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +65,8 @@ DEVICES = (
     Device("a30", r"NVIDIA A30", 24, _tensor(10.3, 82, 165), "NVIDIA A30 data sheet, 2021"),
     Device("a10", r"NVIDIA A10", 24, _tensor(31.2, 62.5, 125), "NVIDIA A10 data sheet, 2021"),
     Device("l4", r"NVIDIA L4", 24, _tensor(30.3, 60, 121), "NVIDIA L4 data sheet, 2023, halved"),
-    Device(
-        "rtx4090",
-        r"NVIDIA GeForce RTX 4090",
-        24,
-        _tensor(82.6, 82.6, 165.2),
-        "NVIDIA Ada GPU Architecture white paper",
-    ),
-    Device(
-        "rtx3090",
-        r"NVIDIA GeForce RTX 3090",
-        24,
-        _tensor(35.6, 35.6, 71),
-        "NVIDIA Ampere GA102 GPU Architecture white paper",
-    ),
+    Device("rtx4090", r"NVIDIA GeForce RTX 4090", 24, _tensor(82.6, 82.6, 165.2), _ADA_PAPER),
+    Device("rtx3090", r"NVIDIA GeForce RTX 3090", 24, _tensor(35.6, 35.6, 71), _GA102_PAPER),
     Device("v100-32gb", r"(Tesla|NVIDIA) V100-SXM[23]-32GB.*", 32, _older(15.7, 125), _V100_SHEET),
     Device("v100-16gb", r"(Tesla|NVIDIA) V100-SXM2-16GB", 16, _older(15.7, 125), _V100_SHEET),
     Device("t4", r"(Tesla|NVIDIA) T4", 16, _older(8.1, 65), "NVIDIA T4 data sheet, 2019"),
@@ -105,15 +90,38 @@ def peak_flops(device_name: str, precision: str) -> float | None:
     return None
 
 
-def n_layers(config: ModelConfig) -> int:
-    """Return how many layers the input runs through; those that share parameters count each time."""
-    return config.num_hidden_layers * config.inner_group_num
+def host_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory that the processes of this machine, or of this container, may take.
+
+    Args:
+        cgroups: where Linux says what a container may take, in the layout of version 2 or 1.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in (cgroups / "memory.max", cgroups / "memory" / "memory.limit_in_bytes"):
+        if file.is_file() and (limit := file.read_text().strip()).isdigit():  # else "max"
+            limits.append(int(limit))
+    return min(limits)
+
+
+def bf16_is_slow(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Say why training in bfloat16 is slower on this CPU than in float32; None where it is not, or not known to be.
+
+    Args:
+        cpuinfo: what Linux says of the processor.
+    """
+    if not cpuinfo.is_file():
+        return None
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(), re.M)
+    if found is None or {"amx_bf16", "avx512_bf16", "bf16"} & set(found[1].split()):  # Intel and AMD; ARM
+        return None
+    return (
+        "this CPU has no instructions for bfloat16 (AMX or AVX512-bf16): --bf16 is slower here than float32 "
+        "(0.4 times its speed was measured)"
+    )
 
 
 def forward_flops(config: ModelConfig, length: Length) -> Length:
     """Return the floating-point operations of the matrix products of a forward pass, two per multiply-add.
-
-    Embeddings are look-ups and count nothing, nor does what is computed once per window (pooler, answer kinds).
 
     Args:
         config: the architecture.
@@ -122,14 +130,8 @@ def forward_flops(config: ModelConfig, length: Length) -> Length:
     Returns:
         FLOPs per window, of the type of `length`.
     """
-    hidden = config.hidden_size
-    matrices = 4 * hidden * hidden + 2 * hidden * config.intermediate_size // config.ffn_num_groups
-    outside = 2 * hidden  # the head's start and end
-    if config.embedding_projection != "none":
-        outside += config.embedding_size * hidden
-    per_token = 2 * (n_layers(config) * matrices + outside)
-    attention = 4 * n_layers(config) * hidden  # q k^T and the sum over v
-    return per_token * length + attention * length * length
+    head = 2 * config.hidden_size  # start and end
+    return config.family.forward_flops(config, length) + 2 * head * length
 
 
 def training_flops(config: ModelConfig, length: Length) -> Length:

@@ -1,4 +1,4 @@
-"""How much memory a training step of the PyTorch backend needs on a GPU: a formula, explained in docs/planning.md.
+"""How much memory a training step of the PyTorch backend needs: a formula, explained in docs/planning.md.
 
 It follows the step from tensor to tensor, as pytorch_modeling computes it, and is compared with measured peaks by
 tests/experiment/test_memory.py and benchmarks/memory.py.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from experiment.estimate.hardware import n_layers
+from preprocess.base.errors import UsageError
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.parameters import parameter_shapes
@@ -52,6 +52,54 @@ class Memory:
         return self.weights + self.moments + self.gradients + self.copies + self.activations + self.transients
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What a process takes beside the tensors of a step.
+
+    Args:
+        fixed: bytes of libraries, and of what else does not depend on the model.
+        gaps: share of the tensors that the allocator can't use because it lies between them.
+        n_snapshots: copies of weights and moments, for the training checkpoint that is being written.
+    """
+
+    fixed: int
+    gaps: float
+    n_snapshots: int = 0
+
+    def needed(self, step: Memory) -> int:
+        """Return the bytes that a device has to have for a step."""
+        snapshots = self.n_snapshots * (step.weights + step.moments)
+        return math.ceil(step.total * (1 + self.gaps) + snapshots + self.fixed)
+
+
+#: On a GPU: its context and libraries. A snapshot goes to the host.
+GPU_OVERHEAD = Overhead(fixed=800_000_000, gaps=0.05)
+#: In a process on a CPU: Python, PyTorch and the other libraries, texts and windows. Measured: 0.56 GB with a few
+#: texts, 0.67 GB with those of CMRC 2018, 0.84 GB where its windows had just been made.
+CPU_OVERHEAD = Overhead(fixed=600_000_000, gaps=0.15, n_snapshots=1)
+
+
+def check_host_memory(config: ModelConfig, head: HeadSpec | None, available: int) -> None:
+    """Refuse a model whose weights alone are more than a machine's memory, before any of it is taken.
+
+    Args:
+        config: the architecture.
+        head: of the task; None for the bare encoder.
+        available: bytes, see `hardware.host_memory`.
+
+    Raises:
+        UsageError: with both sizes.
+    """
+    pooled = head is None or head.reads("sequence")
+    shapes = parameter_shapes(config, pooled=pooled, heads={} if head is None else head.rows)
+    n_bytes = 4 * sum(map(math.prod, shapes.values()))
+    if n_bytes > available:
+        raise UsageError(
+            f"the model's weights alone take {n_bytes / 1e9:,.1f} GB, and this machine has "
+            f"{available / 1e9:,.1f} GB of memory; give a smaller model"
+        )
+
+
 def training_memory(
     config: ModelConfig,
     head: HeadSpec,
@@ -76,9 +124,9 @@ def training_memory(
         keeps_gradients: whether all gradients exist throughout: they do when several forward passes are accumulated,
             and in the buckets that several processes sum.
     """
-    step = _Step(config, head, batch * length, precision, gradient_checkpointing, keeps_gradients)
-    fullest = max(step.instants(), key=lambda instant: instant.total)
-    return replace(fullest, weights=4 * sum(step.sizes.values()), moments=sum(_moments(step.sizes, optim)))
+    passes = _Passes(config, head, batch * length, precision, gradient_checkpointing, keeps_gradients)
+    fullest = max(passes.instants(), key=lambda instant: instant.total)
+    return replace(fullest, weights=4 * sum(passes.sizes.values()), moments=sum(_moments(passes.sizes, optim)))
 
 
 def _moments(sizes: dict[str, int], optim: str) -> Iterator[int]:
@@ -92,7 +140,7 @@ def _is_table(name: str) -> bool:
     return name in ("embeddings.word.weight", "embeddings.position.weight", "embeddings.token_type.weight")
 
 
-class _Step:
+class _Passes:
     """A forward and a backward pass over so many tokens."""
 
     def __init__(
@@ -112,11 +160,7 @@ class _Step:
         self.keeps_gradients = keeps_gradients
         self.sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         #: The layers in the order in which they run, by the beginning of their parameters' names; ALBERT's repeat.
-        self.order = (
-            [f"groups.{group}.{inner}." for group, inner in config.layer_order]
-            if config.model_type == "albert"
-            else [f"layers.{i}." for i in range(n_layers(config))]
-        )
+        self.order = [f"{layer}." for layer in config.family.layers(config)]
         self.recomputed = [i < n_recomputed for i in range(len(self.order))]
 
     def instants(self) -> Iterator[Memory]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.estimate.hardware import forward_flops, n_layers, training_flops
+from experiment.estimate.hardware import forward_flops, training_flops
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import check_model_choice
@@ -136,7 +136,7 @@ def work(
         _shape(train, rows[i : i + windows_per_pass]) for rows in steps for i in range(0, len(rows), windows_per_pass)
     ]
     n_tokens = sum(n * length for n, length in shapes)
-    again = recipe.gradient_checkpointing / n_layers(config)
+    again = recipe.gradient_checkpointing / config.family.n_layers(config)
     evaluated = []
     if dev_file is not None:
         examples, _ = read_examples(task, dev_file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiment.estimate.hardware import n_layers
 from experiment.inputs.tokenizer import FoundTokenizer, fitting_tokenizer
 from experiment.options.flags import ParityOptions, TrainOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
@@ -116,13 +115,13 @@ def check_limits(
         UsageError: naming the limit.
     """
     length = recipe.max_seq_length
-    limits = {"max_position_embeddings": config.max_position_embeddings}
+    offset = config.family.position_offset
+    limits = {f"max_position_embeddings{f' - {offset}' if offset else ''}": config.family.usable_length(config)}
     if published is not None:
         limits["published limit"] = published.max_seq_length
     for what, limit in limits.items():
         if length > limit:
             raise UsageError(f"--max_seq_length {length} > {what} {limit} ({name}); use at most {limit}")
     n_recomputed = recipe.gradient_checkpointing if isinstance(recipe, StepRecipe) else 0
-    if n_recomputed > n_layers(config):
-        most = n_layers(config)
+    if n_recomputed > (most := config.family.n_layers(config)):
         raise UsageError(f"--gradient_checkpointing {n_recomputed} > {most} layers ({name}); use at most {most}")

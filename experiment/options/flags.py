@@ -66,7 +66,7 @@ class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptio
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(StepOptions):
-    """Predict memory, largest batch and time of `train` with the same options, on the GPUs that are known.
+    """Predict memory, largest batch and time of `train` with the same options, on known GPUs and this machine.
 
     Examples:
         plan --task cmrc2018 --model_name_or_path chinese-roberta-wwm-ext-large --bf16
@@ -75,7 +75,7 @@ class PlanOptions(StepOptions):
     """
 
     gpu: str | None = None
-    """Only this GPU, such as a100-40gb or h100 (default: all that are known)."""
+    """Only this GPU, such as a100-40gb or h100 (default: all that are known, and this machine's CPU)."""
     n_devices: Annotated[int, Rule("at least 1 and at most 10000", lambda x: 1 <= x <= 10**4)] = 1
     """Devices that share each batch (torchrun)."""
     json: Path | None = None

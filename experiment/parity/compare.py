@@ -103,23 +103,12 @@ def idle_parameters(config: ModelConfig, names: Iterable[str]) -> dict[str, slic
     """Say which elements of which parameters the span loss does not depend on.
 
     Their gradients are zero in exact arithmetic; AdamW makes steps of any size out of what rounding leaves of them.
-    Keys' biases add one number to all scores of a query, the last bias and the span head's one number to all logits
-    of a window, and a softmax does not notice either.
+    The span head's bias adds one number to all logits of a window, and a softmax does not notice.
 
     Returns:
         parameter -> its elements.
     """
-    names = set(names)
-    keys = slice(config.hidden_size, 2 * config.hidden_size)
-    idle = {name: keys for name in names if name.endswith("attention.qkv.bias")}
-    if config.model_type == "albert":
-        layers = [f"groups.{group}.{inner}" for group, inner in config.layer_order]
-    else:
-        layers = [f"layers.{i}" for i in range(config.num_hidden_layers)]
-    last = layers[-1]
-    if layers.count(last) == 1:  # else the bias also enters a layer
-        idle[f"{last}.{'ffn.down' if config.layer_norm_type == 'preln' else 'ffn_norm'}.bias"] = slice(None)
-    return idle | {"head.span.bias": slice(None)}
+    return {**config.family.idle_parameters(config, names), "head.span.bias": slice(None)}
 
 
 Pair = tuple[Observation, Observation]

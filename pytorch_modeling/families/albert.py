@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.families.albert import layer_order
 from pytorch_modeling.encoder import Encoder
 from pytorch_modeling.layers import TransformerLayer
 
@@ -16,7 +17,7 @@ class AlbertEncoder(Encoder):
 
     def build_layers(self, config: ModelConfig) -> None:
         """Create one module per inner group of every group that a layer runs through."""
-        self.order = config.layer_order
+        self.order = layer_order(config)
         used = sorted({group for group, _ in self.order})
         inner = range(config.inner_group_num)
         self.groups = nn.ModuleDict(
@@ -27,3 +28,6 @@ class AlbertEncoder(Encoder):
         """Return the shared layers as they run."""
         groups = {int(name): list(group.children()) for name, group in self.groups.items()}
         return (groups[group][inner] for group, inner in self.order)
+
+
+ENCODER = AlbertEncoder

@@ -1,7 +1,4 @@
-"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, RBT, ERNIE 1.0 and ELECTRA's discriminator.
-
-ELECTRA (Clark et al. 2020) differs by the projection of its embeddings alone, which every encoder may have.
-"""
+"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, LERT, PERT, RBT and ERNIE 1.0."""
 
 from __future__ import annotations
 
@@ -24,3 +21,6 @@ class BertEncoder(Encoder):
     def layer_sequence(self) -> Iterable[nn.Module]:
         """Return the layers, first to last."""
         return self.layers
+
+
+ENCODER = BertEncoder

@@ -29,12 +29,12 @@ EXTRA = {
     "distribute": {"choose_strategy", "Replicas", "assign"},  # tf.distribute splits within a process too
     "model": {"Parameter", "parameters", "on_gpu", "zero_model"},  # the neutral layout, which is PyTorch's own
 }
-#: What only the PyTorch package has: a `Pass` takes autocast's place, XLA the compiler's, and variables have values
-#: from the start.
+#: What only the PyTorch package has: a `Pass` takes autocast's place and hands out seeds, XLA takes the compiler's,
+#: masks of bits are a CPU's.
 MISSING = {
     "trainer": {"autocast"},
-    "model": {"outline"},
     "encoder": {"compile_layers"},
+    "dropout": {"drop_", "draw_seed"},
     "distribute": {"share", "sharded", "summing", "total", "whole", "fill", "sum_gradients"},
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit

@@ -1,13 +1,21 @@
-"""FLOPs against PyTorch's own counter, and the table of GPUs."""
+"""FLOPs against PyTorch's own counter, the table of GPUs, and what this machine is."""
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
 import pytest
 
-from experiment.estimate.hardware import DEVICES, forward_flops, peak_flops, training_flops
+from experiment.estimate.hardware import (
+    DEVICES,
+    bf16_is_slow,
+    forward_flops,
+    host_memory,
+    peak_flops,
+    training_flops,
+)
 from pretrained_configs.config import ModelConfig
 from tests.support.values import SPAN
 
@@ -119,3 +127,40 @@ def test_short_names_and_patterns_are_told_apart():
     assert len({device.name for device in DEVICES}) == len(DEVICES)
     for name in ("NVIDIA H100 80GB HBM3", "NVIDIA A100 80GB PCIe", "NVIDIA L4", "Tesla V100-SXM2-32GB"):
         assert sum(bool(re.fullmatch(device.pattern, name)) for device in DEVICES) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("text", "slow"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni\n\nprocessor\t: 1\n", True),
+        ("flags\t\t: fpu avx512f avx512_bf16\n", False),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", False),
+        ("Features\t: fp asimd sve bf16\n", False),
+        ("Features\t: fp asimd\n", True),
+        ("model name\t: of a system that says no more\n", False),
+    ],
+)
+def test_a_cpu_without_instructions_for_bfloat16_is_told_from_its_flags(tmp_path, text, slow):
+    path = tmp_path / "cpuinfo"
+    path.write_text(text)
+    said = bf16_is_slow(path)
+    assert (said is not None) == slow
+    assert said is None or ("slower" in said and "\n" not in said)
+
+
+def test_where_no_flags_are_to_be_read_nothing_is_said(tmp_path):
+    assert bf16_is_slow(tmp_path / "cpuinfo") is None
+
+
+@pytest.mark.parametrize(("file", "text", "limit"), [
+    ("memory.max", "2000000000\n", 2_000_000_000),
+    ("memory.max", "max\n", None),
+    ("memory/memory.limit_in_bytes", "3000000000\n", 3_000_000_000),
+    ("memory/memory.limit_in_bytes", "9223372036854771712\n", None),
+    ("nothing", "", None),
+])  # fmt: skip
+def test_a_container_has_the_memory_that_it_may_take(tmp_path, file, text, limit):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert host_memory(tmp_path) == (limit or physical)

@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from experiment.cli import main
-from experiment.commands.plan import _Step
+from experiment.estimate.plan import PlannedStep
 from experiment.options.flags import ParityOptions, PlanOptions, TrainOptions, check_ranges
 from experiment.options.recipe import resolve_recipe
 from experiment.training.steps import Evaluated
@@ -120,7 +120,7 @@ def test_integer_beyond_any_float_is_no_traceback(tmp_path):
 @pytest.mark.parametrize("per_device", [1, 2, 12, 16, 97, 360, 1024])
 def test_shares_of_a_step_are_all_its_divisors(per_device):
     options = PlanOptions(task="cmrc2018", gradient_accumulation_steps=per_device)
-    step = _Step(resolve_recipe(options, get_task("cmrc2018"), None), 1, None, None, 1)
+    step = PlannedStep(resolve_recipe(options, get_task("cmrc2018"), None), 1, None, None, 1)
     assert step.shares == [(n, per_device // n) for n in range(per_device, 0, -1) if per_device % n == 0]
 
 

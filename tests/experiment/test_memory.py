@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.memory import CASES, build_trainer, peak_bytes, predicted_bytes, random_batch
-from experiment.estimate.memory import training_memory
+from experiment.estimate.memory import check_host_memory, training_memory
+from preprocess.base.errors import UsageError
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model
@@ -143,6 +144,17 @@ def test_formula_is_within_10_percent_of_what_a_gpu_allocates(case):
     if predicted_bytes(case) > 0.8 * torch.cuda.get_device_properties(0).total_memory:
         pytest.skip("too large for this GPU")
     assert predicted_bytes(case) == pytest.approx(peak_bytes(case, "cuda"), rel=0.10)
+
+
+def test_a_model_larger_than_the_machine_is_refused_before_it_is_built():
+    config = ModelConfig(**SMALL)
+    n_bytes = 4 * sum(p.numel() for p in build_model(config, SPAN, device="cpu").parameters())
+    check_host_memory(config, SPAN, n_bytes)
+    with pytest.raises(UsageError, match=r"weights alone take 0.0 GB, and this machine has 0.0 GB"):
+        check_host_memory(config, SPAN, n_bytes - 1)
+    wide = ModelConfig(**{**SMALL, "hidden_size": 1 << 20})
+    with pytest.raises(UsageError, match=r"take 57,190.3 GB, and this machine has 20.0 GB"):
+        check_host_memory(wide, None, 20 * 10**9)
 
 
 def test_8_bit_moments_by_hand():

@@ -112,6 +112,14 @@ def test_hidden_act_overrules_the_file_even_if_the_file_names_an_unknown_one(tmp
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
         ({"pad_token_id": 11}, "pad_token_id 11 is not in the vocabulary of 11"),
+        ({"type_vocab_size": 0}, "type_vocab_size 0 is not positive"),
+        ({"inner_group_num": 2}, "inner_group_num 2 means nothing to model_type 'bert'"),
+        # What PyTorch can't multiply, or would take for ever to build: known before anything is deleted.
+        ({"vocab_size": 2**40}, "vocab_size 1099511627776 is more than 2147483647"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 is more than 1000"),
+        ({"hidden_size": 3 * 2**29}, r"would take 9.3e\+19 bytes .layers.0.attention.qkv.weight alone has 7.8e\+18"),
+        ({"intermediate_size": 10**400}, "intermediate_size 1000.* is more than 2147483647"),
+        ({"initializer_range": 1e300}, r"initializer_range 1e\+300 is more than 1e\+18"),
     ],
 )
 def test_config_that_would_be_computed_wrongly_is_refused(change, message):
@@ -119,6 +127,28 @@ def test_config_that_would_be_computed_wrongly_is_refused(change, message):
         from_transformers({**TINY, **change}, "D/config.json")
     assert str(error.value).startswith("D/config.json: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("sizes", [{"num_hidden_layers": 1000}, {"vocab_size": 2**30, "hidden_size": 3 * 2**19}])
+def test_what_is_not_refused_can_be_built(sizes):
+    from pytorch_modeling import outline, parameter_shapes
+
+    config = ModelConfig(**{**TINY, **sizes})
+    assert parameter_shapes(outline(config, None)) == config.family.parameters(config, pooled=True)
+
+
+def test_layers_of_an_albert_are_counted_with_their_inner_groups():
+    with pytest.raises(CheckpointError, match="^1200 layers are more than 1000$"):
+        ModelConfig(**{**TINY, "num_hidden_layers": 600}, model_type="albert", inner_group_num=2)
+
+
+def test_activation_that_nobody_states_is_the_familys(monkeypatch):
+    from pretrained_configs.families import bert
+
+    assert ModelConfig(**TINY).hidden_act == "gelu"
+    monkeypatch.setattr(bert, "FAMILY", replace(bert.FAMILY, hidden_act="relu"))
+    assert ModelConfig(**TINY).hidden_act == "relu"
+    assert ModelConfig(**TINY, hidden_act="gelu").hidden_act == "gelu"
 
 
 def test_every_problem_of_a_config_is_named_at_once():

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from preprocess.base.spec import TrainerSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, set_seed
-from pytorch_modeling.dropout import attention
+from pytorch_modeling.attention import attention
 from tests.pytorch_modeling.test_trainer import make_batch
 from tests.support.values import SPAN, head_of
 

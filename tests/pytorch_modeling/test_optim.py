@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from pytorch_modeling import Trainer, build_model
-from pytorch_modeling.optim import build_optimizer, linear_schedule
+from pytorch_modeling.optim import build_optimizer
 from tests.bert_adam import Rule, apply_rule
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
 from tests.support.values import SPAN

@@ -15,7 +15,7 @@ from pretrained_configs.config import ModelConfig
 from pytorch_modeling import Trainer, build_model, save_weights, set_seed
 from pytorch_modeling.checkpoint import parameter_name
 from pytorch_modeling.model import to_tensors
-from pytorch_modeling.optim import build_optimizer, linear_schedule
+from pytorch_modeling.optim import build_optimizer
 from tests.support.values import KINDS, SPAN, span_batch
 
 CONFIG = ModelConfig(
@@ -171,11 +171,6 @@ def test_accumulation_over_uneven_parts_is_one_big_batch(spec):
     for (name, a), b in zip(whole.named_parameters(), parts.parameters(), strict=True):
         # Another order of summation, then Adam: see above, also for the span head's bias.
         torch.testing.assert_close(a, b, atol=2e-4 if name == "head.span.bias" else 2e-5, rtol=0, msg=name)
-
-
-def test_schedule_rises_then_falls_to_zero():
-    factors = [linear_schedule(step, 10, 2) for step in range(11)]
-    assert factors == [0.0, 0.5, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0]
 
 
 def test_biases_and_layernorm_are_not_decayed():

@@ -19,7 +19,7 @@ from pytorch_modeling.optim import build_optimizer as build_torch_optimizer
 from tests.support.values import SPAN
 from tf_modeling import Trainer, build_model, set_seed
 from tf_modeling.model import parameters
-from tf_modeling.optim import build_optimizer, linear_schedule
+from tf_modeling.optim import build_optimizer
 
 
 def _weights(model):
@@ -181,11 +181,6 @@ def test_accumulation_over_uneven_parts_is_one_big_batch(config, arguments, make
         # Another order of summation, then Adam: as over twenty steps, also for the span head's bias.
         atol = 2e-4 if name == "head.span.bias" else 2e-5
         np.testing.assert_allclose(values, expected[name], atol=atol, rtol=0, err_msg=name)
-
-
-def test_schedule_rises_then_falls_to_zero():
-    factors = [linear_schedule(step, 10, 2) for step in range(11)]
-    assert factors == [0.0, 0.5, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0]
 
 
 def test_step_traces_once_for_all_shapes_and_once_for_accumulation(config, arguments, make_batch):

@@ -1,1 +1,29 @@
-"""One file per family of encoders."""
+"""One file per family, named as its `model_type`: it defines `ENCODER`, and is imported when first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from preprocess.base.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tf_modeling.encoder import Encoder
+
+
+def encoder_class(model_type: str) -> type[Encoder]:
+    """Return the encoder of a family.
+
+    Raises:
+        CheckpointError: if it is one that TensorFlow has no encoder for.
+    """
+    name = f"{__name__}.{model_type}"
+    try:
+        encoder: type[Encoder] = importlib.import_module(name).ENCODER
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise CheckpointError(
+            f"model_type {model_type!r} has no encoder in TensorFlow (there is no {name})"
+        ) from None
+    return encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.families.albert import layer_order
 from tf_modeling.encoder import Encoder
 from tf_modeling.layers import TransformerLayer
 
@@ -14,7 +15,7 @@ class AlbertEncoder(Encoder):
 
     def build_layers(self, config: ModelConfig) -> None:
         """Create one module per inner group of every group that a layer runs through."""
-        self.order = config.layer_order
+        self.order = layer_order(config)
         used = sorted({group for group, _ in self.order})
         self.groups = {
             str(group): [TransformerLayer(config) for _ in range(config.inner_group_num)] for group in used
@@ -23,3 +24,6 @@ class AlbertEncoder(Encoder):
     def layer_sequence(self) -> Iterable[TransformerLayer]:
         """Return the shared layers as they run."""
         return (self.groups[str(group)][inner] for group, inner in self.order)
+
+
+ENCODER = AlbertEncoder

@@ -1,0 +1,189 @@
+"""What the rest of the house asks of a family of models; the answers here are BERT's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretrained_configs.report import Shape
+
+if TYPE_CHECKING:  # which asks the families whether it can be built
+    from pretrained_configs.config import ModelConfig
+
+Length = TypeVar("Length", int, NDArray[np.int64])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputTemplate:
+    """How the input of a family is laid out, as it was pretrained; `preprocess` builds its windows by it.
+
+    Args:
+        order: what follows what: "question", "context" and the special tokens "cls" and "sep".
+        segments: token type of each of these.
+        padding_side: where short inputs are filled up.
+        padding_segment: token type of the padding.
+    """
+
+    order: tuple[str, ...] = ("cls", "question", "sep", "context", "sep")
+    segments: tuple[int, ...] = (0, 0, 0, 1, 1)
+    padding_side: Literal["left", "right"] = "right"
+    padding_segment: int = 0
+
+    @property
+    def n_segments(self) -> int:
+        """How many token types there are."""
+        return 1 + max(*self.segments, self.padding_segment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of encoder: its parameters, its layers, how its input is laid out, and what it costs.
+
+    Parameters have framework-neutral names, and matrices are [out, in]. Each framework has a module of the same name
+    among its own families, which defines `ENCODER` with just these parameters.
+
+    Args:
+        template: how its input is laid out.
+        has_position_table: whether a table of positions is added to the word embeddings.
+        has_token_type_table: whether a table of token types is; one with fewer rows than `template` has token types
+            gets its last row for the rest.
+        position_offset: row of the position table that the first real token takes.
+        pooled_token: which real token's state stands for the whole input.
+        published_pooler: whether published encoders come with a pooler.
+        hidden_act: activation of the feed-forward block where no configuration states one.
+        own_fields: those fields of `ModelConfig` that mean something to this family and not to all.
+        config_file: what its authors' own programs call its configuration.
+    """
+
+    template: InputTemplate = InputTemplate()
+    has_position_table: bool = True
+    has_token_type_table: bool = True
+    position_offset: int = 0
+    pooled_token: Literal["first", "last"] = "first"
+    published_pooler: bool = True
+    hidden_act: str = "gelu"
+    own_fields: frozenset[str] = frozenset()
+    config_file: str = "bert_config.json"
+
+    def usable_length(self, config: ModelConfig) -> int:
+        """Return the longest input, in tokens."""
+        return config.max_position_embeddings - self.position_offset
+
+    def layers(self, config: ModelConfig) -> list[str]:
+        """Return what the names of each layer's parameters begin with, in the order in which the layers run."""
+        return [f"layers.{i}" for i in range(config.num_hidden_layers)]
+
+    def n_layers(self, config: ModelConfig) -> int:
+        """Return how many layers the input runs through; those that share parameters count each time."""
+        return len(self.layers(config))
+
+    def parameters(self, config: ModelConfig, *, pooled: bool) -> dict[str, Shape]:
+        """Return name -> shape of every parameter of the encoder, from the input to the output.
+
+        Args:
+            config: the architecture.
+            pooled: whether there is a pooler.
+        """
+        shapes = self.embedding_parameters(config)
+        for layer in dict.fromkeys(self.layers(config)):
+            shapes |= {f"{layer}.{name}": shape for name, shape in self.layer_parameters(config).items()}
+        return shapes | (linear("pooler", config.hidden_size, config.hidden_size) if pooled else {})
+
+    def embedding_parameters(self, config: ModelConfig) -> dict[str, Shape]:
+        """Return name -> shape of what stands before the first layer."""
+        embedding, hidden = config.embedding_size, config.hidden_size
+        # Position, token type and LayerNorm are as wide as the word table, unless that is projected before the sum.
+        width = hidden if config.embedding_projection == "word" else embedding
+        shapes: dict[str, Shape] = {"embeddings.word.weight": (config.vocab_size, embedding)}
+        if config.embedding_projection == "word":
+            shapes["embeddings.word_projection.weight"] = (hidden, embedding)
+        if self.has_position_table:
+            shapes["embeddings.position.weight"] = (config.max_position_embeddings, width)
+        if self.has_token_type_table:
+            shapes["embeddings.token_type.weight"] = (config.type_vocab_size, width)
+        shapes |= norm("embeddings.norm", width)
+        return shapes | (linear("projection", embedding, hidden) if config.embedding_projection == "output" else {})
+
+    def layer_parameters(self, config: ModelConfig) -> dict[str, Shape]:
+        """Return name, without the layer's own, -> shape of the parameters of a layer."""
+        hidden, inner, n_groups = config.hidden_size, config.intermediate_size, config.ffn_num_groups
+        return {
+            **linear("attention.qkv", hidden, 3 * hidden),
+            **linear("attention.output", hidden, hidden),
+            **norm("attention_norm", hidden),
+            **linear("ffn.up", hidden, inner, n_groups),
+            **linear("ffn.down", inner, hidden, n_groups),
+            **norm("ffn_norm", hidden),
+        }
+
+    def forward_flops(self, config: ModelConfig, length: Length) -> Length:
+        """Return the floating-point operations of the encoder's matrix products, two per multiply-add.
+
+        Embeddings are look-ups and count nothing, nor does what is computed once per window (the pooler).
+
+        Args:
+            config: the architecture.
+            length: tokens of one window, padding included where it is computed; or of several, int64 [W].
+
+        Returns:
+            FLOPs per window of a forward pass, of the type of `length`.
+        """
+        hidden, n_layers = config.hidden_size, self.n_layers(config)
+        matrices = 4 * hidden * hidden + 2 * hidden * config.intermediate_size // config.ffn_num_groups
+        projection = config.embedding_size * hidden if config.embedding_projection != "none" else 0
+        attention = 4 * n_layers * hidden  # q k^T and the sum over v
+        return 2 * (n_layers * matrices + projection) * length + attention * length * length
+
+    def idle_parameters(self, config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
+        """Say which elements of which parameters no softmax over the tokens of a window depends on.
+
+        Their gradients are zero in exact arithmetic: keys' biases add one number to all scores of a query, and the
+        last bias one vector to all tokens' states.
+
+        Args:
+            config: the architecture.
+            names: parameters of a model.
+
+        Returns:
+            parameter -> its elements.
+        """
+        keys = slice(config.hidden_size, 2 * config.hidden_size)
+        idle = {name: keys for name in names if name.endswith("attention.qkv.bias")}
+        *before, last = self.layers(config)
+        if last not in before:  # else the bias also enters a layer
+            idle[f"{last}.{'ffn.down' if config.layer_norm_type == 'preln' else 'ffn_norm'}.bias"] = slice(None)
+        return idle
+
+    def spare_parameters(self, config: ModelConfig) -> tuple[str, ...]:
+        """Return patterns of the parameters that a file of this model may hold although no layer uses them."""
+        return ()
+
+    def problems(self, config: ModelConfig) -> list[str]:
+        """List what the family can't make of an architecture whose fields are each of the right type and range."""
+        foreign = [f for f in fields(config) if f.metadata.get("own") and f.name not in self.own_fields]
+        problems = [
+            f"{f.name} {value!r} means nothing to model_type {config.model_type!r} (leave it out)"
+            for f in foreign
+            if (value := getattr(config, f.name)) != f.default
+        ]
+        if self.has_position_table and self.usable_length(config) < 1:
+            rows = config.max_position_embeddings
+            problems.append(
+                f"max_position_embeddings {rows} leaves no row for a token: {self.position_offset} are not used"
+            )
+        return problems
+
+
+def linear(name: str, n_in: int, n_out: int, n_groups: int = 1) -> dict[str, Shape]:
+    """Return the parameters of an affine map; the matrix of one in blocks is [blocks, out, in] of each block."""
+    weight = (n_out, n_in) if n_groups == 1 else (n_groups, n_out // n_groups, n_in // n_groups)
+    return {f"{name}.weight": weight, f"{name}.bias": (n_out,)}
+
+
+def norm(name: str, width: int) -> dict[str, Shape]:
+    """Return the parameters of a LayerNorm."""
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
