@@ -150,6 +150,6 @@ def describe_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, con
     except (UsageError, DataError, CheckpointError) as error:
         return [f"WARNING  train and predict will refuse the tokenizer: {error}"]
     return [
-        f"tokenizer: WordPiece, {found.tokenizer.vocab_size} pieces; {found.casing}",
+        f"tokenizer: {found.tokenizer.kind}, {found.tokenizer.vocab_size} pieces; {found.casing}",
         *(f"WARNING  {line}" for line in found.warnings),
     ]

@@ -17,6 +17,10 @@ class Tokenizer(Protocol):
     """Cuts texts into pieces of which each has its place in the text."""
 
     @property
+    def kind(self) -> str:
+        """What messages call tokenizers of its kind."""
+
+    @property
     def special_ids(self) -> Mapping[str, int]:
         """Ids of special tokens by role: "pad", "unk", "cls" and "sep" always; "mask", "bos", "eos" if there are."""
 

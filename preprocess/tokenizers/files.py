@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import read_json
+from preprocess.base.jsonfile import describe, read_json_object
 from preprocess.tokenizers.added import AddedToken
 
 #: What special tokens are for; files call the token of a role "cls_token".
@@ -155,7 +155,7 @@ class TokenizerFiles:
             yield path, _token(entry, int(id) if str(id).isdecimal() else id, path)
         saved = self.saved.get("added_tokens") or []
         if not isinstance(saved, list):
-            raise DataError(f'{self.saved_path}: "added_tokens" is a {type(saved).__name__}, not a list; {_RESTORE}')
+            raise DataError(f"{self.saved_path}: added_tokens must be a list, found {describe(saved)}; {_RESTORE}")
         for entry in saved:
             yield (
                 self.saved_path,
@@ -172,7 +172,7 @@ class TokenizerFiles:
             for key in _FURTHER_SPECIAL:
                 entries = values.get(key) or []
                 if not isinstance(entries, list | dict):
-                    raise DataError(f"{path}: {key} is a JSON {type(entries).__name__}, not a list; {_RESTORE}")
+                    raise DataError(f"{path}: {key} must be a list, found {describe(entries)}; {_RESTORE}")
                 # transformers 5 also keeps them by a name of their own.
                 for entry in entries.values() if isinstance(entries, dict) else entries:
                     yield path, _content(entry, path)
@@ -180,12 +180,12 @@ class TokenizerFiles:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} where there is no file."""
-    return _object(read_json(path, DataError, _RESTORE), path, "the file") if path.is_file() else {}
+    return read_json_object(path, DataError, _RESTORE) if path.is_file() else {}
 
 
 def _object(value: Any, path: Path, what: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise DataError(f"{path}: {what} is a JSON {type(value).__name__}, expected an object; {_RESTORE}")
+        raise DataError(f"{path}: {what} must be an object, found {describe(value)}; {_RESTORE}")
     return value or {}
 
 
@@ -198,7 +198,9 @@ def _boolean(value: Any, path: Path, key: str) -> bool:
 def _content(token: Any, path: Path) -> str:
     content = token.get("content") if isinstance(token, dict) else token
     if not isinstance(content, str):
-        raise DataError(f"{path}: {token!r} is no token; {_RESTORE}")
+        raise DataError(
+            f"{path}: a token must be a string or an object with its content, found {describe(token)}; {_RESTORE}"
+        )
     return content
 
 

@@ -51,6 +51,8 @@ class WordPieceTokenizer:
         DataError: if a special token has no id.
     """
 
+    kind = "WordPiece"
+
     def __init__(
         self,
         tokens: Iterable[str],

@@ -21,7 +21,7 @@ from tasks.problems.span import SpanProblem
 def cache_dir(tmp_path: Path) -> Path:
     """A cache of two entries, one of them not used for ten days."""
     directory = tmp_path / "features"
-    tokenizer = WordPieceTokenizer({token: index for index, token in enumerate([*SPECIAL_TOKENS, "甲"])})
+    tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, "甲"])
     for days, context in ((10, "甲"), (0, "甲" * 9000)):
         before = set(directory.iterdir()) if directory.exists() else set()
         cached_encode(directory, SpanProblem(), [Example("q", "甲", context)], [None], tokenizer)

@@ -25,7 +25,7 @@ from tasks.core.task import TaskOptions
 
 WINDOWS = {"max_seq_length": 64, "doc_stride": 32, "doc_overlap": None, "max_query_length": 16}
 DECODING = {"n_best_size": 5, "max_answer_length": 9, "null_score_diff_threshold": 1.5}
-TOKENIZER = WordPieceTokenizer({piece: i for i, piece in enumerate([*SPECIAL_TOKENS, "a"])}, do_lower_case=False)
+TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], do_lower_case=False)
 
 
 def settings(**changes):

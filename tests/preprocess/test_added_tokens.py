@@ -122,7 +122,7 @@ def test_special_tokens_without_an_id_get_the_next_ones_and_those_of_the_vocabul
 
 def test_a_single_token_is_not_taken_for_a_list_of_its_characters(tmp_path: Path) -> None:
     directory = write(tmp_path / "model", special_tokens_map={"additional_special_tokens": "<Q>"})
-    with pytest.raises(DataError, match="additional_special_tokens is a JSON str, not a list"):
+    with pytest.raises(DataError, match="additional_special_tokens must be a list, found the string '<Q>'"):
         load_tokenizer(directory)
 
 

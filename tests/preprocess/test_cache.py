@@ -172,7 +172,7 @@ def odd_texts() -> tuple[list[Example], list[Answer | None], WordPieceTokenizer]
     examples = [Example(str(n), "甲问 Who?" * (1 + 3 * n), context) for n, context in enumerate(contexts)]
     targets = [Answer("乙", 21, 22), Answer("yes", kind="yes"), Answer("", kind="unknown"), Answer("fin", 160, 163)]
     pieces = [*SPECIAL_TOKENS, *"甲乙丙问元caouteihwnfbx123,?#", *(f"##{c}" for c in "aouteihwnfx123"), "co", "##in"]
-    return examples, targets, WordPieceTokenizer({piece: index for index, piece in enumerate(pieces)})
+    return examples, targets, WordPieceTokenizer(pieces)
 
 
 def test_what_encode_makes_belongs_to_the_version_in_the_caches_key() -> None:

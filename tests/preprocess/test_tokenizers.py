@@ -199,10 +199,10 @@ def test_another_kind_of_tokenizer_is_called_by_its_name(tmp_path: Path, files: 
         ({"normalizer": {"type": "NFKC"}}, "the normalizer is 'NFKC', and only 'BertNormalizer' can be read"),
         ({"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "clean_text is False"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "the pre_tokenizer is 'Whitespace'"),
-        ({"added_tokens": {"x": 9}}, '"added_tokens" is a dict, not a list'),
-        ({"normalizer": ["NFKC"]}, "normalizer is a JSON list, expected an object"),
-        ({"added_tokens": ["x"]}, "an added token is a JSON str, expected an object"),
-        ({"added_tokens": [{"id": 99}]}, "is no token"),
+        ({"added_tokens": {"x": 9}}, "added_tokens must be a list, found an object"),
+        ({"normalizer": ["NFKC"]}, "normalizer must be an object, found a list of 1"),
+        ({"added_tokens": ["x"]}, "an added token must be an object, found the string 'x'"),
+        ({"added_tokens": [{"id": 99}]}, "a token must be a string or an object with its content, found an object"),
         ({"added_tokens": [{"content": "x", "id": -1}]}, "the id of 'x' is -1"),
         ({"added_tokens": [{"content": "x", "id": True}]}, "the id of 'x' is True"),
         ({"added_tokens": [{"content": "x", "id": 99, "lstrip": "no"}]}, "lstrip is 'no'; it must be true or false"),
@@ -231,7 +231,7 @@ def test_special_tokens_have_the_names_that_the_files_give_them(tmp_path: Path) 
     tokenizer.save(tmp_path / "saved")
     assert load_tokenizer(tmp_path / "saved").fingerprint == tokenizer.fingerprint
     (tmp_path / "special_tokens_map.json").write_text('{"pad_token": 0}', "utf-8")
-    with pytest.raises(DataError, match="special_tokens_map.json: 0 is no token"):
+    with pytest.raises(DataError, match="special_tokens_map.json: a token must be a string .* found the number 0"):
         load_tokenizer(tmp_path)
 
 
