@@ -31,10 +31,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from preprocess.base.atomic import name_place
 from safetensors import safe_open
 
-from preprocess.base.files import delete, new_directory, write_json
+from preprocess.base.files import delete, name_place, new_directory, write_json
 from preprocess.base.hashing import sha256
 from pretrained_configs.formats.reader import write_safetensors
 
