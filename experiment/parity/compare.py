@@ -54,7 +54,7 @@ _ROUNDING = 2e-8
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StageRow:
     """The verdict on one stage.
 
     Args:
@@ -92,11 +92,13 @@ class Part:
         return self.max_abs / self.allowed if self.allowed else (math.inf if self.max_abs else 0.0)
 
 
-def row(stage: str, parts: Sequence[Part]) -> Row:
+def row(stage: str, parts: Sequence[Part]) -> StageRow:
     """Sum up a stage by its worst part."""
     worst = max(parts, key=lambda part: part.excess)
     relative = worst.max_abs / worst.largest if worst.largest else worst.max_abs
-    return Row(stage, worst.name if worst.excess else "", worst.max_abs, relative, worst.allowed, worst.excess <= 1)
+    return StageRow(
+        stage, worst.name if worst.excess else "", worst.max_abs, relative, worst.allowed, worst.excess <= 1
+    )
 
 
 def idle_parameters(config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
@@ -128,9 +130,9 @@ class Comparison:
     tolerances: Tolerances
     config: ModelConfig
     learning_rate: float
-    judge_answers: Callable[[list[Outputs], list[Outputs]], Iterator[Row]] | None = None
+    judge_answers: Callable[[list[Outputs], list[Outputs]], Iterator[StageRow]] | None = None
 
-    def rows(self, first: Iterable[Observation], second: Iterable[Observation]) -> Iterator[Row]:
+    def rows(self, first: Iterable[Observation], second: Iterable[Observation]) -> Iterator[StageRow]:
         """Yield the verdict on each stage as soon as both have computed it, and last those on all steps together."""
         movement: list[Part] = []
         drift: list[Part] = []

@@ -21,6 +21,7 @@ from preprocess.types import Batch, HeadSpec
 from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
 
+FRAMEWORKS = ("pytorch", "tensorflow")
 WEIGHTS, GRADIENTS, STEP, ANSWERS = "weights", "gradients", "step", "answers"
 
 #: What torch.amp.GradScaler starts with; halved until no gradient overflows.
@@ -32,7 +33,7 @@ _EPSILON = 1e-3
 
 
 @dataclass(frozen=True)
-class Job:
+class ParityJob:
     """What both frameworks compute.
 
     Args:
@@ -72,7 +73,7 @@ class Observation(NamedTuple):
     value: Any
 
 
-def observe(backend: Backend, job: Job) -> Iterator[Observation]:
+def observe(backend: Backend, job: ParityJob) -> Iterator[Observation]:
     """Compute every stage, in the order in which data flows; both frameworks yield the same stages and names."""
     precision = job.trainer["precision"]
     model = _build(backend, job)
@@ -100,7 +101,7 @@ def _named(stage: str, values: Mapping[str, NDArray[np.float32]]) -> Iterator[Ob
         yield Observation(stage, name, values[name])
 
 
-def _build(backend: Backend, job: Job) -> Any:
+def _build(backend: Backend, job: ParityJob) -> Any:
     backend.set_seed(job.seed)
     device = choose_device(backend, job.device)
     if job.checkpoint is None:
@@ -136,7 +137,7 @@ def _finite_gradients(backend: Backend, model: Any, batch: Batch, precision: str
 
 
 @contextmanager
-def observing(framework: str, job: Job) -> Iterator[Iterator[Observation]]:
+def observing(framework: str, job: ParityJob) -> Iterator[Iterator[Observation]]:
     """Run `observe` in a new process, which alone imports the framework; it ends with the block.
 
     Yields:
@@ -159,7 +160,7 @@ def observing(framework: str, job: Job) -> Iterator[Iterator[Observation]]:
         receiver.close()
 
 
-def _serve(framework: str, job: Job, connection: Connection) -> None:
+def _serve(framework: str, job: ParityJob, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     try:
         for observation in observe(load_backend(framework), job):

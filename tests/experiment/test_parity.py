@@ -18,10 +18,10 @@ import pytorch_modeling
 import tf_modeling
 from experiment.cli import main
 from experiment.commands import parity as command
-from experiment.commands.parity import random_batch
 from experiment.options.flags import OptimizerOptions
 from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
-from experiment.parity.observe import Job, Observation, observe, observing
+from experiment.parity.observe import Observation, ParityJob, observe, observing
+from experiment.parity.windows import random_batch
 from preprocess.base.errors import UsageError
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
@@ -56,7 +56,7 @@ PRELN = replace(ALBERT, embedding_projection="word", layer_norm_type="preln")
 def _job(config=CONFIG, head=SPAN, steps=2, **changes):
     random = np.random.Generator(np.random.Philox(7))
     batches = [random_batch(config, head, (4, 24), random) for _ in range(steps)]
-    return replace(Job(config, head, None, batches, [], TRAINER), **changes)
+    return replace(ParityJob(config, head, None, batches, [], TRAINER), **changes)
 
 
 def _compare(ours, theirs):
