@@ -134,7 +134,8 @@ class Answerer:
         prepared = self.prepared
         targets = first_targets(prepared.task, examples)
         cache = prepared.options.feature_cache_dir if cached else None
-        return encode(prepared.task, list(examples), targets, prepared.source.tokenizer, prepared.recipe, cache)
+        texts = prepared.task, list(examples), targets, prepared.source.tokenizer
+        return encode(*texts, prepared.recipe, cache, template=prepared.source.template)
 
     def answer_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
         """Return the answers to the questions of windows, by question id."""

@@ -10,7 +10,7 @@ from typing import Any
 from experiment.estimate.hardware import forward_flops, training_flops
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file, how_to_get
-from experiment.inputs.model import check_model_choice
+from experiment.inputs.model import check_model_choice, template_of
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import StepRecipe
@@ -126,9 +126,9 @@ def work(
         if options.tokenizer_name is not None:
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
-    cache = options.feature_cache_dir
+    cache, template = options.feature_cache_dir, template_of(config)
     found = trainable(task, *read_examples(task, train_file, options.max_train_samples))
-    train = encode(task, found.examples, found.targets, tokenizer, recipe, cache).features
+    train = encode(task, found.examples, found.targets, tokenizer, recipe, cache, template=template).features
     steps = epoch_batches(
         train, windows_per_step, seed=recipe.seeds[0], epoch=0, group_by_length=recipe.group_by_length
     )
@@ -140,7 +140,8 @@ def work(
     evaluated = []
     if dev_file is not None:
         examples, _ = read_examples(task, dev_file)
-        dev = encode(task, examples, first_targets(task, examples), tokenizer, recipe, cache).features
+        targets = first_targets(task, examples)
+        dev = encode(task, examples, targets, tokenizer, recipe, cache, template=template).features
         evaluated = [_shape(dev, rows) for rows in eval_batches(dev, recipe.per_device_eval_batch_size)]
     followed = Evaluated(len(steps), recipe.num_train_epochs, recipe.eval_epochs)
     return Work(

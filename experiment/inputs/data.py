@@ -12,6 +12,7 @@ from preprocess.base.errors import DataError
 from preprocess.base.hashing import sha256
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport, shown
+from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Example, FeatureSet
 from tasks.core.prediction import Scorer
@@ -81,10 +82,12 @@ def encode(
     tokenizer: Tokenizer,
     recipe: Recipe,
     cache_dir: Path | None,
+    *,
+    template: Template,
 ) -> Data:
-    """Encode examples under a recipe, through the cache."""
+    """Encode examples for a model that reads windows of a template, under a recipe, through the cache."""
     cache = cache_dir.expanduser() if cache_dir is not None else None
-    params: dict[str, Any] = dict(recipe.windows)
+    params: dict[str, Any] = {**recipe.windows, "template": template}
     if task.transform is not None:
         params["transform"] = task.transform
     return Data(examples, cached_encode(cache, task.problem, examples, targets, tokenizer, **params))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from experiment.inputs.tokenizer import FoundTokenizer, fitting_tokenizer
@@ -10,6 +10,7 @@ from experiment.options.flags import ParityOptions, TrainOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
 from experiment.options.recipe import Recipe, StepRecipe
 from preprocess.base.errors import UsageError
+from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
 from pretrained_configs import catalog
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
@@ -41,6 +42,11 @@ class ModelSource:
         return self.found.tokenizer
 
     @property
+    def template(self) -> Template:
+        """How its windows are laid out."""
+        return template_of(self.config)
+
+    @property
     def published(self) -> catalog.PublishedModel | None:
         """What the catalogue knows of it, if its weights were asked for by short name or hub id."""
         return self.checkpoint.published if self.checkpoint is not None else None
@@ -49,6 +55,11 @@ class ModelSource:
     def checkpoint_sha256(self) -> str:
         """The SHA-256 of the weights' files; "" from scratch."""
         return checksum(self.checkpoint.files) if self.checkpoint is not None else ""
+
+
+def template_of(config: ModelConfig) -> Template:
+    """Return how windows are laid out for a model."""
+    return Template(**asdict(config.family.template))
 
 
 def model_source(options: TrainOptions) -> ModelSource:

@@ -47,7 +47,8 @@ def from_file(
     warn([*about_tokenizer(settings, source.tokenizer), *source.found.warnings])
     check_limits(recipe, source.name, source.config, source.published)
     examples, _ = read_examples(task, data_file, options.max_eval_samples)
-    data = encode(task, examples, first_targets(task, examples), source.tokenizer, recipe, options.feature_cache_dir)
+    texts = task, examples, first_targets(task, examples), source.tokenizer
+    data = encode(*texts, recipe, options.feature_cache_dir, template=source.template)
     size, seed = options.per_device_train_batch_size, options.seed
     together = task.problem.head.whole_groups
     orders = (epoch_batches(data.features, size, seed=seed, epoch=epoch, whole_groups=together) for epoch in count())

@@ -44,9 +44,8 @@ def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}
     for name, split in splits.items():
-        encoded[name] = encode(
-            task, split.examples, split.targets, source.tokenizer, recipe, options.feature_cache_dir
-        )
+        texts = task, split.examples, split.targets, source.tokenizer
+        encoded[name] = encode(*texts, recipe, options.feature_cache_dir, template=source.template)
         counts = encoded[name].features.meta["counts"]
         lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
     job = Job(

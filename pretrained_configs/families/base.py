@@ -26,12 +26,14 @@ class InputTemplate:
         segments: token type of each of these.
         padding_side: where short inputs are filled up.
         padding_segment: token type of the padding.
+        null: the special token, there once, that stands for "no answer" where a span is asked for.
     """
 
     order: tuple[str, ...] = ("cls", "question", "sep", "context", "sep")
     segments: tuple[int, ...] = (0, 0, 0, 1, 1)
     padding_side: Literal["left", "right"] = "right"
     padding_segment: int = 0
+    null: str = "cls"
 
     @property
     def n_segments(self) -> int:

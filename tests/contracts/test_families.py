@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import json
 import random
@@ -16,17 +17,25 @@ import pytest
 import pytorch_modeling
 import pytorch_modeling.families
 from experiment.cli import main
+from experiment.inputs.model import template_of
 from preprocess.base.errors import CheckpointError
+from preprocess.batch import collate
+from preprocess.template import Template
+from preprocess.tokenizers.base import load_tokenizer
+from preprocess.types import Answer, Example
 from pretrained_configs import families
+from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.families.base import InputTemplate
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import read_config
-from tests.support.values import KINDS
+from tests.support.values import KINDS, encode
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("preprocess", "tasks", "pretrained_configs", "pytorch_modeling", "tf_modeling", "experiment")
+#: Those that know a `ModelConfig`.
+PACKAGES = ("pretrained_configs", "pytorch_modeling", "tf_modeling", "experiment")
 PAGE = (ROOT / "docs" / "adding-a-family.md").read_text(encoding="utf-8")
-FILES = dict(zip(("pretrained_configs", *PACKAGES[3:5]), re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True))
+FILES = dict(zip(PACKAGES[:3], re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True))
 CONFIG = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.S)[0])
 SIZES = {
     "vocab_size": 60,
@@ -115,7 +124,26 @@ def test_a_new_family_differs_in_what_its_file_says(mirror):
     config = read_config(mirror)
     shapes = parameter_shapes(config, pooled=False)
     assert "embeddings.token_type.weight" not in shapes and shapes["embeddings.position.weight"] == (34, 32)
-    assert config.family.usable_length(config) == 32 and config.family.template.padding_side == "left"
+    assert config.family.usable_length(config) == 32
+
+
+def test_windows_of_a_new_family_are_laid_out_as_its_file_says(mirror):
+    template, tokenizer = template_of(read_config(mirror)), load_tokenizer(mirror)
+    examples = [Example("1", "庚", "乙丙甲", (Answer("甲", 2, 3),)), Example("2", "庚", "乙")]
+    features = encode(examples, [examples[0].answers[0], None], tokenizer, template=template)
+    batch = collate(features, np.arange(2))
+    pieces = (mirror / "vocab.txt").read_text(encoding="utf-8").split()
+    windows = ["".join(pieces[i] for i in row[row != 0]) for row in batch.inputs["input_ids"]]
+    assert windows == ["乙丙甲[SEP]庚[SEP][CLS]", "乙[SEP]庚[SEP][CLS]"]
+    assert batch.inputs["attention_mask"][:, -1].tolist() == [1, 1]
+    # The answer is the third of seven tokens; "no answer" is the last token, [CLS].
+    length = batch.inputs["input_ids"].shape[1]
+    assert batch.targets["start"].tolist() == [length - 5, length - 1]
+
+
+def test_templates_of_families_are_those_that_windows_are_laid_out_by():
+    for f, ours in zip(dataclasses.fields(Template), dataclasses.fields(InputTemplate), strict=True):
+        assert (f.name, f.default) == (ours.name, ours.default)
 
 
 def _inputs(n_padding: int, left: bool) -> list[np.ndarray]:
@@ -132,7 +160,7 @@ def test_a_new_family_computes_the_same_in_both_frameworks(mirror, tmp_path):
     theirs = pytorch_modeling.build_model(config, None, device="cpu", seed=1)
     pytorch_modeling.save_weights(theirs, tmp_path)
     ours = tf_modeling.build_model(config, None, device="cpu", seed=2)
-    tf_modeling.load_weights(ours, str(tmp_path), fresh_head=False)
+    tf_modeling.load_weights(ours, read_checkpoint(tmp_path), fresh_head=False)
     found, expected = (
         b.hidden_states(m, *_inputs(3, True)) for b, m in ((tf_modeling, ours), (pytorch_modeling, theirs))
     )
