@@ -49,12 +49,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Replace the content of `path` by this text in UTF-8, as `replacing` does.
-
-    A byte of a path that is not UTF-8 is written as JSON and YAML escape it, `\udcXX`, and reads back from them.
-    """
+    """Replace the content of `path` by this text in UTF-8, as `replacing` does."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
