@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -11,6 +10,7 @@ from typing import Any
 
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
+from preprocess.base.jsonfile import read_json_object
 
 FILE_NAME = "record.json"
 _PACKAGES = (
@@ -86,9 +86,10 @@ def read_record(path: Path) -> Record:
     Raises:
         UsageError: if the file is no Record.
     """
+    values = read_json_object(path, UsageError, "delete it and run again")
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return Record(**values)
+    except TypeError as error:
         raise UsageError(f"{path}: not a record of this version ({error}); delete it and run again") from None
 
 
