@@ -10,7 +10,7 @@ from typing import Any
 from experiment.estimate.hardware import forward_flops, training_flops
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file, how_to_get
-from experiment.inputs.model import check_model_choice, template_of
+from experiment.inputs.model import model_choice, template_of
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import StepRecipe
@@ -48,9 +48,7 @@ def architecture(options: PlanOptions) -> Architecture:
     Raises:
         UsageError, CheckpointError: naming what is missing or can't be read.
     """
-    check_model_choice(options)
-    name = options.model_name_or_path or options.config_name
-    assert name is not None
+    name = model_choice(options)
     published = published_of(name) if options.config_name is None else None
     if published is not None:
         config = published.config

@@ -68,10 +68,10 @@ def model_source(options: TrainOptions) -> ModelSource:
     Raises:
         UsageError, DataError, CheckpointError: naming what is missing or does not fit.
     """
-    check_model_choice(options)
-    if options.model_name_or_path is not None:
-        return from_checkpoint(read_checkpoint(options.model_name_or_path, options.hidden_act), options)
-    return from_scratch(str(options.config_name), options)
+    name = model_choice(options)
+    if options.config_name is not None:
+        return from_scratch(name, options)
+    return from_checkpoint(read_checkpoint(name, options.hidden_act), options)
 
 
 def from_checkpoint(checkpoint: Checkpoint, options: TokenizerOptions) -> ModelSource:
@@ -98,14 +98,16 @@ def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> Mod
     return ModelSource(f"{place.name} (from scratch)", None, config, found)
 
 
-def check_model_choice(options: ModelChoice) -> None:
-    """Refuse both or neither of a checkpoint and an architecture.
+def model_choice(options: ModelChoice) -> str:
+    """Return the name of the checkpoint or architecture that was given.
 
     Raises:
-        UsageError: saying so.
+        UsageError: if both were, or neither.
     """
-    if (options.model_name_or_path is None) == (options.config_name is None):
+    given = [name for name in (options.model_name_or_path, options.config_name) if name is not None]
+    if len(given) != 1:
         raise UsageError("give either --model_name_or_path (fine-tune) or --config_name (train from scratch)")
+    return given[0]
 
 
 def check_limits(

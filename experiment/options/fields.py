@@ -13,6 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from preprocess.base.errors import UsageError
 from preprocess.base.names import did_you_mean
 
 
@@ -167,6 +168,22 @@ def options_of(options: type) -> tuple[Option, ...]:
         _option(f, hints[f.name], docs[owner[f.name]].get(f.name, ""), title[owner[f.name]]) for f in fields(options)
     ]
     return tuple(sorted(found, key=lambda option: defined.index(owner[option.field])))
+
+
+def check_ranges(options: Any) -> None:
+    """Refuse values that can't be meant.
+
+    Raises:
+        UsageError: naming all of them.
+    """
+    kind: type = type(options)
+    problems = [
+        f"{option.flag} {problem}"
+        for option in options_of(kind)
+        for problem in option.problems(getattr(options, option.field))
+    ]
+    if problems:
+        raise UsageError("; ".join(problems))
 
 
 def title_of(group: type) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from experiment.options.data import (
     DEFAULT_DATA_DIR,
@@ -25,12 +25,11 @@ from experiment.options.devices import (
     StepPrecisionOptions,
     TrainingDeviceOptions,
 )
-from experiment.options.fields import POSITIONAL, Named, NameOrPath, Rule, options_of
+from experiment.options.fields import POSITIONAL, Named, NameOrPath, Rule
 from experiment.options.model import HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import NotNegative, OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.running import RunOptions
 from experiment.options.windows import Size, WindowOptions
-from preprocess.base.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,19 +378,3 @@ class CompletionOptions:
 
     shell: Annotated[Literal["bash", "zsh", "fish"], POSITIONAL]
     """The shell."""
-
-
-def check_ranges(options: Any) -> None:
-    """Refuse values that can't be meant.
-
-    Raises:
-        UsageError: naming all of them.
-    """
-    kind: type = type(options)
-    problems = [
-        f"{option.flag} {problem}"
-        for option in options_of(kind)
-        for problem in option.problems(getattr(options, option.field))
-    ]
-    if problems:
-        raise UsageError("; ".join(problems))

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 from experiment.options.data import TaskChoice
 from experiment.options.devices import Framework, PrecisionOptions
+from experiment.options.fields import check_ranges
 from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, TrainOptions
 from experiment.options.help import Default
 from experiment.options.optimisation import ADAM_EPSILON, Optim
@@ -188,8 +189,9 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
         published: its recipe for the task goes before the task's defaults.
 
     Raises:
-        UsageError: if options contradict each other.
+        UsageError: if options contradict each other, or can't be meant.
     """
+    check_ranges(options)  # also of those that nobody typed
     published_recipe = published.recipes.get(task.name, {}) if published is not None else {}
     filled = _filled(options, {**task.defaults, **published_recipe})
     threshold = filled.null_score_diff_threshold

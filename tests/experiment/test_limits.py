@@ -11,7 +11,8 @@ import pytest
 
 from experiment.cli import main
 from experiment.estimate.plan import PlannedStep
-from experiment.options.flags import ParityOptions, PlanOptions, TrainOptions, check_ranges
+from experiment.options.fields import check_ranges
+from experiment.options.flags import ParityOptions, PlanOptions, TrainOptions
 from experiment.options.recipe import resolve_recipe
 from experiment.training.steps import Evaluated
 from preprocess.base.errors import UsageError

@@ -65,6 +65,11 @@ def test_contradictions_are_refused():
         _resolved(bf16=True, fp16=True)
 
 
+def test_a_value_that_cannot_be_meant_is_refused_although_nobody_typed_it():
+    with pytest.raises(UsageError, match="--max_seq_length 0: must be at least 1 and at most 1000000"):
+        resolve_recipe(PredictOptions(task="cmrc2018", max_seq_length=0), TASK, None)
+
+
 def test_switches_become_what_they_stand_for():
     assert [_resolved(**typed).precision for typed in ({}, {"bf16": True}, {"fp16": True})] == [
         "fp32",
