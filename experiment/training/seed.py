@@ -69,6 +69,7 @@ def run_seed(
         **job.record_fields,
     )
     run = SeedRun(job, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
+    run.progress.warnings += job.source.found.warnings
     if saved is not None:
         run.restore(saved)
     run.write_record()
