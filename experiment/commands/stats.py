@@ -19,6 +19,7 @@ from experiment.options.recipe import task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
 from preprocess.batch import collate, eval_batches
+from preprocess.template import TEMPLATES
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
 from tasks.core.task import Task
@@ -56,6 +57,7 @@ def stats(options: StatsOptions) -> None:
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
+            template=TEMPLATES[found.tokenizer.template or "bert"],
             transform=task.transform,
         )
         for length in options.max_seq_length

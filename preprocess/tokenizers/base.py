@@ -62,7 +62,7 @@ class Kind:
 
     Args:
         name: what messages call it.
-        model_type: the "type" of the model in its tokenizer.json.
+        json_type: the "type" of the model in its tokenizer.json.
         files: names of its vocabulary, the usual one first.
         other_files: pattern of names that a directory's only vocabulary may have.
         load: "module:function" that takes the `TokenizerFiles`, the vocabulary and `do_lower_case`; None for a kind
@@ -70,7 +70,7 @@ class Kind:
     """
 
     name: str
-    model_type: str
+    json_type: str
     files: tuple[str, ...] = ()
     other_files: str = ""
     load: str | None = None
@@ -139,8 +139,8 @@ def _of_name(path: Path) -> Kind | None:
 
 
 def _of_saved(files: TokenizerFiles) -> Kind:
-    kind = next((kind for kind in KINDS if kind.model_type == files.model_type), None)
+    kind = next((kind for kind in KINDS if kind.json_type == files.json_type), None)
     if kind is None:
-        what = f"a tokenizer of type {files.model_type!r}" if files.model_type else 'no "model" in it'
+        what = f"a tokenizer of type {files.json_type!r}" if files.json_type else 'no "model" in it'
         raise DataError(f"{files.saved_path}: {what}; give the tokenizer.json of a BERT model")
     return kind

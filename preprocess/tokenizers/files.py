@@ -61,7 +61,7 @@ class TokenizerFiles:
         return cls(directory, config, _read_object(saved_path), saved_path, special, added)
 
     @property
-    def model_type(self) -> str:
+    def json_type(self) -> str:
         """The kind of model that tokenizer.json holds, "" if there is none."""
         model = self.saved.get("model")
         if not isinstance(model, dict):
