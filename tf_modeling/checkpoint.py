@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from preprocess.types import HeadSpec
 from pretrained_configs.checkpoint import Checkpoint
-from pretrained_configs.formats.reader import write_safetensors
-from pretrained_configs.published import saved_format, write_values
+from pretrained_configs.published import saved_format
 from pretrained_configs.report import LoadReport
+from pretrained_configs.writer import write_checkpoint
 from tf_modeling.model import MRCModel, draw_fresh, outline, parameters, zero_model
 
 
@@ -84,7 +83,4 @@ def save_weights(model: MRCModel, directory: Path | None) -> None:
     if directory is None:
         return
     ours = {name: parameter.neutral(parameter.variable.value) for name, parameter in parameters(model).items()}
-    namemap = saved_format(model.config)
-    write_safetensors(directory / "model.safetensors", namemap.to_theirs(ours))
-    values = write_values(model.config, namemap, "span" if "head.span.weight" in ours else None)
-    (directory / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_checkpoint(directory, model.config, ours, saved_format(model.config))

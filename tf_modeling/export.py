@@ -16,8 +16,8 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
     """Write a SavedModel for inference in float32, on whatever device it is loaded.
 
     Its signature "serving_default" takes input_ids, attention_mask and token_type_ids, int32 [B, S], of any B and of
-    any S up to the position table's length; the graph itself refuses a longer S. It returns start_logits and
-    end_logits [B, S], and kind_logits [B, K] for a head with kinds, float32: what `predict` computes.
+    any S up to the position table's length; the graph itself refuses a longer S. It returns what `predict`
+    computes, float32: the values of each output under its name and "_logits".
 
     Args:
         model: with a head; its variables keep their framework-neutral names.

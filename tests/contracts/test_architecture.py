@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import resource
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import tasks
+from tasks.core.discovery import find_tasks, task_names
 from tests.support.values import KINDS, SPAN, head_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +67,29 @@ def test_nothing_imports_the_commands_but_the_command_line():
     for path in (ROOT / "experiment").rglob("*.py"):
         if path.parent.name != "commands" and path.name != "cli.py":
             assert not any(name.startswith("experiment.commands") for name in _imports(path)), path
+
+
+def _words(path: Path) -> set[str]:
+    """Return the words of a file's names and strings; what is said about it in docstrings does not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [path.stem]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant):
+            texts += [value for _, value in ast.iter_fields(node) if isinstance(value, str)]
+        elif isinstance(node.value, str) and id(node) not in said:
+            texts.append(node.value)
+    return {word for text in texts for word in re.split(r"[\W_]+", text.lower())}
+
+
+@pytest.mark.parametrize("package", ["pytorch_modeling", "tf_modeling"])
+def test_no_framework_names_a_task_or_a_problem(package):
+    heads = [task.problem.head for task in find_tasks(tasks).values()]
+    projections = {name for head in heads for name in head.projections}
+    names = {*task_names(), *projections, *(path.stem for path in (ROOT / "tasks" / "problems").glob("[a-z]*.py"))}
+    assert {"cmrc2018", "span", "kind", "kinds"} <= names
+    for path in (ROOT / package).rglob("*.py"):
+        assert not _words(path) & names, path
 
 
 def _modules_after(code: str) -> set[str]:
