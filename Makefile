@@ -1,13 +1,16 @@
 # make demo    fine-tune a tiny Chinese MRC model on the bundled corpus and print the leaderboard
 # make test    run the tests
 # make check   lint, types and tests
+# make soak    the longer tests, thousands of damaged files, and runs that are killed (with MRC_DATA_DIR, on real data)
 # make bench   run every benchmark (each prints one JSON line)
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: setup demo test check bench clean
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.PHONY: setup demo test check soak bench clean
 setup: $(STAMP)
 
 # torch comes first and by itself, so that no other package can choose another build of it.
@@ -22,12 +25,18 @@ demo: setup
 
 # One thread for each of the two workers: four on two cores would wait for each other.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(PYTEST)
+
+soak: setup
+	$(PYTEST) -m soak
+	PYTHONPATH=. $(BIN)/python tests/preprocess/test_reader_fuzz.py 20000
+	if [ -n "$$MRC_DATA_DIR" ]; then for framework in pytorch tensorflow; do \
+		$(BIN)/python benchmarks/kill.py --framework $$framework || exit 1; done; fi
 
 bench: setup
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done

@@ -145,7 +145,7 @@ def _run_cluster(job, path):
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_take_the_steps_of_one(job, tmp_path):
     job |= {"precisions": ["fp32", "fp32"]}  # a second model in the same cluster
     failure = _run_cluster(job, tmp_path)
