@@ -62,7 +62,7 @@ class PublishedModel:
         do_lower_case: whether its authors' tokenizer lower-cases and strips accents.
         n_spare_rows: rows of its word table that no entry of its vocabulary stands for.
         notes: what else is known of it, and what could not be verified, one sentence each.
-        recipes: task -> published fine-tuning parameters (names of RunConfig fields) and their "source".
+        recipes: task -> published fine-tuning parameters (names of their flags) and their "source".
     """
 
     name: str

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiment.backend import Trainer
 from experiment.options.recipe import TrainRecipe
-from experiment.training.job import Job
+from experiment.training.setup import RunSetup
 from preprocess.base.spec import TrainerSpec
 from preprocess.batch import collate, eval_batches
 
@@ -23,11 +23,11 @@ def trainer_spec(recipe: TrainRecipe, n_steps: int = 0) -> TrainerSpec:
     return TrainerSpec(n_steps=n_steps, **{name: getattr(recipe, name) for name in names})
 
 
-def build(job: Job, seed: int, n_steps: int, *, loads: bool) -> tuple[Any, Trainer, list[str]]:
+def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any, Trainer, list[str]]:
     """Build a seed's model and its trainer, and seed all generators.
 
     Args:
-        job: what all seeds share.
+        setup: what all seeds share.
         seed: of weights and dropout.
         n_steps: of the schedule.
         loads: whether the weights of the checkpoint are read; if not they will be restored.
@@ -35,18 +35,18 @@ def build(job: Job, seed: int, n_steps: int, *, loads: bool) -> tuple[Any, Train
     Returns:
         the model, its trainer, and lines on what was loaded.
     """
-    backend, source, head = job.backend, job.source, job.task.problem.head
+    backend, source, head = setup.backend, setup.source, setup.task.problem.head
     backend.set_seed(seed)
     lines: list[str] = []
     if loads and source.checkpoint is not None:
-        model, report = backend.load_model(source.checkpoint, head, device=job.device, fresh_head=True, seed=seed)
+        model, report = backend.load_model(source.checkpoint, head, device=setup.device, fresh_head=True, seed=seed)
         lines = report.lines()
     else:
-        model = backend.build_model(source.config, head, device=job.device, seed=seed)
-    return model, backend.Trainer(model, trainer_spec(job.options, n_steps)), lines
+        model = backend.build_model(source.config, head, device=setup.device, seed=seed)
+    return model, backend.Trainer(model, trainer_spec(setup.options, n_steps)), lines
 
 
-def rehearse(job: Job) -> None:
+def rehearse(setup: RunSetup) -> None:
     """Build the first seed's model and trainer, and let the model compute its longest windows.
 
     What is to be deleted for a new run is deleted when that is known to be possible.
@@ -54,10 +54,10 @@ def rehearse(job: Job) -> None:
     Raises:
         whatever building or computing raises; nothing is kept.
     """
-    model, _, _ = build(job, job.options.seeds[0], 1, loads=True)
-    for source in job.sources:
+    model, _, _ = build(setup, setup.options.seeds[0], 1, loads=True)
+    for source in setup.sources:
         features = source.data.features
-        longest = eval_batches(features, job.options.per_device_eval_batch_size)[-1]
+        longest = eval_batches(features, setup.options.per_device_eval_batch_size)[-1]
         batches = iter([collate(features, longest)])
-        for _ in job.backend.predict(model, batches, precision=job.options.precision):
+        for _ in setup.backend.predict(model, batches, precision=setup.options.precision):
             pass

@@ -14,7 +14,7 @@ from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
 from experiment.training.guards import REMEDY, TrainingError
-from experiment.training.job import Job
+from experiment.training.setup import RunSetup
 from preprocess.base.files import write_json
 from preprocess.types import Outputs
 from tasks.core.prediction import DecodeOptions
@@ -47,12 +47,12 @@ class Evaluation:
     outputs: list[Outputs]
 
 
-def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
+def evaluate(setup: RunSetup, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
     """Score the model on dev by its best answers alone.
 
     Args:
-        job: what all seeds share.
-        model: of the job's backend.
+        setup: what all seeds share.
+        model: of the setup's backend.
         interrupted: asked after every batch.
         bars: get one.
 
@@ -63,7 +63,7 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) 
         TrainingError: if outputs are not finite.
     """
     outputs = []
-    for part in outputs_of(job.backend, model, job.dev, job.options, bars, "dev"):
+    for part in outputs_of(setup.backend, model, setup.dev, setup.options, bars, "dev"):
         if interrupted():
             return None
         if not all(
@@ -71,18 +71,18 @@ def evaluate(job: Job, model: Any, interrupted: Callable[[], bool], bars: Bars) 
         ):  # of a token that is real
             raise TrainingError(f"logits on dev are not finite; {REMEDY}")
         outputs.append(part)
-    options = _tuned(job, outputs)
-    answers = job.task.problem.best_answers(job.dev.examples, job.dev.features, outputs, options)
-    return Evaluation(dict(job.scorers["dev"](answers).values), options, outputs)
+    options = _tuned(setup, outputs)
+    answers = setup.task.problem.best_answers(setup.dev.examples, setup.dev.features, outputs, options)
+    return Evaluation(dict(setup.scorers["dev"](answers).values), options, outputs)
 
 
-def _tuned(job: Job, outputs: Sequence[Outputs]) -> DecodeOptions:
+def _tuned(setup: RunSetup, outputs: Sequence[Outputs]) -> DecodeOptions:
     """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
-    options = job.options.decode
-    problem = job.task.problem
-    if not isinstance(problem, Tunable) or not job.options.tunes_threshold:
+    options = setup.options.decode
+    problem = setup.task.problem
+    if not isinstance(problem, Tunable) or not setup.options.tunes_threshold:
         return options
-    return problem.tune(job.dev.examples, job.dev.features, outputs, options, job.scorers["dev"])
+    return problem.tune(setup.dev.examples, setup.dev.features, outputs, options, setup.scorers["dev"])
 
 
 @dataclass(frozen=True)
@@ -101,28 +101,33 @@ class SplitResult:
 
 
 def predict_split(
-    job: Job, split: str, data: Data, outputs: Iterable[Outputs], options: DecodeOptions, directory: Path | None
+    setup: RunSetup,
+    split: str,
+    data: Data,
+    outputs: Iterable[Outputs],
+    options: DecodeOptions,
+    directory: Path | None,
 ) -> SplitResult:
     """Answer a split's questions and score the answers.
 
     Args:
-        job: what all seeds share.
+        setup: what all seeds share.
         split: its name, part of the files' names.
         data: its questions.
         outputs: of all its windows.
         options: of decoding.
         directory: gets predictions, scores and report; with None nothing is written.
     """
-    predictions = job.task.problem.decode(data.examples, data.features, outputs, options)
+    predictions = setup.task.problem.decode(data.examples, data.features, outputs, options)
     answers = {id: prediction.text for id, prediction in predictions.items()}
     if directory is not None:
-        write_predictions(job.task, directory, predictions, suffix=f"_{split}")
-    if split not in job.scorers:
+        write_predictions(setup.task, directory, predictions, suffix=f"_{split}")
+    if split not in setup.scorers:
         return SplitResult(answers)
-    score = job.scorers[split](answers)
-    report = job.task.report(data.examples, answers) if job.task.report is not None else None
+    score = setup.scorers[split](answers)
+    report = setup.task.report(data.examples, answers) if setup.task.report is not None else None
     if directory is not None:
-        write_score(directory / f"scores_{split}.json", job.task, score)
+        write_score(directory / f"scores_{split}.json", setup.task, score)
         if report is not None:
             write_json(directory / f"report_{split}.json", report)
     return SplitResult(answers, dict(score.values), report["lines"] if report is not None else [])

@@ -33,7 +33,7 @@ def _take(run: SeedRun, draw: Draw) -> None:
     """Take a step; where memory runs out and the user wants it so, in forward passes of half the size."""
     while True:
         with run.meter.waiting():
-            batches = draw.batches(run.pass_size * run.job.n_devices)
+            batches = draw.batches(run.pass_size * run.setup.n_devices)
         try:
             run.trainer.step(batches)
         except MemoryError as error:
@@ -46,7 +46,7 @@ def _take(run: SeedRun, draw: Draw) -> None:
 
 def _halve(run: SeedRun, error: MemoryError) -> None:
     old, where = run.pass_size, f"seed {run.seed} step {run.progress.step + 1}"
-    if not run.job.options.auto_find_batch_size:
+    if not run.setup.options.auto_find_batch_size:
         raise error
     if old == 1:
         raise TrainingError(

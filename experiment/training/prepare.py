@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.backend import choose_device, load_backend
+from experiment.estimate.hardware import bf16_is_slow
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
@@ -17,14 +18,14 @@ from experiment.inputs.splits import read_splits
 from experiment.options.flags import TrainOptions
 from experiment.options.recipe import resolve_recipe, task_of
 from experiment.training.build import trainer_spec
-from experiment.training.job import Job
 from experiment.training.mixture import Source
+from experiment.training.setup import RunSetup
 from preprocess.base.errors import UsageError
 from tasks.core.task import Task
 
 
-def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
-    """Do all that can fail for a mistake in options or files; returns the job, what to print, and the reports."""
+def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
+    """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
     task = task_of(options)
     source = model_source(options)
     options = _with_downloaded(options, task)
@@ -36,6 +37,8 @@ def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
     device = choose_device(backend, options.device)
     backend.check_trainer(trainer_spec(recipe), device)
     lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
+    if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:
+        lines.append(f"warning: {why}")
     if source.checkpoint is not None:
         lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
     files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
@@ -48,7 +51,7 @@ def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         encoded[name] = encode(*texts, recipe, options.feature_cache_dir, template=source.template)
         counts = encoded[name].features.meta["counts"]
         lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
-    job = Job(
+    setup = RunSetup(
         recipe,
         task,
         source,
@@ -62,7 +65,7 @@ def prepare(options: TrainOptions) -> tuple[Job, list[str], dict[str, Any]]:
         {name: split.scorer for name, split in splits.items() if split.scorer is not None},
         {"config": recipe.config, "hashes": _hashes(reports, source)},
     )
-    return job, lines, reports
+    return setup, lines, reports
 
 
 def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:

@@ -12,12 +12,12 @@ from experiment.training import rundir
 from experiment.training.build import rehearse
 from experiment.training.checkpoints import ASIDE, Checkpoints, Saved
 from experiment.training.hooks import HookFactory
-from experiment.training.job import Job
 from experiment.training.prepare import prepare
 from experiment.training.record import FILE_NAME, Record, read_record, seed_directory
 from experiment.training.rundir import BEST
 from experiment.training.runlog import RunLog
 from experiment.training.seed import run_seed
+from experiment.training.setup import RunSetup
 from preprocess.base.files import write_json, write_text
 
 
@@ -34,23 +34,25 @@ def train(options: TrainOptions, methods: Sequence[HookFactory] = ()) -> list[Re
         UsageError, DataError, CheckpointError: for options and files that can't be used, before anything is trained
             or any file of an older run is touched.
     """
-    job, lines, reports = prepare(options)
-    directory = job.options.output_dir
-    lines += by_first(job.group, lambda: rundir.check(job.options, job.record_fields["hashes"], job.n_devices))
-    if by_first(job.group, lambda: rundir.deletes(job.options)):
-        rehearse(job)
+    setup, lines, reports = prepare(options)
+    directory = setup.options.output_dir
+    lines += by_first(
+        setup.group, lambda: rundir.check(setup.options, setup.record_fields["hashes"], setup.n_devices)
+    )
+    if by_first(setup.group, lambda: rundir.deletes(setup.options)):
+        rehearse(setup)
 
     def begin() -> None:
-        rundir.prepare(job.options)
+        rundir.prepare(setup.options)
         write_json(directory / "data_report.json", reports)
 
-    by_first(job.group, begin)
-    log = RunLog(directory / "run.log" if job.group.rank == 0 else None)
+    by_first(setup.group, begin)
+    log = RunLog(directory / "run.log" if setup.group.rank == 0 else None)
     for line in lines:
         log.line(line)
     with log.bars:
-        records = [_one_seed(job, seed, log, methods) for seed in job.options.seeds]
-    if job.group.rank == 0:
+        records = [_one_seed(setup, seed, log, methods) for seed in setup.options.seeds]
+    if setup.group.rank == 0:
         log.console.print()
         # All seeds of the directory: some may have been trained by other commands.
         table = leaderboard([directory])
@@ -59,16 +61,16 @@ def train(options: TrainOptions, methods: Sequence[HookFactory] = ()) -> list[Re
     return records
 
 
-def _one_seed(job: Job, seed: int, log: RunLog, methods: Sequence[HookFactory]) -> Record:
-    directory = seed_directory(job.options.output_dir, seed)
-    checkpoints = Checkpoints(directory, BEST, job.options.save_total_limit, log.line)
+def _one_seed(setup: RunSetup, seed: int, log: RunLog, methods: Sequence[HookFactory]) -> Record:
+    directory = seed_directory(setup.options.output_dir, seed)
+    checkpoints = Checkpoints(directory, BEST, setup.options.save_total_limit, log.line)
     with contextlib.ExitStack() as held:
 
         def take_up() -> tuple[Record | None, Saved | None]:
             """Return the Record of a finished seed, or else what to go on from, if there is something."""
             directory.mkdir(exist_ok=True)
             held.enter_context(rundir.lock(directory, "give this one other --seeds"))
-            status = rundir.status(job.options.output_dir, seed)
+            status = rundir.status(setup.options.output_dir, seed)
             if status in ("finished", "not started"):
                 checkpoints.remove()  # a process was killed before it could
             if status == "finished":
@@ -82,5 +84,5 @@ def _one_seed(job: Job, seed: int, log: RunLog, methods: Sequence[HookFactory]) 
                 rundir.clear(directory, keep=(ASIDE,))
             return None, saved
 
-        finished, saved = by_first(job.group, take_up)
-        return finished or run_seed(job, seed, directory, log, checkpoints, saved, methods)
+        finished, saved = by_first(setup.group, take_up)
+        return finished or run_seed(setup, seed, directory, log, checkpoints, saved, methods)

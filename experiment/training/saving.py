@@ -35,13 +35,13 @@ class Saving(Hook):
     def after_step(self, run: SeedRun) -> None:
         """Save a training checkpoint; later, if the one before is still being written."""
         self.stop_if_interrupted(run)
-        every, step = run.job.options.save_steps, run.progress.step
-        if run.job.options.saves_by_time:
+        every, step = run.setup.options.save_steps, run.progress.step
+        if run.setup.options.saves_by_time:
             late = time.perf_counter() - self._saved_at > _SAVE_EVERY_S
             self._due |= late or step in run.steps.evaluated
         else:
             self._due |= every > 0 and step % every == 0
-        if run.job.group.first(self._due and not self._checkpoints.busy):
+        if run.setup.group.first(self._due and not self._checkpoints.busy):
             self._save(run)
 
     def wait(self) -> None:
@@ -53,7 +53,7 @@ class Saving(Hook):
         if run.interrupted():
             self._save(run)
             self.wait()
-            run.job.group.first(None)  # no process ends, and with it the others, before the checkpoint is written
+            run.setup.group.first(None)  # no process ends, and with it the others, before the checkpoint is written
             raise KeyboardInterrupt
 
     def _save(self, run: SeedRun) -> None:

@@ -20,7 +20,6 @@ from experiment.training.evaluation import brief, predict_split
 from experiment.training.guards import all_empty
 from experiment.training.hooks import Hook, HookFactory, restore_hooks
 from experiment.training.interrupts import held_back
-from experiment.training.job import Job
 from experiment.training.loop import take_steps
 from experiment.training.meter import Meter
 from experiment.training.mixture import Mixture
@@ -29,6 +28,7 @@ from experiment.training.rundir import BEST
 from experiment.training.runlog import Events, RunLog
 from experiment.training.saving import Saving, progress_of
 from experiment.training.selection import Selection
+from experiment.training.setup import RunSetup
 from experiment.training.state import Progress
 from experiment.training.steps import Steps, windows_per_step
 from experiment.training.watching import Profile, TrainingLog
@@ -38,7 +38,7 @@ from tasks.core.prediction import DecodeOptions
 
 
 def run_seed(
-    job: Job,
+    setup: RunSetup,
     seed: int,
     directory: Path,
     log: RunLog,
@@ -49,7 +49,7 @@ def run_seed(
     """Train one seed and write its files; a Record with its status is left whatever happens.
 
     Args:
-        job: what all seeds share.
+        setup: what all seeds share.
         seed: of weights, dropout and data order.
         directory: of the seed.
         log: gets the lines.
@@ -58,18 +58,18 @@ def run_seed(
         methods: make the hooks that are attached to the loop, before its own.
     """
     record = Record(
-        task=job.task.name,
-        task_version=job.task.version,
-        model=job.source.name,
+        task=setup.task.name,
+        task_version=setup.task.version,
+        model=setup.source.name,
         seed=seed,
         status="running",
-        selection=list(job.task.selection),
+        selection=list(setup.task.selection),
         versions=versions(),
-        n_devices=job.n_devices,
-        **job.record_fields,
+        n_devices=setup.n_devices,
+        **setup.record_fields,
     )
-    run = SeedRun(job, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
-    run.progress.warnings += job.source.found.warnings
+    run = SeedRun(setup, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
+    run.progress.warnings += setup.source.found.warnings
     if saved is not None:
         run.restore(saved)
     run.write_record()
@@ -94,7 +94,7 @@ class SeedRun:
     """One seed on its way: what its loop and its hooks work on.
 
     Args:
-        job: what all seeds share.
+        setup: what all seeds share.
         seed: of weights, dropout and data order.
         directory: of the seed.
         log: gets the lines.
@@ -105,7 +105,7 @@ class SeedRun:
         steps: all of them, done or not.
         meter: of the speed.
         hooks: all of them, in the order in which each point calls them.
-        model: of the job's backend.
+        model: of the setup's backend.
         trainer: of the model.
         events: for TensorBoard.
         interrupted: whether a signal has come to any process; called by all of them.
@@ -113,7 +113,7 @@ class SeedRun:
         best_is_lost: whether the checkpoint that was the best is damaged.
     """
 
-    job: Job
+    setup: RunSetup
     seed: int
     directory: Path
     log: RunLog
@@ -134,13 +134,13 @@ class SeedRun:
 
     def __post_init__(self) -> None:
         """Lay out the steps."""
-        options = self.job.options
+        options = self.setup.options
         mixture = Mixture(
-            self.job.sources, windows_per_step(options, self.job.n_devices), self.seed, options.group_by_length
+            self.setup.sources, windows_per_step(options, self.setup.n_devices), self.seed, options.group_by_length
         )
         self.steps = Steps(mixture, options.num_train_epochs, options.eval_epochs)
         self.record.n_steps = self.steps.n
-        self.meter = Meter(self.job.source.config, self.progress.counts)
+        self.meter = Meter(self.setup.source.config, self.progress.counts)
         profile = [Profile()] if options.profile else []
         self.hooks = [*self.methods, *profile, TrainingLog(), Selection(), self.saving]
 
@@ -149,7 +149,7 @@ class SeedRun:
         state = saved.state
         self.progress = progress_of(state)
         self.best_is_lost = saved.best_is_lost
-        self.meter = Meter(self.job.source.config, self.progress.counts)
+        self.meter = Meter(self.setup.source.config, self.progress.counts)
         self._started -= self.progress.wall_s
         self.log.line(f"seed {self.seed}: goes on after step {self.progress.step}/{self.steps.n}")
         n, n_now = state["n_devices"], self.record.n_devices
@@ -169,17 +169,17 @@ class SeedRun:
     @property
     def pass_size(self) -> int:
         """Windows per forward pass and device."""
-        size = self.job.options.per_device_train_batch_size
+        size = self.setup.options.per_device_train_batch_size
         return size if self.progress.halved_to is None else min(size, self.progress.halved_to)
 
     @property
     def writes(self) -> bool:
         """Whether this is the process that writes files; the others compute the same, and need none of their own."""
-        return self.job.group.rank == 0
+        return self.setup.group.rank == 0
 
     def peak_bytes(self) -> int:
         """Return the most memory held so far."""
-        return int(self.job.backend.device_facts(self.model)["peak_bytes"])
+        return int(self.setup.backend.device_facts(self.model)["peak_bytes"])
 
     def warn(self, text: str) -> None:
         """Say it, now and in the Record."""
@@ -200,7 +200,7 @@ class SeedRun:
         try:
             with held_back() as signalled:
                 # A signal to any of the processes stops all of them at the same step.
-                self.interrupted = lambda: any(self.job.group.gather(signalled()))
+                self.interrupted = lambda: any(self.setup.group.gather(signalled()))
                 directory = self.directory / "tensorboard" if self.writes else None
                 self.events = Events(directory, self.progress.step + 1, self.log.line)
                 with contextlib.closing(self.events):
@@ -215,14 +215,14 @@ class SeedRun:
 
     def _build(self, saved: Saved | None) -> None:
         gc.collect()  # the seed before may have left cycles, and in them its model
-        self.model, self.trainer, lines = build(self.job, self.seed, self.steps.n, loads=saved is None)
+        self.model, self.trainer, lines = build(self.setup, self.seed, self.steps.n, loads=saved is None)
         for line in lines:
             self.log.line(line)
-        options, device = self.job.options, self.job.backend.device_facts(self.model)["device"]
+        options, device = self.setup.options, self.setup.backend.device_facts(self.model)["device"]
         self.record.device = device
         precision = "tf32" if options.tf32 and options.precision == "fp32" else options.precision
         peak = peak_flops(device, precision)
-        self.meter.peak_flops = None if peak is None else peak * self.job.n_devices
+        self.meter.peak_flops = None if peak is None else peak * self.setup.n_devices
         for hook in self.hooks:
             hook.attach(self)
         if saved is not None:
@@ -230,21 +230,21 @@ class SeedRun:
             restore_hooks(self.hooks, saved.state.pop("hooks"))
 
     def _predict_with_best(self) -> None:
-        job = self.job
-        if self.best_outputs is None or job.test is not None:
-            job.group.first(None)  # the first process has written it
-            best = read_checkpoint(self.directory / BEST, job.source.config.hidden_act)
-            job.backend.load_weights(self.model, best, fresh_head=False)
-        self._predict("dev", job.dev, self.best_outputs)
-        if job.test is not None:
-            self._predict("test", job.test, None)
+        setup = self.setup
+        if self.best_outputs is None or setup.test is not None:
+            setup.group.first(None)  # the first process has written it
+            best = read_checkpoint(self.directory / BEST, setup.source.config.hidden_act)
+            setup.backend.load_weights(self.model, best, fresh_head=False)
+        self._predict("dev", setup.dev, self.best_outputs)
+        if setup.test is not None:
+            self._predict("test", setup.test, None)
 
     def _predict(self, split: str, data: Data, outputs: Iterable[Outputs] | None) -> None:
         if outputs is None:
-            outputs = outputs_of(self.job.backend, self.model, data, self.job.options, self.log.bars, split)
+            outputs = outputs_of(self.setup.backend, self.model, data, self.setup.options, self.log.bars, split)
         options = DecodeOptions(**self.progress.decode)
         directory = self.directory if self.writes else None
-        result = predict_split(self.job, split, data, self._stoppable(outputs), options, directory)
+        result = predict_split(self.setup, split, data, self._stoppable(outputs), options, directory)
         if all_empty(result.answers):
             self.warn(f"the model answers no question of {split}: all {len(result.answers)} answers are empty")
         for line in result.lines:
@@ -254,7 +254,7 @@ class SeedRun:
             self.log.line(f"{where}: no answers to score against, predictions written")
             return
         self.record.scores[split] = result.values
-        values = brief(self.job.task, result.values)
+        values = brief(self.setup.task, result.values)
         self.log.line(f"{where} with the checkpoint of step {self.progress.best_step}: {values}")
 
     def _stoppable(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:

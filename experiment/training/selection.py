@@ -55,7 +55,7 @@ class Selection(Hook):
         with contextlib.ExitStack() as changed:
             for hook in run.hooks:
                 changed.enter_context(hook.evaluating(run))
-            evaluation = evaluate(run.job, run.model, run.interrupted, run.log.bars)
+            evaluation = evaluate(run.setup, run.model, run.interrupted, run.log.bars)
             if evaluation is None:
                 return
             self._enter(run, evaluation)
@@ -63,10 +63,10 @@ class Selection(Hook):
             hook.after_evaluation(run, evaluation)
 
     def _enter(self, run: SeedRun, evaluation: Evaluation) -> None:
-        job, progress, values = run.job, run.progress, evaluation.values
+        setup, progress, values = run.setup, run.progress, evaluation.values
         run.events.add("dev", values, progress.step)
-        before = [selection(job.task, entry["dev"]) for entry in progress.evaluations[progress.n_lost :]]
-        chosen = selection(job.task, values) > max(before, default=-math.inf)
+        before = [selection(setup.task, entry["dev"]) for entry in progress.evaluations[progress.n_lost :]]
+        chosen = selection(setup.task, values) > max(before, default=-math.inf)
         epoch = progress.step / run.steps.per_epoch
         losses = progress.mean_losses()
         progress.losses.clear()
@@ -80,17 +80,17 @@ class Selection(Hook):
         except OSError as error:
             run.log.line(f"seed {run.seed}: the Record can't be written ({error}); training goes on")
         note = " (best so far)" if chosen else ""
-        run.log.line(f"seed {run.seed} epoch {epoch:.2f} dev {brief(job.task, values)}{note}")
+        run.log.line(f"seed {run.seed} epoch {epoch:.2f} dev {brief(setup.task, values)}{note}")
 
 
 def _save_best(run: SeedRun) -> None:
     place = new_directory(run.directory / BEST) if run.writes else contextlib.nullcontext()
     try:
         with place as directory:
-            run.job.backend.save_weights(run.model, directory)
+            run.setup.backend.save_weights(run.model, directory)
             if directory is not None:
-                tokenizer = run.job.source.tokenizer
+                tokenizer = run.setup.source.tokenizer
                 tokenizer.save(directory)
-                write_settings(directory, run.job.task, run.job.options, run.progress.decode, tokenizer)
+                write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, tokenizer)
     except OSError as error:
         raise OSError(f"{error}; when {BEST} can be written, the same command goes on") from error

@@ -37,7 +37,7 @@ class TrainingLog(Hook):
     def after_step(self, run: SeedRun) -> None:
         """Log, where a line is due."""
         step = run.progress.step
-        if step in run.steps.evaluated or step % run.job.options.logging_steps == 0:
+        if step in run.steps.evaluated or step % run.setup.options.logging_steps == 0:
             self._log(run)
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,10 +71,10 @@ class TrainingLog(Hook):
         """Raise TrainingError, in all processes, after too many steps in a row without effect."""
         step, n_skipped = run.progress.step, run.trainer.skipped_in_a_row
         nothing_new = step in run.steps.evaluated and not run.progress.losses
-        if nothing_new or n_skipped >= run.job.options.max_nonfinite_steps:
+        if nothing_new or n_skipped >= run.setup.options.max_nonfinite_steps:
             first = step - n_skipped + 1
             draws = list(itertools.islice(run.steps.draws(first - 1), n_skipped))
-            raise by_first(run.job.group, lambda: nonfinite_steps(run.directory, first, draws))
+            raise by_first(run.setup.group, lambda: nonfinite_steps(run.directory, first, draws))
 
 
 class Profile(Hook):
@@ -91,7 +91,7 @@ class Profile(Hook):
         """Begin, in time."""
         if self._n_steps == _PROFILED.start and run.writes:
             with run.meter.stopped():
-                self._recording.enter_context(run.job.backend.profiler(run.directory / "profile"))
+                self._recording.enter_context(run.setup.backend.profiler(run.directory / "profile"))
 
     def after_step(self, run: SeedRun) -> None:
         """End, in time."""

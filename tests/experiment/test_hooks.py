@@ -29,18 +29,18 @@ class AveragedWeights(Hook):
     """Evaluates and saves an average of the weights of all steps."""
 
     def attach(self, run):
-        self.average = run.job.backend.parameter_values(run.model)
+        self.average = run.setup.backend.parameter_values(run.model)
 
     def after_step(self, run):
-        now = run.job.backend.parameter_values(run.model)
+        now = run.setup.backend.parameter_values(run.model)
         self.average = {name: 0.9 * mean + 0.1 * now[name] for name, mean in self.average.items()}
 
     @contextlib.contextmanager
     def evaluating(self, run):
-        trained = run.job.backend.parameter_values(run.model)
-        run.job.backend.set_parameters(run.model, self.average)
+        trained = run.setup.backend.parameter_values(run.model)
+        run.setup.backend.set_parameters(run.model, self.average)
         yield
-        run.job.backend.set_parameters(run.model, trained)
+        run.setup.backend.set_parameters(run.model, trained)
 
     def after_evaluation(self, run, evaluation):
         SEEN.append((run.progress.step, evaluation.values["f1"]))
@@ -56,7 +56,7 @@ class Adversarial(Hook):
     """Adds the gradients at word embeddings that are moved along theirs."""
 
     def attach(self, run):
-        if run.job.options.framework == "pytorch":
+        if run.setup.options.framework == "pytorch":
             import torch
 
             from pytorch_modeling.hooks import TrainerHook

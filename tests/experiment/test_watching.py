@@ -36,3 +36,10 @@ def test_nothing_is_told_apart_where_every_window_holds_an_answer(corpus, flags,
     evaluations = json.loads((tmp_path / "run/seed_1/record.json").read_text())["evaluations"]
     assert all(entry["answered"] == 1.0 and entry["loss_answered"] == entry["loss"] for entry in evaluations)
     assert not any("loss_unanswered" in entry for entry in evaluations)
+
+
+def test_bfloat16_on_a_cpu_that_has_none_is_warned_of_once(corpus, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiment.training.prepare.bf16_is_slow", lambda: "this CPU is slow at it")
+    for name, more, n in (("bf16", ("--bf16",), 1), ("fp32", (), 0)):
+        assert main(flags(corpus, tmp_path / name, "--num_train_epochs", "1", *more)) == 0
+        assert capsys.readouterr().out.count("warning: this CPU is slow at it") == n

@@ -206,3 +206,30 @@ def test_the_hash_of_several_files_is_that_of_all_one_after_the_other(tmp_path: 
         (tmp_path / name).write_bytes(content)
     assert sha256(tmp_path / "a", tmp_path / "b") == sha256(tmp_path / "both")
     assert sha256(tmp_path / "b") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_failed_directory_keeps_the_old_one(tmp_path):
+    with new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("old")
+    with pytest.raises(ValueError), new_directory(tmp_path / "best") as directory:  # noqa: PT012
+        (directory / "weights").write_text("half")
+        raise ValueError
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_directory_interrupted_between_its_renames_comes_back(tmp_path, monkeypatch):
+    with new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("old")
+    rename = os.rename
+
+    def interrupted(source, target):
+        if Path(target) == tmp_path / "best" and not str(source).endswith(".old"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_directory(tmp_path / "best") as directory:
+        (directory / "weights").write_text("new")
+    assert (tmp_path / "best" / "weights").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]

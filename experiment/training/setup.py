@@ -15,7 +15,7 @@ from tasks.core.task import Task
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSetup:
     """What all seeds of a run share.
 
     Args:
