@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from experiment.inputs.data import Data
 from experiment.parity.compare import Part, StageRow, Tolerances, row
 from experiment.parity.observe import FRAMEWORKS
+from preprocess.batch import unpadded
 from preprocess.types import Outputs
 from tasks.core.prediction import DecodeOptions
 from tasks.core.task import Task
@@ -35,8 +36,8 @@ class Answers:
     def judge(self, first: list[Outputs], second: list[Outputs]) -> Iterator[StageRow]:
         """Yield the rows of the texts and of the scores."""
         examples, features = self.data.examples, self.data.features
-        decode = self.task.problem.decode
-        decoded = [decode(examples, features, outputs, self.options) for outputs in (first, second)]
+        places = ([unpadded(features, batch) for batch in outputs] for outputs in (first, second))
+        decoded = [self.task.problem.decode(examples, features, outputs, self.options) for outputs in places]
         ours, theirs = ({id: prediction.text for id, prediction in answers.items()} for answers in decoded)
         different = [id for id in ours if ours[id] != theirs[id]]
         allowed = float(math.floor(self.tolerances.answers * len(ours)))

@@ -18,14 +18,23 @@ import pytorch_modeling
 import tf_modeling
 from experiment.cli import main
 from experiment.commands import parity as command
+from experiment.inputs.data import Data
 from experiment.options.flags import OptimizerOptions
+from experiment.parity.answers import Answers
 from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
 from experiment.parity.observe import Observation, ParityJob, observe, observing
 from experiment.parity.windows import random_batch
 from preprocess.base.errors import UsageError
+from preprocess.batch import collate
+from preprocess.template import TEMPLATES
+from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from preprocess.types import Answer, Example
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
-from tests.support.values import SPAN, head_of
+from tasks.core.discovery import get_task
+from tasks.core.prediction import DecodeOptions
+from tasks.problems.span import encode_spans
+from tests.support.values import SPAN, head_of, span_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 SPAN = SPAN
@@ -243,6 +252,19 @@ def test_what_is_not_finite_differs(stage):
 def test_a_stage_is_judged_by_the_part_that_exceeds_its_tolerance_most():
     one = row("gradients", [Part("large", 1e-3, 1.0, 1e-2), Part("small", 1e-5, 1e-3, 1e-6), Part("equal", 0, 0, 0)])
     assert (one.worst, one.max_abs, one.relative, one.ok) == ("small", 1e-5, 1e-2, False)
+
+
+def test_answers_of_left_padded_windows_are_found_where_their_rows_have_them():
+    tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, *"甲乙丙丁戊问"])
+    examples = [Example("1", "问", "甲乙丙丁戊", (Answer("丙", 2, 3),))]
+    windows = {"max_seq_length": 40, "template": TEMPLATES["xlnet"]}
+    features = encode_spans(SPAN, (), examples, [None], tokenizer, **windows)
+    batch = collate(features, [0])
+    logits = (batch.inputs["input_ids"] == 6).astype(np.float32)
+    answers = Answers(get_task("cmrc2018"), Data(examples, features), DecodeOptions(), TOLERANCES["fp32"])
+    sides = [[span_outputs(batch.window, logits, logits)] for _ in range(2)]
+    assert all(stage.ok for stage in answers.judge(*sides))
+    assert answers.scores["pytorch"]["em"] == answers.scores["tensorflow"]["em"] == 100.0
 
 
 @pytest.mark.parity
