@@ -187,7 +187,7 @@ def test_full_disk_ends_neither_training_nor_the_message_of_an_error(corpus, fla
     monkeypatch.setattr("experiment.io.events.EventFile.add", full)
     assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 0
     printed = capsys.readouterr().out
-    assert printed.count("no more events for TensorBoard from step 1 on") == 1
+    assert printed.count("no more events for TensorBoard from step 2 on") == 1
     assert printed.count("the Record can't be written ([Errno 28]") == 4
     record = _record(tmp_path / "run")
     assert record["status"] == "finished" and len(record["evaluations"]) == 4
