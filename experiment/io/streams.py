@@ -60,12 +60,15 @@ def standard_streams(*, unfailing: bool) -> Iterator[None]:
 
 
 def hold_descriptors() -> None:
-    """Open what the program was started without, as nowhere: else the next file would be standard output."""
+    """Open what the program was started without, as nowhere: else the next file would be standard output.
+
+    Programs that this one starts inherit them.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 def say(text: str) -> None:

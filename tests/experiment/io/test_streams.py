@@ -109,6 +109,7 @@ def test_a_program_without_streams_gives_no_file_their_numbers(tmp_path):
     program = (
         "import os, sys\nos.close(1)\nos.close(2)\nsys.stdout = sys.stderr = None\n"
         "from experiment.cli import main\nstatus = main(['models'])\nassert main(['nonsense']) == 2\n"
+        "assert os.get_inheritable(1) and os.get_inheritable(2)\n"
         f"file = open({str(tmp_path / 'file')!r}, 'w')\nfile.write(f'{{file.fileno()}} {{status}}')\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
