@@ -17,7 +17,7 @@ from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import format_for, read_config
 from pretrained_configs.writer import write_checkpoint
-from tests.canary import Canary
+from tests.support.canary import Canary
 
 INDEX, DATA = "model.ckpt.index", "model.ckpt.data-00000-of-00001"
 WORD, TIED = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"

@@ -16,7 +16,7 @@ from pretrained_configs.formats.reader import checksum, open_tensors, write_safe
 from pretrained_configs.locate import LocalCheckpoint, files_of, locate
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import read_config
-from tests.canary import Canary
+from tests.support.canary import Canary
 
 CONFIG = {"vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 6}
 

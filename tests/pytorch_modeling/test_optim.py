@@ -15,8 +15,8 @@ from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from pytorch_modeling import Trainer, build_model
 from pytorch_modeling.optim import build_optimizer
-from tests.bert_adam import Rule, apply_rule
 from tests.pytorch_modeling.test_trainer import ARGUMENTS, CONFIG, make_batch
+from tests.support.bert_adam import Rule, apply_rule
 from tests.support.values import SPAN
 
 SETTINGS = {"weight_decay": 0.01, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-6, "optim": "bert_adam"}

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from preprocess.base.schedule import linear_schedule
-from tests.bert_adam import Rule, apply_rule
+from tests.support.bert_adam import Rule, apply_rule
 from tf_modeling.optim import build_optimizer
 
 SETTINGS = {"weight_decay": 0.01, "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-6, "optim": "bert_adam"}
