@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from experiment.backend import choose_device, load_backend
-from experiment.estimate.hardware import bf16_is_slow
+from experiment.estimate.hardware import bf16_is_slow, host_memory
+from experiment.estimate.memory import check_host_memory
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
@@ -41,6 +42,10 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         lines.append(f"warning: {why}")
     if source.checkpoint is not None:
         lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
+    else:
+        backend.outline(source.config, task.problem.head)
+    if device == "cpu":
+        check_host_memory(source.config, task.problem.head, host_memory())
     files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
     splits = read_splits(task, files, {"train": options.max_train_samples, "dev": options.max_eval_samples})
     reports = {name: split.report for name, split in splits.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import replace
@@ -149,3 +150,22 @@ def test_plan_counts_the_evaluations_that_train_makes(epochs, every, n, corpus, 
     assert main(command) == 0
     # Three steps per epoch, so four in 1.1 epochs.
     assert f" and {n} evaluations each" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"hidden_size": 2**20}, "weights alone take"),  # more than any machine of ours has
+        ({"hidden_size": 2**30}, "the parameters would take"),  # more than PyTorch can count
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 is more than 1000"),
+        ({"type_vocab_size": 0}, "type_vocab_size 0 is not positive"),
+    ],
+)
+def test_sizes_that_can_not_be_built_are_one_line_before_anything_is_written(
+    sizes, message, corpus, flags, tmp_path, capsys
+):
+    path = corpus.model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **sizes}))
+    assert main([*flags(corpus, tmp_path / "run"), "--overwrite_output_dir"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "run").exists()
