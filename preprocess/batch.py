@@ -29,24 +29,29 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
     lengths = features.row_splits[window + 1] - starts
     longest = int(lengths.max())
     width = max(longest, min(-(-longest // pad_to_multiple_of) * pad_to_multiple_of, features.meta["max_seq_length"]))
-    shift = width - lengths if template.padding_side == "left" else np.zeros_like(lengths)
-    column = np.arange(width)[None, :] - shift[:, None]  # position in the unpadded window
-    real = (column >= 0) & (column < lengths[:, None])
-    source = starts[:, None] + np.where(real, column, 0)
-    input_ids = np.where(real, features.input_ids[source], features.meta["pad_id"]).astype(np.int32)
-    types = template.token_types(template.starts(lengths, features.doc_length[window]), column)
+    shift = np.zeros_like(lengths)
+    position = np.arange(width, dtype=np.int32)[None, :]  # in the unpadded window
+    real = position < lengths[:, None].astype(np.int32)
+    if template.padding_side == "left":
+        shift = width - lengths
+        position = position - shift[:, None].astype(np.int32)
+        real = position >= 0
+    source = starts[:, None] + position  # of padding another window's tokens, or clipped
+    tokens = np.take(features.input_ids, source, mode="clip")
+    types = template.token_types(template.starts(lengths, features.doc_length[window]), position)
     padding = np.int8(template.padding_segment)
     inputs = {
-        "input_ids": input_ids,
+        "input_ids": np.where(real, tokens, features.meta["pad_id"]).astype(np.int32),
         "attention_mask": real.astype(np.int32),
         "token_type_ids": ((types - padding) * real + padding).astype(np.int32),
     }
     targets = {}
     for name, target in features.targets.items():
         if features.meta["losses"][name] == "tag":
-            targets[name] = np.where(real, target[source], NO_TARGET).astype(np.int32)
+            targets[name] = np.where(real, np.take(target, source, mode="clip"), NO_TARGET).astype(np.int32)
         elif features.meta["losses"][name] == "position":
-            targets[name] = np.where(target[window] == NO_TARGET, NO_TARGET, target[window] + shift).astype(np.int32)
+            own = target[window]
+            targets[name] = np.where(own == NO_TARGET, NO_TARGET, own + shift).astype(np.int32)
         else:
             targets[name] = target[window].astype(np.int32)
     return Batch(window, features.example_index[window].astype(np.int32), inputs, targets)

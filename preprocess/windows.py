@@ -188,10 +188,10 @@ def _fill_ids(
     """Return the tokens of all windows and where each begins, given pieces and the first piece of each window."""
     length = grid.query_length + grid.doc_length + template.n_special
     row_splits = offsets(length)
-    sizes = template.sizes(length, grid.doc_length)
-    starts = row_splits[:-1] + template.starts(length, grid.doc_length)
+    starts = template.starts(length, grid.doc_length)
+    sizes = np.diff(np.vstack([starts, length]), axis=0)
     input_ids = np.zeros(row_splits[-1], texts[CONTEXT][0].ids.dtype)
-    for part, start, size in zip(template.order, starts, sizes, strict=True):
+    for part, start, size in zip(template.order, row_splits[:-1] + starts, sizes, strict=True):
         if part in texts:
             pieces, first = texts[part]
             input_ids[ranges(start, size)] = pieces.ids[ranges(first, size)]
