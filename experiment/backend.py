@@ -46,7 +46,7 @@ class Trainer(Protocol):
         """Return means since the last call: "loss" and "grad_norm" where finite, "learning_rate", "skipped_steps"."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that later steps depend on: nested dicts of numpy arrays and numbers."""
+        """Return a copy of all that later steps depend on: nested dicts of numpy arrays and JSON values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the state of another trainer of the same model and schedule."""

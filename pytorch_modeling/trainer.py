@@ -246,7 +246,7 @@ class Trainer:
         All processes of the group have to call it, and all get the same.
 
         Returns:
-            nested dicts of numpy arrays and numbers; parameters by their framework-neutral names.
+            nested dicts of numpy arrays and JSON values; parameters by their framework-neutral names.
         """
         state = self.optimizer.state
         generators = {name: _array(generator.get_state()) for name, generator in self._generators()}

@@ -290,7 +290,7 @@ class Trainer:
         """Return a copy of everything that a later step depends on, apart from the data order.
 
         Returns:
-            nested dicts of numpy arrays and numbers; parameters by their framework-neutral names.
+            nested dicts of numpy arrays and JSON values; parameters by their framework-neutral names.
         """
         return {
             "model": {name: p.neutral(p.variable.value).copy() for name, p in parameters(self.model).items()},

@@ -27,6 +27,7 @@ PROGRAM = """
 import contextlib, pickle, sys
 import numpy as np
 import tensorflow as tf
+from preprocess.base.spec import TrainerSpec
 from tests.support.values import head_of
 
 job = pickle.load(open(sys.argv[1], "rb"))
