@@ -151,7 +151,7 @@ def test_leaderboard_command_prints_the_table_that_it_writes(tmp_path, capsys):
     ]
 
 
-@pytest.mark.parametrize(("runs", "expected"), [(["."], "no run directory"), ([], "give RUNS")])
+@pytest.mark.parametrize(("runs", "expected"), [(["."], "not a run directory"), ([], "give RUNS")])
 def test_leaderboard_of_nothing_is_one_line(runs, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["leaderboard", *runs]) == 2
