@@ -116,11 +116,20 @@ def _shape(line: str) -> str:
     return " ".join(re.sub(r"-?\d[\d.e+-]*", "N", line).split())
 
 
-@pytest.mark.xdist_group("readme")
-@pytest.mark.parametrize("number", range(len(SHOWN)), ids=[f"{i}-{c[:50]}" for i, c in enumerate(COMMANDS)])
-def test_command_does_what_the_readme_says(session, number):
-    command, shown = SHOWN[number]
-    done = session[number]
+def test_every_command_does_what_the_readme_says(session, workplace, subtests, monkeypatch):
+    for (command, shown), done in zip(SHOWN, session, strict=True):
+        with subtests.test(command):
+            _check(command, shown, done)
+    with subtests.test("from Python"):
+        (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+        monkeypatch.chdir(workplace)
+        names: dict[str, object] = {}
+        exec(code, names)
+        (prediction,) = names["answers"].values()
+        assert prediction.id == "1" and prediction.nbest
+
+
+def _check(command: str, shown: list[str], done: Done | None) -> None:
     if done is None:
         assert command.split()[0] in ("make", "source"), command
     elif " download " in command:
@@ -130,16 +139,6 @@ def test_command_does_what_the_readme_says(session, number):
         assert done.status == 0, f"{command}\n{done.output}\n{done.errors}"
         printed = {_shape(line) for line in done.output.splitlines()}
         assert not [line for line in shown if _shape(line) not in printed], done.output
-
-
-@pytest.mark.xdist_group("readme")
-def test_answers_from_python_are_those_of_the_readme(session, workplace, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    monkeypatch.chdir(workplace)
-    names: dict[str, object] = {}
-    exec(code, names)
-    (prediction,) = names["answers"].values()
-    assert prediction.id == "1" and prediction.nbest
 
 
 def test_documents_that_the_readme_points_to_exist():
