@@ -392,11 +392,9 @@ def test_what_several_devices_cannot_do_is_refused(more, place, tmp_path, capsys
 def test_exhausted_memory_is_one_line_with_a_remedy(place, tmp_path, capsys, monkeypatch):
     import tensorflow as tf
 
-    import tf_modeling
-
     def exhausted(self, batches):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(tf_modeling.Trainer, "step", exhausted)
+    monkeypatch.setattr("tf_modeling.Trainer.step", exhausted)
     flags = _flags(place, "cmrc2018", "tensorflow", tmp_path / "run")
     _fails(capsys, flags, "out of memory; in training give --auto_find_batch_size")

@@ -393,9 +393,7 @@ def test_a_useless_file_is_one_clear_line(tmp_path: Path, content: bytes, messag
 
 
 def test_a_missing_file_and_a_directory_say_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        read_examples(tmp_path / "nothing.json")
-    with pytest.raises(DataError, match="is a directory"):
-        read_examples(tmp_path)
-    with pytest.raises(DataError, match="can't be read"):
-        read_examples("a\0b")
+    paths = {"no such file": tmp_path / "nothing.json", "is a directory": tmp_path, "can't be read": "a\0b"}
+    for message, path in paths.items():
+        with pytest.raises(DataError, match=message):
+            read_examples(path)

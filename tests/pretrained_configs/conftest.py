@@ -1,10 +1,14 @@
-"""How arrays are compared with what the authors' programs compute."""
+"""A model's directory, and how arrays are compared with what the authors' programs compute."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.containers import CONFIG
 from tests.support.formats import ATOL
 
 
@@ -20,3 +24,9 @@ def same(record_property):
             np.testing.assert_allclose(found[name], values, atol=atol, rtol=0, err_msg=name)
 
     return check
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
