@@ -67,7 +67,7 @@ def decode_spans(
 ) -> dict[str, str]:
     predictions, nbest_lists = {}, {}
     for example in examples:
-        found = []
+        candidates = []
         for window in windows[example.id]:
             start_logits, end_logits = starts[window["index"]], ends[window["index"]]
             offsets = window["offsets"]
@@ -81,7 +81,7 @@ def decode_spans(
                         continue
                     if not window["max_context"].get(str(start), False):
                         continue
-                    found.append(
+                    candidates.append(
                         {
                             "offsets": (offsets[start][0], offsets[end][1]),
                             "score": start_logits[start] + end_logits[end],
@@ -89,7 +89,7 @@ def decode_spans(
                             "end_logit": end_logits[end],
                         }
                     )
-        nbest = sorted(found, key=lambda entry: entry["score"], reverse=True)[: OPTIONS.n_best_size]
+        nbest = sorted(candidates, key=lambda entry: entry["score"], reverse=True)[: OPTIONS.n_best_size]
         for entry in nbest:
             low, high = entry.pop("offsets")
             entry["text"] = example.context[low:high]
@@ -119,8 +119,8 @@ def published_text(tokens: Sequence[str], words: str) -> str:
             if unicodedata.category(part) != "Mn":
                 characters.append(part)
                 places.append(place)
-    found = "".join(characters).find(wanted)
-    return words if found < 0 else words[places[found] : places[found + len(wanted) - 1] + 1]
+    position = "".join(characters).find(wanted)
+    return words if position < 0 else words[places[position] : places[position + len(wanted) - 1] + 1]
 
 
 def decode_kinds(
@@ -131,7 +131,7 @@ def decode_kinds(
 ) -> dict[str, str]:
     predictions, nbest_lists = {}, {}
     for example in examples:
-        found: list[dict[str, Any]] = []
+        candidates: list[dict[str, Any]] = []
         null_score, null = math.inf, {}
         for window in windows[example.id]:
             start_logits, end_logits, kind_logits = (values[window["index"]].tolist() for values in logits)
@@ -152,7 +152,7 @@ def decode_kinds(
                         continue
                     if end < start or end - start + 1 > OPTIONS.max_answer_length:
                         continue
-                    found.append(
+                    candidates.append(
                         {
                             "offsets": (offsets[start][0], offsets[end][1]),
                             "tokens": window["tokens"][start : end + 1],
@@ -160,11 +160,11 @@ def decode_kinds(
                             "end_logit": end_logits[end],
                         }
                     )
-        found.append(null)
-        found.sort(key=lambda entry: entry["start_logit"] + entry["end_logit"], reverse=True)
+        candidates.append(null)
+        candidates.sort(key=lambda entry: entry["start_logit"] + entry["end_logit"], reverse=True)
         nbest: list[dict[str, Any]] = []
         seen = set()
-        for entry in found:
+        for entry in candidates:
             if len(nbest) == OPTIONS.n_best_size:
                 break
             if "offsets" in entry:
@@ -215,9 +215,9 @@ def common_substring(a: list[str], b: list[str]) -> int:
 def cmrc_pair(answers: Sequence[str], prediction: str, words: Words) -> tuple[float, float]:
     scores, equal = [], 0
     for answer in answers:
-        gold, found = segment(answer, words), segment(prediction, words)
-        common = common_substring(gold, found)
-        precision, recall = (common / len(found), common / len(gold)) if common else (0.0, 0.0)
+        gold, predicted = segment(answer, words), segment(prediction, words)
+        common = common_substring(gold, predicted)
+        precision, recall = (common / len(predicted), common / len(gold)) if common else (0.0, 0.0)
         scores.append(2 * precision * recall / (precision + recall) if common else 0.0)
         bare = ["".join(c for c in text.lower().strip() if c not in LISTED) for text in (answer, prediction)]
         equal = max(equal, int(bare[0] == bare[1]))
@@ -238,13 +238,13 @@ def letters(text: str) -> str:
 
 
 def bag_f1(answer: str, prediction: str) -> float:
-    gold, found = list(letters(answer)), list(letters(prediction))
-    common = sum((collections.Counter(gold) & collections.Counter(found)).values())
-    if not gold or not found:
-        return float(gold == found)
+    gold, predicted = list(letters(answer)), list(letters(prediction))
+    common = sum((collections.Counter(gold) & collections.Counter(predicted)).values())
+    if not gold or not predicted:
+        return float(gold == predicted)
     if not common:
         return 0.0
-    precision, recall = common / len(found), common / len(gold)
+    precision, recall = common / len(predicted), common / len(gold)
     return 2 * precision * recall / (precision + recall)
 
 

@@ -93,11 +93,13 @@ class Outcome:
 
     def __init__(self, run: Path) -> None:
         """Read them from a run directory."""
-        found = [json.loads((run / f"seed_{seed}" / "scores_dev.json").read_text()) for seed in SEEDS]
-        self.seeds = {name: np.array([each["values"][name] for each in found]) for name in ("f1", "em")}
+        evaluations = [json.loads((run / f"seed_{seed}" / "scores_dev.json").read_text()) for seed in SEEDS]
+        self.seeds = {
+            name: np.array([evaluation["values"][name] for evaluation in evaluations]) for name in ("f1", "em")
+        }
         contexts: dict[str, list[float]] = {}
-        for each in found:
-            for question, values in each["per_example"].items():
+        for evaluation in evaluations:
+            for question, values in evaluation["per_example"].items():
                 contexts.setdefault(question.split("_QUERY_")[0], []).append(100 * values["f1"])
         self.contexts = np.array([statistics.fmean(contexts[name]) for name in sorted(contexts)])
 
@@ -143,15 +145,15 @@ def compare(variant: Outcome, default: Outcome) -> dict[str, Any]:
     """Return the differences variant - default in points, their 95 % intervals, and the p-values."""
     from scipy.stats import ttest_rel
 
-    found: dict[str, Any] = {"p": {}}
+    comparison: dict[str, Any] = {"p": {}}
     for metric in ("f1", "em"):
         test = ttest_rel(variant.seeds[metric], default.seeds[metric])
         low, high = test.confidence_interval(1 - LEVEL)
         mean = float(np.mean(variant.seeds[metric] - default.seeds[metric]))
-        found[metric] = {"difference": round(mean, 3), "interval": [round(low, 3), round(high, 3)]}
-        found["p"][f"{metric} over seeds"] = float(test.pvalue)
-    found["p"]["f1 over contexts"] = p_over_contexts(variant.contexts - default.contexts)
-    return found
+        comparison[metric] = {"difference": round(mean, 3), "interval": [round(low, 3), round(high, 3)]}
+        comparison["p"][f"{metric} over seeds"] = float(test.pvalue)
+    comparison["p"]["f1 over contexts"] = p_over_contexts(variant.contexts - default.contexts)
+    return comparison
 
 
 def main() -> int:
@@ -166,14 +168,16 @@ def main() -> int:
                 scores = " ".join(f"{value:6.2f}" for value in values)
                 print(f"{variant:<14}{metric:>3}  mean {values.mean():6.2f}  sd {values.std(ddof=1):5.2f}  {scores}")
             sys.stdout.flush()
-    found = {variant: compare(outcomes[variant], outcomes[DEFAULT]) for variant in VARIANTS if variant != DEFAULT}
-    tests = [(variant, test) for variant in found for test in found[variant]["p"]]
-    adjusted = holm([found[variant]["p"][test] for variant, test in tests])
+    comparisons = {
+        variant: compare(outcomes[variant], outcomes[DEFAULT]) for variant in VARIANTS if variant != DEFAULT
+    }
+    tests = [(variant, test) for variant in comparisons for test in comparisons[variant]["p"]]
+    adjusted = holm([comparisons[variant]["p"][test] for variant, test in tests])
     for (variant, test), p in zip(tests, adjusted, strict=True):
-        found[variant].setdefault("holm", {})[test] = p
+        comparisons[variant].setdefault("holm", {})[test] = p
     print(f"\n{'minus default':<14}{'':>3}{'mean':>8}{'95 % interval':>18}{'p over seeds (Holm)':>22}", end="")
     print(f"{'p over contexts (Holm)':>25}")
-    for variant, comparison in found.items():
+    for variant, comparison in comparisons.items():
         p, corrected = comparison["p"], comparison["holm"]
         for metric in ("f1", "em"):
             low, high = comparison[metric]["interval"]
@@ -182,9 +186,11 @@ def main() -> int:
             )
             shown = [f"{metric} over seeds"] + ["f1 over contexts"] * (metric == "f1")
             print(line + "".join(f"{f'{p[test]:.3f} ({corrected[test]:.3f})':>22}" for test in shown))
-    ok = all(p >= LEVEL for comparison in found.values() for p in comparison["holm"].values())
+    ok = all(p >= LEVEL for comparison in comparisons.values() for p in comparison["holm"].values())
     means = {variant: round(float(outcome.seeds["f1"].mean()), 2) for variant, outcome in outcomes.items()}
-    print(json.dumps({"name": "accuracy", "seeds": len(SEEDS), "f1": means, "against_default": found, "ok": ok}))
+    print(
+        json.dumps({"name": "accuracy", "seeds": len(SEEDS), "f1": means, "against_default": comparisons, "ok": ok})
+    )
     return 0 if ok else 1
 
 

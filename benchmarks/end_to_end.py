@@ -144,7 +144,7 @@ def ours(inputs: Inputs, name: str) -> dict[str, Any]:
 
 
 def recipe(inputs: Inputs, name: str, cache: str, precision: str, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
-    found, total = [], {"wall_s": 0.0, "cpu_s": 0.0}
+    records, total = [], {"wall_s": 0.0, "cpu_s": 0.0}
     parts = dict.fromkeys(PARTS, 0.0)
     for seed in seeds:
         options = {
@@ -164,8 +164,8 @@ def recipe(inputs: Inputs, name: str, cache: str, precision: str, seeds: tuple[i
             HF_DATASETS_CACHE=str(inputs.directory / cache),
             HF_HUB_OFFLINE="1",
         )
-        found.append(json.loads(printed.splitlines()[-1]))
-        seconds = found[-1]["seconds"]
+        records.append(json.loads(printed.splitlines()[-1]))
+        seconds = records[-1]["seconds"]
         for part, s in {"start": wall_s - sum(seconds.values()), **seconds}.items():
             parts[part] += s
         total["wall_s"] += wall_s
@@ -173,9 +173,9 @@ def recipe(inputs: Inputs, name: str, cache: str, precision: str, seeds: tuple[i
     return {
         **total,
         "parts": parts,
-        "windows": found[0]["windows"],
-        "loss": [each["loss"] for each in found],
-        "f1": [each["scores"]["f1"] for each in found],
+        "windows": records[0]["windows"],
+        "loss": [record["loss"] for record in records],
+        "f1": [record["scores"]["f1"] for record in records],
     }
 
 
@@ -209,7 +209,7 @@ def main() -> int:
     print("* one seed, its windows cached; its ratio is that of twice as much")
     ratios = {}
     for clock in ("wall_s", "cpu_s"):
-        median = {side: statistics.median(each[clock] for each in found) for side, found in results.items()}
+        median = {side: statistics.median(timing[clock] for timing in timings) for side, timings in results.items()}
         ratio, fp32 = median["recipe"] / median["ours"], len(SEEDS) * single[clock] / median["ours"]
         ratios[clock] = {"bf16": round(ratio, 2), "fp32": round(fp32, 2)}
         print(

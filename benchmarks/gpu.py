@@ -305,13 +305,13 @@ def run(part: Part, n_rounds: int) -> dict[str, dict[str, Any]]:
             passes[name].append(done)
     peak, result = peak_flops(hardware(part.device), "bf16"), {}
     for name, taken in passes.items():
-        seconds = statistics.median(each.seconds for each in taken)
+        seconds = statistics.median(done.seconds for done in taken)
         values: dict[str, Any] = {
             "batch_size": batch_size[name],
             "windows_per_s": round(taken[0].windows / seconds, 1),
             "mfu": round(taken[0].flops / seconds / peak, 4) if peak else None,
-            "peak_gb": round(max(each.peak_bytes for each in taken) / 1e9, 2),
-            "reserved_gb": round(max(each.reserved_bytes for each in taken) / 1e9, 2),
+            "peak_gb": round(max(done.peak_bytes for done in taken) / 1e9, 2),
+            "reserved_gb": round(max(done.reserved_bytes for done in taken) / 1e9, 2),
         }
         if name != "grouped" and not part.torch_compile:
             values["batch_in_16_gb"] = largest_batch(part, SIDES[name])
@@ -357,9 +357,9 @@ def main() -> int:
         size, _, length = name.partition("-")
         results[name] = run(Part(size, int(length), device, arguments.torch_compile), n_rounds)
     bars = {name: {"value": round(value, 4), "bar": bar} for name, value, bar in goals(results)}
-    for name, each in bars.items():
-        print(f"{name:<28}{each['value']:9.2f}   (bar {each['bar']:g})")
-    ok = all(each["value"] >= each["bar"] for each in bars.values())
+    for name, goal in bars.items():
+        print(f"{name:<28}{goal['value']:9.2f}   (bar {goal['bar']:g})")
+    ok = all(goal["value"] >= goal["bar"] for goal in bars.values())
     facts = {"device": hardware(device), "torch": torch.__version__, "torch_compile": arguments.torch_compile}
     print(json.dumps({"name": "gpu", **facts, "parts": results, "bars": bars, "ok": ok}))
     return 0 if ok else 1

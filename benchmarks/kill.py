@@ -35,7 +35,7 @@ CONFIG = {
 
 def digest(run: Path) -> dict[str, str]:
     """Return SHA-256 of all that a run leaves and another run of the same options must leave too, by file."""
-    found = {}
+    digests = {}
     for path in sorted(run.glob("seed_*/**/*")):
         if path.is_dir() or "tensorboard" in path.parts:
             continue
@@ -44,8 +44,8 @@ def digest(run: Path) -> dict[str, str]:
             record = {name: value for name, value in json.loads(content).items() if name not in TIMES}
             record["config"].pop("output_dir")
             content = json.dumps(record, sort_keys=True).encode()
-        found[path.relative_to(run).as_posix()] = hashlib.sha256(content).hexdigest()
-    return found
+        digests[path.relative_to(run).as_posix()] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def _start(command: list[str], errors: Path) -> subprocess.Popen[bytes]:

@@ -110,15 +110,15 @@ def main() -> int:
         n_bytes = write_checkpoint(Path(directory))
         results: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
         for _ in range(ROUNDS):
-            for side, found in results.items():
+            for side, runs in results.items():
                 command = [sys.executable, __file__, side, directory]
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                found.append(json.loads(output.splitlines()[-1]))
+                runs.append(json.loads(output.splitlines()[-1]))
     median = {
-        side: {name: statistics.median(each[name] for each in found) for name in ("load", "output")}
-        for side, found in results.items()
+        side: {name: statistics.median(run[name] for run in runs) for name in ("load", "output")}
+        for side, runs in results.items()
     }
-    peak = {side: max(each["bytes"] for each in found) / n_bytes for side, found in results.items()}
+    peak = {side: max(run["bytes"] for run in runs) / n_bytes for side, runs in results.items()}
     for side, seconds in median.items():
         print(
             f"{side:<7}load {seconds['load']:5.2f} s   to the first output {seconds['output']:5.2f} s   "

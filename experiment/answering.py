@@ -26,7 +26,7 @@ def outputs_of(
 ) -> Iterator[Outputs]:
     """Run the model over all windows, with a progress bar; column p of the values is position p of the window."""
     rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
-    batches: Iterator[Batch] = (collate(data.features, each) for each in bars.tracked(description, rows))
+    batches: Iterator[Batch] = (collate(data.features, indices) for indices in bars.tracked(description, rows))
     for outputs in backend.predict(model, batches, precision=recipe.precision):
         yield unpadded(data.features, outputs)
 
@@ -82,7 +82,7 @@ def _prepare(options: PredictOptions, checkpoint: Checkpoint) -> Prepared:
     recipe = resolve_recipe(options, task, checkpoint.published)
     source = from_checkpoint(checkpoint, options)
     check_limits(recipe, source.name, source.config, source.published)
-    notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.found.warnings]
+    notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings]
     return Prepared(options, recipe, task, checkpoint, source, notes)
 
 
@@ -113,13 +113,13 @@ class Answerer:
         Raises:
             UsageError, DataError, CheckpointError: for options and files that can't be used.
         """
-        found = read_checkpoint(checkpoint, options.get("hidden_act"))
+        fine_tuned = read_checkpoint(checkpoint, options.get("hidden_act"))
         if task is None:
-            settings = read_settings(found.directory)
+            settings = read_settings(fine_tuned.directory)
             if settings is None:
                 raise UsageError(f"{checkpoint}: does not say what task it was fine-tuned for; give one")
             task = settings.task
-        return _prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), found).load()
+        return _prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), fine_tuned).load()
 
     def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
         """Return the answers, with their n-best lists, by question id; nothing is written or printed.

@@ -116,7 +116,7 @@ def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> 
         hidden_act: one of `config.ACTIVATIONS`, to overrule what the checkpoint says.
 
     Raises:
-        CheckpointError: if it can't be had, or is no model that we compute.
+        CheckpointError: if it can't be had, or is not a model that we compute.
     """
     place = locate(name_or_path)
     files = files_of(place.path)

@@ -179,8 +179,8 @@ def files_of(path: Path) -> LocalCheckpoint:
     """
     directory = path if path.is_dir() else path.parent
     chosen = _choose_weights(path) if path.is_dir() else path
-    if found := files_of_prefix(chosen):
-        return LocalCheckpoint(directory, found, config_file(directory))
+    if files := files_of_prefix(chosen):
+        return LocalCheckpoint(directory, files, config_file(directory))
     if chosen.name.endswith(".index.json"):
         return LocalCheckpoint(directory, _shards(chosen), config_file(directory), chosen)
     if chosen.suffix not in _WEIGHT_SUFFIXES:
@@ -198,15 +198,15 @@ def config_file(directory: Path) -> Path:
     for name in ("config.json", "bert_config.json"):
         if (directory / name).is_file():
             return directory / name
-    found = sorted(
+    configs = sorted(
         path for path in directory.glob("*config*.json") if path.name not in _OTHER_CONFIGS and path.is_file()
     )
-    if not found:
+    if not configs:
         raise CheckpointError(f"{directory}: no config.json beside the weights; put the model's config.json there")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(configs) > 1:
+        names = ", ".join(path.name for path in configs)
         raise CheckpointError(f"{directory}: several configurations ({names}); name the right one config.json")
-    return found[0]
+    return configs[0]
 
 
 def files_of_prefix(path: Path) -> tuple[Path, ...]:
@@ -234,15 +234,15 @@ def _choose_weights(directory: Path) -> Path:
             return directory / name
     if latest := _latest_tf_checkpoint(directory):
         return latest
-    found = sorted(
+    weights = sorted(
         path
         for path in directory.iterdir()
         if path.suffix in (*_WEIGHT_SUFFIXES, TF_INDEX) and path.name not in _NO_WEIGHTS and path.is_file()
     )
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(path.name for path in found)
+    if len(weights) == 1:
+        return weights[0]
+    if weights:
+        names = ", ".join(path.name for path in weights)
         raise CheckpointError(f"{directory}: several weights files ({names}); name the one you mean")
     if stray := next(directory.glob("*.data-*-of-*"), None):
         files_of_prefix(stray)
@@ -268,7 +268,7 @@ def weight_map(index: Path) -> dict[str, str]:
     """Return tensor name -> file name of a sharded checkpoint's index.
 
     Raises:
-        CheckpointError: if the file is no such index.
+        CheckpointError: if the file is not such an index.
     """
     entries = read_json_object(index).get("weight_map")
     if not isinstance(entries, dict) or not entries or not all(isinstance(file, str) for file in entries.values()):
@@ -299,21 +299,23 @@ def _from_hub(repo_id: str, weights: bool) -> Path:
     try:
         cached = Path(snapshot_download(repo_id, local_files_only=True))
     except HFValidationError:
-        raise CheckpointError(f"{repo_id!r} is no file or directory, and can't be a hub id (owner/name)") from None
+        raise CheckpointError(f"{repo_id!r} is not a file or directory, and can't be a hub id (owner/name)") from None
     except LocalEntryNotFoundError:
         cached = None
     if cached is not None and _complete(cached, weights):
         return cached
     try:
-        found = Path(snapshot_download(repo_id, allow_patterns=list(_SMALL_FILES)))
+        snapshot = Path(snapshot_download(repo_id, allow_patterns=list(_SMALL_FILES)))
         for name in STANDARD_WEIGHTS if weights else ():
-            if not (found / name).is_file():
-                found = Path(snapshot_download(repo_id, allow_patterns=_with_shards(name)))
-            if (found / name).is_file():
+            if not (snapshot / name).is_file():
+                snapshot = Path(snapshot_download(repo_id, allow_patterns=_with_shards(name)))
+            if (snapshot / name).is_file():
                 break
-        return found
+        return snapshot
     except (RepositoryNotFoundError, GatedRepoError):
-        raise CheckpointError(f"{repo_id!r} is no file or directory here, and no open model on the hub") from None
+        raise CheckpointError(
+            f"{repo_id!r} is not a file or directory here, and not an open model on the hub"
+        ) from None
     except Exception as error:  # A lost connection surfaces as whatever the hub's HTTP library of the day raises.
         if cached is not None:
             return cached

@@ -67,7 +67,7 @@ Source = Mapping[str, "LazyTensor | np.ndarray"]
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Assignment:
     """How one wanted parameter is filled: by `rule`, from source tensors of these keys."""
 
     ours: str
@@ -172,9 +172,9 @@ class NameMap:
         Raises:
             CheckpointError: one error that names every unmapped, missing and mis-shaped tensor.
         """
-        report, steps = self._plan(source, wanted, tuple(may_be_fresh), tuple(spare))
+        report, assignments = self._plan(source, wanted, tuple(may_be_fresh), tuple(spare))
         report.check()
-        return report, self._read(source, steps)
+        return report, self._read(source, assignments)
 
     def report(
         self,
@@ -189,17 +189,19 @@ class NameMap:
 
     def shape_in(self, source: Source, ours: str) -> Shape | None:
         """Return the shape that one of our parameters has in a source; None if it is not all there."""
-        found = self._rule_of(ours)
+        rule, names = self._rule_of(ours) or (None, ())
         keys = {self.canonical(key): key for key in source}
-        if found is None or not all(name in keys for name in found[1]):
+        if rule is None or not all(name in keys for name in names):
             return None
-        return found[0].shape([tuple(source[keys[name]].shape) for name in found[1]])
+        return rule.shape([tuple(source[keys[name]].shape) for name in names])
 
     def heads_in(self, source: Source) -> dict[str, int]:
         """Return the rows of each head's matrix that a source holds, by the head's name."""
         named = (self._ours_of(self.canonical(key)) for key in source)
-        found = {ours: self.shape_in(source, ours) for ours in named if ours is not None and ours.startswith("head.")}
-        matrices = {ours: shape for ours, shape in found.items() if ours.endswith(".weight") and shape is not None}
+        shapes = {
+            ours: self.shape_in(source, ours) for ours in named if ours is not None and ours.startswith("head.")
+        }
+        matrices = {ours: shape for ours, shape in shapes.items() if ours.endswith(".weight") and shape is not None}
         return {ours.split(".")[1]: shape[0] for ours, shape in matrices.items()}
 
     def to_theirs(self, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -213,11 +215,10 @@ class NameMap:
         theirs: dict[str, np.ndarray] = {}
         unknown = []
         for name, tensor in ours.items():
-            found = self._rule_of(name)
-            if found is None:
+            rule, names = self._rule_of(name) or (None, ())
+            if rule is None:
                 unknown.append(name)
                 continue
-            rule, names = found
             if len(names) > 1 and tensor.shape[rule.axis] % len(names):
                 unknown.append(f"{name} {list(tensor.shape)} (does not split into {len(names)})")
                 continue
@@ -228,28 +229,27 @@ class NameMap:
 
     def _plan(
         self, source: Source, wanted: Mapping[str, Shape], may_be_fresh: tuple[str, ...], spare: tuple[str, ...]
-    ) -> tuple[LoadReport, list[_Step]]:
+    ) -> tuple[LoadReport, list[_Assignment]]:
         report = LoadReport(self.name)
         keys = self._index(source, report)
-        steps, absent = [], []
+        assignments, absent = [], []
         used: set[str] = set()
         for ours, shape in wanted.items():
-            found = self._rule_of(ours)
-            names = found[1] if found else ()
+            rule, names = self._rule_of(ours) or (None, ())
             used.update(names)
-            if found and all(name in keys for name in names):
-                steps.append(_Step(ours, tuple(keys[name] for name in names), found[0], tuple(shape)))
+            if rule is not None and all(name in keys for name in names):
+                assignments.append(_Assignment(ours, tuple(keys[name] for name in names), rule, tuple(shape)))
             else:
                 lacking = [name for name in names if name not in keys]
                 absent.append((ours, lacking, len(lacking) < len(names)))
-        self._judge_absent(report, absent, {_module(step.ours) for step in steps}, may_be_fresh)
+        self._judge_absent(report, absent, {_module(assignment.ours) for assignment in assignments}, may_be_fresh)
         report.missing = [line + self._tied_to(line, keys, source, wanted) for line in report.missing]
         for name, key in keys.items():
             if name not in used:
                 self._account(report, name, key, spare)
-        for step in steps:
-            self._check_shape(report, step, source)
-        return report, steps
+        for assignment in assignments:
+            self._check_shape(report, assignment, source)
+        return report, assignments
 
     def _index(self, source: Source, report: LoadReport) -> dict[str, str]:
         """Today's published name -> key in the source."""
@@ -329,28 +329,30 @@ class NameMap:
                 report.missing.append(ours + needs)
 
     @staticmethod
-    def _check_shape(report: LoadReport, step: _Step, source: Source) -> None:
-        parts = [source[key] for key in step.keys]
+    def _check_shape(report: LoadReport, assignment: _Assignment, source: Source) -> None:
+        parts = [source[key] for key in assignment.keys]
         types = [str(part.dtype) for part in parts]
         shapes = [tuple(part.shape) for part in parts]
-        shape = step.rule.shape(shapes)
-        name = ", ".join(step.keys)
+        shape = assignment.rule.shape(shapes)
+        name = ", ".join(assignment.keys)
         if not all(dtype.startswith(("float", "bfloat")) for dtype in types):
             report.mismatched.append(f"{name}: {'/'.join(sorted(set(types)))} instead of floating point")
-        elif shape != step.shape:
-            found = " + ".join(str(list(part)) for part in shapes)
-            detail = f"{name}: found {found}, expected {list(step.shape)} for {step.ours}"
-            if step.rule.rows and shape and shape[1:] == step.shape[1:]:
-                detail += f" ({step.rule.rows} is {step.shape[0]} in the config, {shape[0]} in the weights)"
+        elif shape != assignment.shape:
+            stored = " + ".join(str(list(part)) for part in shapes)
+            detail = f"{name}: found {stored}, expected {list(assignment.shape)} for {assignment.ours}"
+            if assignment.rule.rows and shape and shape[1:] == assignment.shape[1:]:
+                detail += (
+                    f" ({assignment.rule.rows} is {assignment.shape[0]} in the config, {shape[0]} in the weights)"
+                )
             report.mismatched.append(detail)
         else:
-            report.mapped.append((step.ours, step.keys, step.shape, "/".join(sorted(set(types)))))
+            report.mapped.append((assignment.ours, assignment.keys, assignment.shape, "/".join(sorted(set(types)))))
 
     @staticmethod
-    def _read(source: Source, steps: Iterable[_Step]) -> Iterator[tuple[str, np.ndarray]]:
-        for step in steps:
-            parts = (_values(source[key]) for key in step.keys)
-            yield step.ours, step.rule.forward(parts, step.shape)
+    def _read(source: Source, assignments: Iterable[_Assignment]) -> Iterator[tuple[str, np.ndarray]]:
+        for assignment in assignments:
+            parts = (_values(source[key]) for key in assignment.keys)
+            yield assignment.ours, assignment.rule.forward(parts, assignment.shape)
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def read_config(path: str | Path, hidden_act: str | None = None) -> ModelConfig:
         hidden_act: one of `ACTIVATIONS`, to overrule what the file says.
 
     Raises:
-        CheckpointError: if the file is missing, no JSON, or describes a model that we can't compute.
+        CheckpointError: if the file is missing, not JSON, or describes a model that we can't compute.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,8 +81,8 @@ def recognise(names: Collection[str], values: Mapping[str, Any], weights: Path) 
         raise CheckpointError(f'{weights}: could be {" or ".join(best)}; state "model_type" in its config.json')
     if all(any(part.startswith(_SLOTS) for part in name.replace(".", "/").split("/")) for name in names):
         raise CheckpointError(f"{weights}: holds an optimizer's state alone, no weights; give the model's file")
-    found = fold(sorted(names))
-    listed = ", ".join(found[:6]) + (f" … ({len(found)} kinds)" if len(found) > 6 else "")
+    folded = fold(sorted(names))
+    listed = ", ".join(folded[:6]) + (f" … ({len(folded)} kinds)" if len(folded) > 6 else "")
     model_type = f"model_type {values['model_type']!r}, " if "model_type" in values else ""
     raise CheckpointError(
         f"{weights}: {model_type}tensors of no known format: {listed} (known formats: {', '.join(NameMap.names())}); "
@@ -199,20 +199,20 @@ def read_values(
 
 def _measured(about: Mapping[str, Any], known: Mapping[str, Any], tensors: Source | None) -> dict[str, Any]:
     """Read off the weights what the configuration does not say; without weights, what the authors' program builds."""
-    found = {}
+    measured = {}
     for rule in about.get("measured", ()):
         names = fnmatch.filter(tensors, rule["theirs"]) if tensors is not None else []
         if tensors is None and rule["field"] == "embedding_projection":
             same = known.get("embedding_size") == known.get("hidden_size")
-            found[rule["field"]] = rule["absent"] if same else rule["present"]
+            measured[rule["field"]] = rule["absent"] if same else rule["present"]
         elif tensors is None or not names:
-            found[rule["field"]] = known.get(rule["field"], rule["absent"])
+            measured[rule["field"]] = known.get(rule["field"], rule["absent"])
         elif "axis" in rule:
             shape = tensors[names[0]].shape
-            found[rule["field"]] = shape[rule["axis"]] if len(shape) > rule["axis"] else rule["absent"]
+            measured[rule["field"]] = shape[rule["axis"]] if len(shape) > rule["axis"] else rule["absent"]
         else:
-            found[rule["field"]] = rule["present"]
-    return found
+            measured[rule["field"]] = rule["present"]
+    return measured
 
 
 def format_for(config: ModelConfig, target: str) -> NameMap:

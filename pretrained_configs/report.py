@@ -42,20 +42,20 @@ class LoadReport:
     @property
     def problems(self) -> list[str]:
         """One sentence per kind of problem; empty if the load is sound."""
-        found = []
+        problems = []
         if self.unmapped:
             names = fold(self.unmapped)
             remedy = 'map them or list them under "ignore"'
-            found.append(f"{_count(self.unmapped, 'source tensor')} unmapped: {', '.join(names)} ({remedy})")
+            problems.append(f"{_count(self.unmapped, 'source tensor')} unmapped: {', '.join(names)} ({remedy})")
         if self.missing:
             names = fold(self.missing)
             remedy = "give weights that have them, or the config.json that belongs to these"
-            found.append(f"{_count(self.missing, 'parameter')} missing: {', '.join(names)}; {remedy}")
+            problems.append(f"{_count(self.missing, 'parameter')} missing: {', '.join(names)}; {remedy}")
         if self.mismatched:
             names = fold(self.mismatched)
             remedy = "give the config.json that belongs to these weights"
-            found.append(f"{_count(self.mismatched, 'tensor')} of the wrong kind: {', '.join(names)}; {remedy}")
-        return found
+            problems.append(f"{_count(self.mismatched, 'tensor')} of the wrong kind: {', '.join(names)}; {remedy}")
+        return problems
 
     def check(self) -> None:
         """Refuse an unsound load.
@@ -92,7 +92,7 @@ def fold(lines: Iterable[str]) -> list[str]:
         key = re.sub(r"(?<=\.)\d+(?=\.)", "\0", line) if len(set(numbers)) == 1 else line
         groups.setdefault(key, []).append(int(numbers[0]) if key != line else -1)
         plain.setdefault(key, line)
-    return [plain[key] if len(found) == 1 else key.replace("\0", _runs(found)) for key, found in groups.items()]
+    return [plain[key] if len(layers) == 1 else key.replace("\0", _runs(layers)) for key, layers in groups.items()]
 
 
 def _runs(numbers: Iterable[int]) -> str:

@@ -64,26 +64,26 @@ def suspicions(
     seen = Statistics()
     for name, values in parameters:
         seen.add(name, values)
-    found = []
+    warnings = []
     if seen.not_finite:
-        found.append(f"values that are infinite or no number: {', '.join(fold(seen.not_finite))}")
+        warnings.append(f"values that are infinite or not a number: {', '.join(fold(seen.not_finite))}")
     if seen.norms and seen.untrained_norms == seen.norms:
-        found.append(
+        warnings.append(
             "every LayerNorm weight is exactly 1: these weights were never trained, or not these were loaded"
         )
     elif seen.untrained_norms:
-        found.append(f"LayerNorm weights that are all exactly 1: {', '.join(fold(seen.untrained_norms))}")
+        warnings.append(f"LayerNorm weights that are all exactly 1: {', '.join(fold(seen.untrained_norms))}")
     if seen.constant:
-        found.append(f"matrices with one value throughout: {', '.join(fold(seen.constant))}")
+        warnings.append(f"matrices with one value throughout: {', '.join(fold(seen.constant))}")
     ratio = seen.word_std / config.initializer_range
     if not 1 / _FAR <= ratio <= _FAR:
-        found.append(
+        warnings.append(
             f"the word table's standard deviation is {seen.word_std:.3g}, {ratio:.2g} times initializer_range "
             f"{config.initializer_range:g}: other values, or another unit, than a trained table has"
         )
     if max_seq_length is not None and config.family.usable_length(config) > max_seq_length:
-        found.append(
+        warnings.append(
             f"the position table has {config.max_position_embeddings} rows, but the authors state inputs of at most "
             f"{max_seq_length} tokens: the rows beyond are hardly trained"
         )
-    return found
+    return warnings

@@ -57,11 +57,11 @@ def common_prefixes(names: Collection[str]) -> Iterator[str]:
 
 def _without_torch(names: Collection[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return name without torch's parts -> stored name, and those parts; all stay if two names would be equal."""
-    bare, found = {}, dict[str, None]()
+    bare, removed = {}, dict[str, None]()
     for name in names:
         parts = name.split(".")
-        found |= dict.fromkeys(f"{part}." for part in parts if part in _OF_TORCH)
+        removed |= dict.fromkeys(f"{part}." for part in parts if part in _OF_TORCH)
         bare[".".join(part for part in parts if part not in _OF_TORCH)] = name
-    if len(bare) < len(names) or not found:
+    if len(bare) < len(names) or not removed:
         return {name: name for name in names}, ()
-    return bare, tuple(found)
+    return bare, tuple(removed)

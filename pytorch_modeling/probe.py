@@ -61,14 +61,14 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
     assert model.head_spec is not None, "a model without a head has no loss"
     loss = objective(model.head_spec, values, tensors, model.head_spec.n_targets([batch]))
     named = {parameter_name(name): parameter for name, parameter in model.named_parameters()}
-    found = torch.autograd.grad(loss * loss_scale, list(named.values()), allow_unused=True, materialize_grads=True)
+    grads = torch.autograd.grad(loss * loss_scale, list(named.values()), allow_unused=True, materialize_grads=True)
     real = batch.inputs["attention_mask"].astype(bool)
     outputs = {
         f"{output.name}_logits": _array(values[output.name])[real if output.reads == "token" else slice(None)]
         for output in model.head_spec.outputs
     }
     outputs["loss"] = _array(loss)
-    return outputs, {name: _array(g) / np.float32(loss_scale) for name, g in zip(named, found, strict=True)}
+    return outputs, {name: _array(g) / np.float32(loss_scale) for name, g in zip(named, grads, strict=True)}
 
 
 def parameter_values(model: MRCModel) -> Arrays:

@@ -170,7 +170,7 @@ class Trainer:
                 raise
             problem = str(error)
         # Past the handler: its traceback held what the passes had computed.
-        problems = [each for each in self._group.gather(problem) if each is not None]
+        problems = [message for message in self._group.gather(problem) if message is not None]
         if mean is None or problems:
             self.optimizer.zero_grad(set_to_none=True)
             for generator, state in states:

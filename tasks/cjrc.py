@@ -90,8 +90,8 @@ def _scorer(examples: Sequence[Example]) -> Scorer:
 
 def _report(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, Any]:
     gold = {example.id: example.answers[0].kind if example.answers else "unknown" for example in examples}
-    found = {id: _KIND_OF.get(str(text), "span") for id, text in predictions.items()}
-    return kind_report(gold, found, ("span", *KIND_TEXTS))
+    predicted = {id: _KIND_OF.get(str(text), "span") for id, text in predictions.items()}
+    return kind_report(gold, predicted, ("span", *KIND_TEXTS))
 
 
 def _official(predictions: Mapping[str, str]) -> list[dict[str, str]]:

@@ -65,8 +65,8 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
             loss = objective(head, values, tensors, {name: float(n) for name, n in head.n_targets([batch]).items()})
             scaled = loss * loss_scale
         variables = [parameter.variable.value for parameter in named.values()]
-        found = tape.gradient(scaled, variables, unconnected_gradients="zero")
-        dense = [tf.convert_to_tensor(gradient) for gradient in found]
+        grads = tape.gradient(scaled, variables, unconnected_gradients="zero")
+        dense = [tf.convert_to_tensor(gradient) for gradient in grads]
     real = batch.inputs["attention_mask"].astype(bool)
     outputs = {
         f"{output.name}_logits": values[output.name].numpy()[real if output.reads == "token" else slice(None)]

@@ -24,8 +24,8 @@ class Command(NamedTuple):
     def options(self) -> type:
         """Its options class."""
         name = "".join(part.capitalize() for part in self.name.split("_")) + "Options"
-        found: type = vars(flags)[name] if name in vars(flags) else vars(self._module)[name]
-        return found
+        options: type = vars(flags)[name] if name in vars(flags) else vars(self._module)[name]
+        return options
 
     def run(self, options: Any) -> Any:
         """Carry it out."""

@@ -40,25 +40,25 @@ def convert(options: ConvertOptions) -> None:
         UsageError, CheckpointError: for an output that is taken, and models that the target has no place for.
     """
     check_new_directory("--output", options.output)
-    found = read_checkpoint(options.source, options.hidden_act)
-    with found.open() as source:
-        wanted = _held(found.config, found.namemap, source)
-    with found.stream(wanted, fresh_head=False) as (report, tensors):
+    checkpoint = read_checkpoint(options.source, options.hidden_act)
+    with checkpoint.open() as source:
+        wanted = _held(checkpoint.config, checkpoint.namemap, source)
+    with checkpoint.stream(wanted, fresh_head=False) as (report, tensors):
         ours = dict(tensors)
-    config, namemap = _placed(found.config, ours, options.to)
+    config, namemap = _placed(checkpoint.config, ours, options.to)
     with new_directory(options.output) as directory:
         files = write_checkpoint(directory, config, ours, namemap)
-        for companion in (path for name in _COMPANIONS for path in sorted(found.directory.glob(name))):
+        for companion in (path for name in _COMPANIONS for path in sorted(checkpoint.directory.glob(name))):
             files.append(directory / companion.name)
             shutil.copyfile(companion, directory / companion.name)
     print("\n".join(report.lines()))
     print(f"written as {namemap.name} to {options.output}: {', '.join(file.name for file in files)}")
-    notes = [*_detours(found.namemap, namemap, options.to), *deviations(config, namemap)]
+    notes = [*_detours(checkpoint.namemap, namemap, options.to), *deviations(config, namemap)]
     if options.to in _READ_VOCABULARIES and not any(fnmatch(file.name, _VOCABULARIES) for file in files):
         notes.append(f"programs for {namemap.name} read a vocab.txt with WordPiece's pieces; this model has none")
     for line in notes:
         print(f"note: {line}")
-    for line in describe_tokenizer(found.directory, None, config):
+    for line in describe_tokenizer(checkpoint.directory, None, config):
         if line.startswith("WARNING"):
             print(line)
 

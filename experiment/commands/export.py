@@ -28,18 +28,18 @@ def export(options: ExportOptions) -> None:
         UsageError, DataError, CheckpointError: for an output that is taken, and checkpoints that can't answer.
     """
     check_new_directory("--output", options.output)
-    found = read_checkpoint(options.model_name_or_path, options.hidden_act)
-    head = _head(found, options.model_name_or_path)
-    settings = read_settings(found.directory)
+    checkpoint = read_checkpoint(options.model_name_or_path, options.hidden_act)
+    head = _head(checkpoint, options.model_name_or_path)
+    settings = read_settings(checkpoint.directory)
     options, notes = recall(settings, options)
-    source = from_checkpoint(found, options)
-    warn([*notes, *about_tokenizer(settings, source.tokenizer), *source.found.warnings])
+    source = from_checkpoint(checkpoint, options)
+    warn([*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings])
     backend = load_backend("tensorflow")
-    model, report = backend.load_model(found, head, device="cpu", fresh_head=False)
+    model, report = backend.load_model(checkpoint, head, device="cpu", fresh_head=False)
     with tempfile.TemporaryDirectory() as temporary, new_directory(options.output) as directory:
         source.tokenizer.save(Path(temporary))
-        if (found.directory / FILE_NAME).is_file():
-            shutil.copy(found.directory / FILE_NAME, temporary)
+        if (checkpoint.directory / FILE_NAME).is_file():
+            shutil.copy(checkpoint.directory / FILE_NAME, temporary)
         assets = sorted(Path(temporary).iterdir())
         import_module("tf_modeling.export").export(model, directory, assets)
     kind = head.rows.get("kind")
@@ -48,17 +48,18 @@ def export(options: ExportOptions) -> None:
     print(f"SavedModel written to {options.output}, with {', '.join(path.name for path in assets)} as assets")
     print(
         "serving_default: input_ids, attention_mask, token_type_ids int32 [B, S], "
-        f"S up to {found.config.family.usable_length(found.config)} -> start_logits, end_logits [B, S]{kinds} float32"
+        f"S up to {checkpoint.config.family.usable_length(checkpoint.config)} -> "
+        f"start_logits, end_logits [B, S]{kinds} float32"
     )
 
 
-def _head(found: Checkpoint, name: str) -> HeadSpec:
+def _head(checkpoint: Checkpoint, name: str) -> HeadSpec:
     """Return the head that a checkpoint holds; what its kinds are called is no matter to the model."""
-    with found.open() as source:
-        if found.namemap.shape_in(source, "head.span.weight") is None:
+    with checkpoint.open() as source:
+        if checkpoint.namemap.shape_in(source, "head.span.weight") is None:
             raise UsageError(
                 f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "
                 "checkpoint, such as the checkpoint-best of a run"
             )
-        kinds = found.namemap.shape_in(source, "head.kind.weight")
+        kinds = checkpoint.namemap.shape_in(source, "head.kind.weight")
     return KindProblem({f"kind_{i}": "" for i in range(kinds[0])}).head if kinds else SpanProblem().head

@@ -47,13 +47,13 @@ def inspect(options: InspectOptions) -> None:
     if options.output is not None and options.inputs is None:
         raise UsageError("--output needs --inputs")
     check_file("--output", options.output)
-    checkpoint = options.model_name_or_path
-    if (checkpoint is None) == (options.config_name is None):
+    name = options.model_name_or_path
+    if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name")
     console = terminal()
-    found = read_checkpoint(checkpoint, options.hidden_act) if checkpoint is not None else None
-    if found is not None:
-        config, directory = found.config, found.directory
+    checkpoint = read_checkpoint(name, options.hidden_act) if name is not None else None
+    if checkpoint is not None:
+        config, directory = checkpoint.config, checkpoint.directory
     else:
         place = locate(str(options.config_name), weights=False)
         config, directory = read_config(place.path, options.hidden_act), place.directory
@@ -61,15 +61,15 @@ def inspect(options: InspectOptions) -> None:
     backend = load_backend(options.framework)
     device = choose_device(backend, options.device)
     _print_architecture(console, config)
-    if found is None:
+    if checkpoint is None:
         model = backend.build_model(config, None, device=device, seed=options.seed)
         fresh = ["every parameter (no checkpoint)"]
     else:
-        _print_files(console, found)
-        model, report = backend.load_model(found, None, device=device, fresh_head=True, seed=options.seed)
+        _print_files(console, checkpoint)
+        model, report = backend.load_model(checkpoint, None, device=device, fresh_head=True, seed=options.seed)
         fresh = report.fresh
         console.print("\n".join(report.lines()))
-        _print_suspicions(console, found, report)
+        _print_suspicions(console, checkpoint, report)
     for line in describe_tokenizer(directory, None, config):
         console.print(line, style="yellow" if line.startswith("WARNING") else None)
     if arrays is not None:
@@ -102,21 +102,23 @@ def _split_folded(name: str) -> list[str]:
     return [*before.rstrip(".").split("."), f"{{{numbers}}}", *after.lstrip(".").split(".")]
 
 
-def _print_files(console: Console, found: Checkpoint) -> None:
-    for path in found.files.weights:
+def _print_files(console: Console, checkpoint: Checkpoint) -> None:
+    for path in checkpoint.files.weights:
         console.print(f"{'weights':<30}{path}")
-    console.print(f"{'sha256':<30}{checksum(found.files)}")
-    console.print(f"{'format':<30}{found.namemap.name}: {found.namemap.values['description']}")
-    gelu = found.namemap.values["config"]["hidden_act"]["gelu"]
-    console.print(f'{"":<30}the "gelu" of its configurations is {gelu}; computed with {found.config.hidden_act}')
+    console.print(f"{'sha256':<30}{checksum(checkpoint.files)}")
+    console.print(f"{'format':<30}{checkpoint.namemap.name}: {checkpoint.namemap.values['description']}")
+    gelu = checkpoint.namemap.values["config"]["hidden_act"]["gelu"]
+    console.print(f'{"":<30}the "gelu" of its configurations is {gelu}; computed with {checkpoint.config.hidden_act}')
 
 
-def _print_suspicions(console: Console, found: Checkpoint, report: LoadReport) -> None:
+def _print_suspicions(console: Console, checkpoint: Checkpoint, report: LoadReport) -> None:
     wanted = {ours: shape for ours, _, shape, _ in report.mapped}
-    with found.open() as source:
-        _, tensors = found.namemap.stream(source, wanted, may_be_fresh=(), spare=("*", *spare(found.config)))
-        limit = found.published.max_seq_length if found.published is not None else None
-        for suspicion in suspicions(found.config, tensors, limit):
+    with checkpoint.open() as source:
+        _, tensors = checkpoint.namemap.stream(
+            source, wanted, may_be_fresh=(), spare=("*", *spare(checkpoint.config))
+        )
+        limit = checkpoint.published.max_seq_length if checkpoint.published is not None else None
+        for suspicion in suspicions(checkpoint.config, tensors, limit):
             console.print(f"WARNING  {suspicion}", style="yellow")
 
 
@@ -155,17 +157,17 @@ def _read_inputs(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:
     except FileNotFoundError:
         raise UsageError(f"--inputs {path}: no such file") from None
     except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"--inputs {path}: no .npz file ({error})") from None
+        raise UsageError(f"--inputs {path}: not an .npz file ({error})") from None
     named = {ours: next((name for name in names if name in arrays), None) for ours, names in _INPUTS.items()}
     missing = [ours for ours, name in named.items() if name is None]
     if missing:
         raise UsageError(f"--inputs {path}: lacks {', '.join(missing)} (it holds {', '.join(arrays) or 'nothing'})")
     arrays |= {ours: arrays[name] for ours, name in named.items() if name is not None}
-    found = [arrays[name] for name in _INPUTS]
-    if any(x.ndim != 2 or x.shape != found[0].shape or not np.issubdtype(x.dtype, np.integer) for x in found):
+    inputs = [arrays[name] for name in _INPUTS]
+    if any(x.ndim != 2 or x.shape != inputs[0].shape or not np.issubdtype(x.dtype, np.integer) for x in inputs):
         shapes = ", ".join(f"{name} {arrays[name].dtype} {list(arrays[name].shape)}" for name in _INPUTS)
         raise UsageError(f"--inputs {path}: three integer arrays of one shape [B, S] were expected, found {shapes}")
-    _check_range(path, found, config)
+    _check_range(path, inputs, config)
     return arrays
 
 

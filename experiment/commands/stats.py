@@ -41,11 +41,11 @@ def stats(options: StatsOptions) -> None:
     settings = read_settings(place.directory)
     options, notes = recall(settings, options, but=("max_seq_length", "do_lower_case"))
     task = task_of(options)
-    found = read_tokenizer(place.path, options.do_lower_case)
-    warn(notes + about_tokenizer(settings, found.tokenizer))
+    loaded = read_tokenizer(place.path, options.do_lower_case)
+    warn(notes + about_tokenizer(settings, loaded.tokenizer))
     examples, report = read_examples(task, options.data_file)
     console = terminal()
-    console.print("\n".join([found.casing, *report.lines()]))
+    console.print("\n".join([loaded.casing, *report.lines()]))
     recipe = task.defaults
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
@@ -53,11 +53,11 @@ def stats(options: StatsOptions) -> None:
         length: task.problem.encode(
             examples,
             first_targets(task, examples),
-            found.tokenizer,
+            loaded.tokenizer,
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
-            template=TEMPLATES[found.tokenizer.template or "bert"],
+            template=TEMPLATES[loaded.tokenizer.template or "bert"],
             transform=task.transform,
         )
         for length in options.max_seq_length

@@ -68,9 +68,9 @@ def _read_all(task: Task, paths: Sequence[Path]) -> tuple[dict[Path, tuple[list[
     return checked, unusable
 
 
-def _lines(found: Mapping[str, Sequence[Shared]], how: str) -> list[str]:
+def _lines(matches: Mapping[str, Sequence[Shared]], how: str) -> list[str]:
     lines = []
-    for name, items in found.items():
+    for name, items in matches.items():
         n_exact = sum(item.exact for item in items)
         lines.append(f"  {name} {how}: {n_exact} exact, {len(items)} after normalisation")
         for item in items[:_PRINTED]:
@@ -85,14 +85,14 @@ def _ids(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{ids[0]} (and {len(ids) - 1} more)"
 
 
-def _to_json(found: Mapping[str, Sequence[Shared]]) -> dict[str, Any]:
+def _to_json(matches: Mapping[str, Sequence[Shared]]) -> dict[str, Any]:
     return {
         name: {
             "n_exact": sum(item.exact for item in items),
             "n_normalised": len(items),
             "texts": [dataclasses.asdict(item) for item in items],
         }
-        for name, items in found.items()
+        for name, items in matches.items()
     }
 
 

@@ -111,8 +111,8 @@ def bf16_is_slow(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """
     if not cpuinfo.is_file():
         return None
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(), re.M)
-    if found is None or {"amx_bf16", "avx512_bf16", "bf16"} & set(found[1].split()):  # Intel and AMD; ARM
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(), re.M)
+    if match is None or {"amx_bf16", "avx512_bf16", "bf16"} & set(match[1].split()):  # Intel and AMD; ARM
         return None
     return (
         "this CPU has no instructions for bfloat16 (AMX or AVX512-bf16): --bf16 is slower here than float32 "

@@ -125,8 +125,8 @@ def work(
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
     cache, template = options.feature_cache_dir, template_of(config)
-    found = trainable(task, *read_examples(task, train_file, options.max_train_samples))
-    train = encode(task, found.examples, found.targets, tokenizer, recipe, cache, template=template).features
+    training = trainable(task, *read_examples(task, train_file, options.max_train_samples))
+    train = encode(task, training.examples, training.targets, tokenizer, recipe, cache, template=template).features
     steps = epoch_batches(
         train, windows_per_step, seed=recipe.seeds[0], epoch=0, group_by_length=recipe.group_by_length
     )

@@ -135,8 +135,8 @@ def _mismatch(source: Source, path: Path) -> str | None:
     size = path.stat().st_size
     if source.n_bytes and size != source.n_bytes:
         return f"found {size} bytes, expected {source.n_bytes}"
-    if source.sha256 and (found := sha256(path)) != source.sha256.lower():
-        return f"found sha256 {found}, expected {source.sha256}"
+    if source.sha256 and (digest := sha256(path)) != source.sha256.lower():
+        return f"found sha256 {digest}, expected {source.sha256}"
     return None
 
 

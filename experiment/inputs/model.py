@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from experiment.inputs.tokenizer import FoundTokenizer, fitting_tokenizer
+from experiment.inputs.tokenizer import LoadedTokenizer, fitting_tokenizer
 from experiment.options.flags import ParityOptions, TrainOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
 from experiment.options.recipe import Recipe, StepRecipe
@@ -28,18 +28,18 @@ class ModelSource:
         name: what the leaderboard calls it.
         checkpoint: what to load weights from; None for a model from scratch.
         config: its architecture.
-        found: its tokenizer, and what is to be said of it.
+        loaded_tokenizer: its tokenizer, and what is to be said of it.
     """
 
     name: str
     checkpoint: Checkpoint | None
     config: ModelConfig
-    found: FoundTokenizer
+    loaded_tokenizer: LoadedTokenizer
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
-        return self.found.tokenizer
+        return self.loaded_tokenizer.tokenizer
 
     @property
     def template(self) -> Template:
@@ -80,10 +80,10 @@ def from_checkpoint(checkpoint: Checkpoint, options: TokenizerOptions) -> ModelS
     Raises:
         UsageError, DataError, CheckpointError: if it is missing or does not fit.
     """
-    found = fitting_tokenizer(
+    loaded_tokenizer = fitting_tokenizer(
         options.tokenizer_name or checkpoint.directory, options.do_lower_case, checkpoint.config
     )
-    return ModelSource(checkpoint.name, checkpoint, checkpoint.config, found)
+    return ModelSource(checkpoint.name, checkpoint, checkpoint.config, loaded_tokenizer)
 
 
 def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> ModelSource:
@@ -94,8 +94,8 @@ def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> Mod
     """
     place = locate(config_name, weights=False)
     config = read_config(place.path, options.hidden_act)
-    found = fitting_tokenizer(options.tokenizer_name or place.directory, options.do_lower_case, config)
-    return ModelSource(f"{place.name} (from scratch)", None, config, found)
+    loaded_tokenizer = fitting_tokenizer(options.tokenizer_name or place.directory, options.do_lower_case, config)
+    return ModelSource(f"{place.name} (from scratch)", None, config, loaded_tokenizer)
 
 
 def model_choice(options: ModelChoice) -> str:

@@ -52,11 +52,11 @@ def shared(left: Sequence[Example], right: Sequence[Example]) -> dict[str, list[
         "context", "question" and "question and context" to the shared texts, in the order of `left`.
     """
     reduced = _reduced([*left, *right])
-    found: dict[str, list[Shared]] = {}
+    overlap: dict[str, list[Shared]] = {}
     for name in _KEYS:
         ours, theirs = _index(left, name, reduced), _index(right, name, reduced)
-        found[name] = [_shared(ours[key], theirs[key]) for key in ours if key in theirs]
-    return found
+        overlap[name] = [_shared(ours[key], theirs[key]) for key in ours if key in theirs]
+    return overlap
 
 
 def duplicates(examples: Sequence[Example]) -> dict[str, list[Shared]]:
@@ -69,11 +69,11 @@ def duplicates(examples: Sequence[Example]) -> dict[str, list[Shared]]:
     # The questions of one paragraph stand together; its context is no repetition of itself.
     new = [i == 0 or _paragraph(e) != _paragraph(examples[i - 1]) for i, e in enumerate(examples)]
     first_questions = [example for example, is_new in zip(examples, new, strict=True) if is_new]
-    found: dict[str, list[Shared]] = {}
+    repeated: dict[str, list[Shared]] = {}
     for name, candidates in (("context", first_questions), ("question and context", examples)):
         groups = _index(candidates, name, reduced).values()
-        found[name] = [_shared(group[:1], group[1:]) for group in groups if len(group) > 1]
-    return found
+        repeated[name] = [_shared(group[:1], group[1:]) for group in groups if len(group) > 1]
+    return repeated
 
 
 #: One occurrence of a text: question id, and the text as published.

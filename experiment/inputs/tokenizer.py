@@ -26,7 +26,7 @@ _FINE_TUNED = ("ForQuestionAnswering", "ForSequenceClassification", "ForTokenCla
 
 
 @dataclass(frozen=True)
-class FoundTokenizer:
+class LoadedTokenizer:
     """A tokenizer, and what a user should know of it.
 
     Args:
@@ -40,7 +40,7 @@ class FoundTokenizer:
     warnings: tuple[str, ...] = ()
 
 
-def read_tokenizer(name_or_path: str | Path, do_lower_case: bool | None) -> FoundTokenizer:
+def read_tokenizer(name_or_path: str | Path, do_lower_case: bool | None) -> LoadedTokenizer:
     """Load a tokenizer; how it reads capital letters is decided here, for every command, and by its files alone.
 
     The same files are read alike wherever they lie and whatever they are called. First comes `do_lower_case`. A
@@ -62,7 +62,7 @@ def read_tokenizer(name_or_path: str | Path, do_lower_case: bool | None) -> Foun
     lower, why = _casing(tokenizer, path, do_lower_case)
     if tokenizer.options["do_lower_case"] is not lower:
         tokenizer = load_tokenizer(path, lower)
-    return FoundTokenizer(tokenizer, f"casing: {'lower-cased' if lower else 'cased'}, {why}")
+    return LoadedTokenizer(tokenizer, f"casing: {'lower-cased' if lower else 'cased'}, {why}")
 
 
 def _casing(tokenizer: Tokenizer, path: Path, given: bool | None) -> tuple[bool, str]:
@@ -111,16 +111,16 @@ def _capitals(pieces: Collection[str]) -> float | None:
     return capital / cased if cased else None
 
 
-def fitting_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> FoundTokenizer:
+def fitting_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> LoadedTokenizer:
     """Load a tokenizer as `read_tokenizer`, and check that the model has been trained with its vocabulary.
 
     Raises:
         UsageError, DataError, CheckpointError: if it is missing, damaged, or another model's.
     """
-    found = read_tokenizer(name_or_path, do_lower_case)
-    n_pieces, n_rows = found.tokenizer.vocab_size, config.vocab_size
+    loaded = read_tokenizer(name_or_path, do_lower_case)
+    n_pieces, n_rows = loaded.tokenizer.vocab_size, config.vocab_size
     if n_pieces == n_rows or n_pieces in catalog.vocabulary_sizes(n_rows):
-        return found
+        return loaded
     sizes = f"{name_or_path}: the vocabulary has {n_pieces} entries, the model's embedding {n_rows} rows"
     if not 0 < n_rows - n_pieces <= _MAX_SPARE_ROWS * n_rows:
         raise UsageError(f"{sizes}; give the model's own vocabulary with --tokenizer_name")
@@ -134,7 +134,7 @@ def fitting_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, conf
         f"{sizes}: right if the last {n_rows - n_pieces} rows are spare; if entries were lost on the way, all ids "
         "after them are wrong, so compare the file with the publisher's"
     )
-    return FoundTokenizer(found.tokenizer, found.casing, (warning,))
+    return LoadedTokenizer(loaded.tokenizer, loaded.casing, (warning,))
 
 
 def describe_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, config: ModelConfig) -> list[str]:
@@ -146,10 +146,10 @@ def describe_tokenizer(name_or_path: str | Path, do_lower_case: bool | None, con
         config: the model's architecture.
     """
     try:
-        found = fitting_tokenizer(name_or_path, do_lower_case, config)
+        loaded = fitting_tokenizer(name_or_path, do_lower_case, config)
     except (UsageError, DataError, CheckpointError) as error:
         return [f"WARNING  train and predict will refuse the tokenizer: {error}"]
     return [
-        f"tokenizer: {found.tokenizer.kind}, {found.tokenizer.vocab_size} pieces; {found.casing}",
-        *(f"WARNING  {line}" for line in found.warnings),
+        f"tokenizer: {loaded.tokenizer.kind}, {loaded.tokenizer.vocab_size} pieces; {loaded.casing}",
+        *(f"WARNING  {line}" for line in loaded.warnings),
     ]

@@ -143,15 +143,15 @@ def understand(line: CommandLine, options: type) -> Any:
         given = read_config(line.config)
     given += _positional(line, by_name, problems)
     values: dict[str, Any] = {}
-    for one in [*given, *line.given]:
-        option = by_name.get(one.name.replace("-", "_"))
+    for setting in [*given, *line.given]:
+        option = by_name.get(setting.name.replace("-", "_"))
         if option is None:
-            problems.append(f"{one.where}: unknown option{did_you_mean(one.name, list(by_name))}")
+            problems.append(f"{setting.where}: unknown option{did_you_mean(setting.name, list(by_name))}")
             continue
         try:
-            values[option.field] = _value(option, one)
+            values[option.field] = _value(option, setting)
         except ValueError as error:
-            problems.append(f"{one.where} {error}")
+            problems.append(f"{setting.where} {error}")
     missing = [option.flag for option in by_name.values() if option.required and option.field not in values]
     if missing and not problems:
         problems.append(f"give {' and '.join(missing)} (--help explains all)")
@@ -219,11 +219,11 @@ def with_home(options: Any) -> Any:
     for option in options_of(kind):
         value = getattr(options, option.field)
         try:
-            values = tuple(_expanded(option, one) for one in (value if option.many else (value,)))
+            values = tuple(_expanded(option, item) for item in (value if option.many else (value,)))
         except RuntimeError as error:
             raise UsageError(f"{option.flag} {value}: {error}; set HOME, or give an absolute path") from None
-        for one in values:
-            _check_utf8(option, one)
+        for item in values:
+            _check_utf8(option, item)
         plain[option.field] = values if option.many else values[0]
     return dataclasses.replace(options, **plain)
 
@@ -249,9 +249,9 @@ def _check_utf8(option: Option, value: Any) -> None:
 
 def not_utf8(text: str) -> str:
     """Say that a text of the command line or the file system is not UTF-8, and what it may be."""
-    found = os.fsencode(text)
+    encoded = os.fsencode(text)
     try:
-        meant = f" (as GBK: {found.decode('gb18030')})"
+        meant = f" (as GBK: {encoded.decode('gb18030')})"
     except UnicodeDecodeError:
         meant = ""
-    return f"{str(found)[2:-1]}{meant} is not UTF-8; rename it, or reach it by a link whose path is UTF-8"
+    return f"{str(encoded)[2:-1]}{meant} is not UTF-8; rename it, or reach it by a link whose path is UTF-8"

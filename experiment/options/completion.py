@@ -44,10 +44,10 @@ _ZSH = """\
 # Completion of {programs} in zsh. Save this as _chinese-mrc in a directory of $fpath, or put into ~/.zshrc, after
 # compinit: eval "$({program} completion zsh)"
 _chinese_mrc() {{
-    local -a found
+    local -a candidates
     if ((CURRENT == 2)); then
-        found=({commands})
-        _describe command found
+        candidates=({commands})
+        _describe command candidates
         return
     fi
     case "$words[2] $words[CURRENT-1]" in
@@ -56,7 +56,7 @@ _chinese_mrc() {{
             case "$words[2]" in
 {flags}
             esac
-            _describe -o option found ;;
+            _describe -o option candidates ;;
     esac
 }}
 if [[ $funcstack[1] == _chinese_mrc ]]; then
@@ -136,7 +136,7 @@ def _zsh(commands: Commands) -> str:
         for option in options_of(options):
             if option.positional:
                 offered = f"compadd -- {' '.join(option.choices)}; " if option.choices else "_files; "
-        flags.append(f"                {command}) {offered}found=({' '.join(described)}) ;;")
+        flags.append(f"                {command}) {offered}candidates=({' '.join(described)}) ;;")
     described = [_described(command, summary(options)) for command, options in commands.items()]
     return _filled(_ZSH, commands=" ".join(described), values=values, flags=flags)
 

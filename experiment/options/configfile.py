@@ -43,8 +43,8 @@ def read_config(path: Path) -> list[Given]:
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{label}: the file is not YAML ({_said(error)})") from None
     if not isinstance(root, yaml.MappingNode):
-        found = "nothing" if root is None else _kind(root)
-        raise UsageError(f"{label}: options were expected, one `name: value` per line; found {found}")
+        kind = "nothing" if root is None else _kind(root)
+        raise UsageError(f"{label}: options were expected, one `name: value` per line; found {kind}")
     given: list[Given] = []
     problems = []
     lines: dict[str, int] = {}
@@ -67,7 +67,7 @@ def read_config(path: Path) -> list[Given]:
 
 
 def _problem(key: yaml.Node, value: yaml.Node) -> str | None:
-    """Say why a line is no option, or return None."""
+    """Say why a line is not an option, or return None."""
     if not isinstance(key, yaml.ScalarNode):
         return "a name was expected before the colon"
     if key.tag == _TAG + "merge":

@@ -124,9 +124,9 @@ class Option:
 
     def problems(self, value: Any) -> Iterator[str]:
         """Yield what is wrong with a value, or with those of a tuple, as "VALUE: must be …"."""
-        for one in value if self.many else (value,):
-            if one is not None:
-                yield from (f"{one}: must be {rule.words}" for rule in self.rules if not _holds(rule, one))
+        for item in value if self.many else (value,):
+            if item is not None:
+                yield from (f"{item}: must be {rule.words}" for rule in self.rules if not _holds(rule, item))
         if self.many:
             values = " ".join(map(str, value))
             yield from (f"{values}: {rule.words}" for rule in self.rules_of_all if not rule.holds(value))
@@ -164,10 +164,10 @@ def options_of(options: type) -> tuple[Option, ...]:
     hints = get_type_hints(options, include_extras=True)
     docs = {base: _docstrings(base) for base in defined}
     title = {base: "" if base is options else title_of(base) for base in defined}
-    found = [
+    flags = [
         _option(f, hints[f.name], docs[owner[f.name]].get(f.name, ""), title[owner[f.name]]) for f in fields(options)
     ]
-    return tuple(sorted(found, key=lambda option: defined.index(owner[option.field])))
+    return tuple(sorted(flags, key=lambda option: defined.index(owner[option.field])))
 
 
 def check_ranges(options: Any) -> None:
@@ -235,7 +235,7 @@ def _unwrapped(hint: Any) -> tuple[Any, list[Any]]:
 
 def _docstrings(group: type) -> dict[str, str]:
     """Return the docstrings under the fields of a class, in one line each."""
-    found = {}
+    docstrings = {}
     body = _classes(group.__module__)[group.__name__].body
     for node, following in zip(body, body[1:], strict=False):
         if (
@@ -244,8 +244,8 @@ def _docstrings(group: type) -> dict[str, str]:
             and isinstance(following, ast.Expr)
             and isinstance(following.value, ast.Constant)
         ):
-            found[node.target.id] = " ".join(str(following.value.value).split())
-    return found
+            docstrings[node.target.id] = " ".join(str(following.value.value).split())
+    return docstrings
 
 
 @cache

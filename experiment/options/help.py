@@ -64,9 +64,9 @@ def help_text(program: str, command: str, options: type, defaults: Mapping[str, 
             for option in members:
                 lines += _entry(option, defaults or {}, width)
     lines += ["", *_wrapped(_NOTES, width)]
-    if found := list(examples(options)):
+    if commands := list(examples(options)):
         lines += ["", "Examples:"]
-        for example in found:
+        for example in commands:
             lines.append(_continued(f"  {program} {example}", width))
     return "\n".join(lines)
 

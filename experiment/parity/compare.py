@@ -141,7 +141,9 @@ class Comparison:
             if kind == ANSWERS:
                 assert self.judge_answers is not None, "answers that nobody asked for"
                 ours, theirs = zip(*pairs, strict=True)
-                yield from self.judge_answers([one.value for one in ours], [one.value for one in theirs])
+                yield from self.judge_answers(
+                    [observation.value for observation in ours], [observation.value for observation in theirs]
+                )
             elif kind == STEP:
                 parts, means, idle = self._parameters(list(pairs), self.learning_rate * int(step))
                 yield row(stage, parts)

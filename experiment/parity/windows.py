@@ -44,7 +44,7 @@ def from_file(
         source = from_checkpoint(checkpoint, options)
     else:
         source = from_scratch(str(options.config_name), options)
-    warn([*about_tokenizer(settings, source.tokenizer), *source.found.warnings])
+    warn([*about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings])
     check_limits(recipe, source.name, source.config, source.published)
     examples, _ = read_examples(task, data_file, options.max_eval_samples)
     texts = task, examples, first_targets(task, examples), source.tokenizer

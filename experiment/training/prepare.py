@@ -37,7 +37,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     check_limits(recipe, source.name, source.config, source.published)
     device = choose_device(backend, options.device)
     backend.check_trainer(trainer_spec(recipe), device)
-    lines = [source.found.casing, *(f"warning: {line}" for line in source.found.warnings)]
+    lines = [source.loaded_tokenizer.casing, *(f"warning: {line}" for line in source.loaded_tokenizer.warnings)]
     if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:
         lines.append(f"warning: {why}")
     if source.checkpoint is not None:

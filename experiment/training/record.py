@@ -84,7 +84,7 @@ def read_record(path: Path) -> Record:
     """Read a `record.json`.
 
     Raises:
-        UsageError: if the file is no Record.
+        UsageError: if the file is not a Record.
     """
     values = read_json_object(path, UsageError, "delete it and run again")
     try:

@@ -76,7 +76,7 @@ def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> li
     old = _options_of(directory)
     if old is None:
         if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
-            raise UsageError(f"{where}: holds files that are no run; give an empty or new directory")
+            raise UsageError(f"{where}: holds files that are not a run; give an empty or new directory")
         return []
     _check_seed_directories(options)
     if overwrites(options):
@@ -102,7 +102,7 @@ def _check_seed_directories(options: TrainRecipe) -> None:
     for seed in options.seeds:
         path = seed_directory(options.output_dir, seed)
         if path.is_symlink():
-            raise UsageError(f"{path}: a link to {os.readlink(path)}, and no seed of this run; move it away")
+            raise UsageError(f"{path}: a link to {os.readlink(path)}, not a seed of this run; move it away")
         if (path / FILE_NAME).is_file() and (other := read_record(path / FILE_NAME).seed) != seed:
             raise UsageError(f"{path}: holds the Record of seed {other}, not of seed {seed}; move it away")
 

@@ -69,7 +69,7 @@ def run_seed(
         **setup.record_fields,
     )
     run = SeedRun(setup, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
-    run.progress.warnings += setup.source.found.warnings
+    run.progress.warnings += setup.source.loaded_tokenizer.warnings
     if saved is not None:
         run.restore(saved)
     run.write_record()

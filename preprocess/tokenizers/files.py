@@ -128,7 +128,7 @@ class TokenizerFiles:
             roles: the special token of each role.
 
         Raises:
-            DataError: if an entry is no token with an id and flags, or contradicts another or the vocabulary.
+            DataError: if an entry is not a token with an id and flags, or contradicts another or the vocabulary.
         """
         special = {content for _, content in self._further_special()}
         tokens: dict[str, AddedToken] = {}

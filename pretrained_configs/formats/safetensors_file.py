@@ -72,7 +72,7 @@ def open_safetensors(path: Path, stack: ExitStack) -> dict[str, SafetensorsTenso
     """Open a file; it stays open until the stack is closed.
 
     Raises:
-        CheckpointError: if it is truncated or no safetensors file, or holds types that numpy has no room for.
+        CheckpointError: if it is truncated or not a safetensors file, or holds types that numpy has no room for.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -62,8 +62,8 @@ def open_torch(path: Path) -> dict[str, TorchTensor]:
                 f"{path}: asks to run {asked[1]!r}, which weights never need; nothing of it was run; "
                 "get the weights as safetensors"
             ) from None
-        found = re.search(r"^(Unsupported .*|pickle .*)$", str(error), re.MULTILINE)
-        detail = f" ({found[0]})" if found else ""
+        reason = re.search(r"^(Unsupported .*|pickle .*)$", str(error), re.MULTILINE)
+        detail = f" ({reason[0]})" if reason else ""
         raise CheckpointError(
             f"{path}: not a whole PyTorch weights file{detail}; nothing of it was run; "
             "copy it again, or get the weights as safetensors"
@@ -93,7 +93,7 @@ def _can_be_mapped(path: Path) -> bool:
             pickled = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
             if len(records) < len(archive.infolist()) or len(pickled) != 1:
                 return False
-            sizes = _Sizes(archive.open(pickled[0])).found()
+            sizes = _Sizes(archive.open(pickled[0])).by_record()
             root = pickled[0].removesuffix("data.pkl")
             return all(_lies_plain(records[f"{root}data/{key}"], size, path) for key, size in sizes.items())
     except (zipfile.BadZipFile, pickle.UnpicklingError, LookupError, TypeError, ValueError, EOFError, AttributeError):
@@ -119,7 +119,7 @@ class _Nothing(dict):
 class _Sizes(pickle.Unpickler):
     """Reads off a pickle how large its records are to be; nothing that it names is imported, built or run."""
 
-    def found(self) -> dict[str, int]:
+    def by_record(self) -> dict[str, int]:
         """Return record -> bytes."""
         self._sizes: dict[str, int] = {}
         self.load()

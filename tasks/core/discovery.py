@@ -14,15 +14,15 @@ from tasks.core.task import Task, TaskOptions
 
 def find_tasks(package: ModuleType) -> dict[str, Task]:
     """Return the `TASK` of every module of a package by its name, sorted; sub-packages are not searched."""
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if module.ispkg:
             continue
         task = getattr(importlib.import_module(module.name), "TASK", None)
         if isinstance(task, Task):
-            assert task.name not in found, f"two modules define the task {task.name!r}"
-            found[task.name] = task
-    return dict(sorted(found.items()))
+            assert task.name not in tasks, f"two modules define the task {task.name!r}"
+            tasks[task.name] = task
+    return dict(sorted(tasks.items()))
 
 
 def task_names() -> tuple[str, ...]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def kind_report(gold: Mapping[str, str], found: Mapping[str, str], kinds: Sequence[str]) -> dict[str, Any]:
+def kind_report(gold: Mapping[str, str], predicted: Mapping[str, str], kinds: Sequence[str]) -> dict[str, Any]:
     """Compare the kinds of gold and predicted answers.
 
     Args:
         gold: question id to kind.
-        found: question id to the predicted kind; ids of no question are ignored.
+        predicted: question id to the predicted kind; ids of no question are ignored.
         kinds: all kinds, in the order of rows and columns.
 
     Returns:
@@ -23,8 +23,8 @@ def kind_report(gold: Mapping[str, str], found: Mapping[str, str], kinds: Sequen
     from sklearn.metrics import classification_report, confusion_matrix
 
     names = list(kinds)
-    answered = [id for id in gold if id in found]
-    pairs = [gold[id] for id in answered], [found[id] for id in answered]
+    answered = [id for id in gold if id in predicted]
+    pairs = [gold[id] for id in answered], [predicted[id] for id in answered]
     matrix = confusion_matrix(*pairs, labels=names).tolist() if answered else [[0] * len(names) for _ in names]
     classes: dict[str, Any] = {}
     printed: list[str] = []

@@ -117,7 +117,7 @@ class SquadV2Scorer:
             average precisions "pr_em_ap", "pr_f1_ap" and "pr_oracle_ap".
 
         Raises:
-            DataError: a prediction has no entry in `na_probs`, or one that is no number.
+            DataError: a prediction has no entry in `na_probs`, or one that is not a number.
         """
         raw = {
             question: _em_f1(answers, predictions[question], 1.0)

@@ -176,9 +176,9 @@ class KindProblem:
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> dict[str, str]:
         """Return the text of the answer to every question: those of `decode`, without the lists."""
-        found = self._alternatives(examples, features, outputs, options)
-        is_null = found.difference > options.null_score_diff_threshold
-        rows = zip(found.span.items(), found.null.values(), is_null.tolist(), strict=True)
+        alternatives = self._alternatives(examples, features, outputs, options)
+        is_null = alternatives.difference > options.null_score_diff_threshold
+        rows = zip(alternatives.span.items(), alternatives.null.values(), is_null.tolist(), strict=True)
         return {id: null if chosen else span for (id, span), null, chosen in rows}
 
     def tune(
@@ -194,9 +194,9 @@ class KindProblem:
         Among the thresholds that score best, it is 0 if that is one; else the middle of the interval between two
         questions' differences that is nearest to 0 (one beside the first or last difference in an open interval).
         """
-        found = self._alternatives(examples, features, outputs, options)
-        span, null = (self._objective(scorer, texts) for texts in (found.span, found.null))
-        return replace(options, null_score_diff_threshold=best_threshold(found.difference, span, null))
+        alternatives = self._alternatives(examples, features, outputs, options)
+        span, null = (self._objective(scorer, texts) for texts in (alternatives.span, alternatives.null))
+        return replace(options, null_score_diff_threshold=best_threshold(alternatives.difference, span, null))
 
     def _objective(self, scorer: Scorer, texts: Mapping[str, str]) -> NDArray[np.float64]:
         per_example = scorer(texts).per_example

@@ -309,7 +309,7 @@ def test_foreign_config_file_does_not_make_a_run(corpus, flags, tmp_path, capsys
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "config.yaml").write_text("name: my app")
     assert main(flags(corpus, tmp_path / "app", "--overwrite_output_dir")) == 2
-    assert "holds files that are no run" in capsys.readouterr().err
+    assert "holds files that are not a run" in capsys.readouterr().err
     assert (tmp_path / "app" / "config.yaml").read_text() == "name: my app"
 
 
@@ -330,7 +330,7 @@ def test_directory_that_is_no_run_is_never_deleted(corpus, flags, tmp_path, caps
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("x")
     assert main(flags(corpus, tmp_path / "thesis", "--overwrite_output_dir")) == 2
-    assert "holds files that are no run" in capsys.readouterr().err
+    assert "holds files that are not a run" in capsys.readouterr().err
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "x"
 
 

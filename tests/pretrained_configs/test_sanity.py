@@ -46,8 +46,8 @@ def test_sound_weights_raise_no_alarm():
         ),
         (lambda name, x: x * 100 if name == "embeddings.word.weight" else x, "2e.02 times initializer_range"),
         (lambda name, x: x / 100 if name == "embeddings.word.weight" else x, "0.02 times initializer_range"),
-        (lambda name, x: x + np.inf if name == "pooler.bias" else x, "infinite or no number: pooler.bias"),
-        (lambda name, x: x * np.nan if name == "pooler.bias" else x, "infinite or no number: pooler.bias"),
+        (lambda name, x: x + np.inf if name == "pooler.bias" else x, "infinite or not a number: pooler.bias"),
+        (lambda name, x: x * np.nan if name == "pooler.bias" else x, "infinite or not a number: pooler.bias"),
     ],
 )
 def test_each_sign_is_reported(change, message):
