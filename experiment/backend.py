@@ -35,6 +35,9 @@ class Trainer(Protocol):
     #: steps in a row, up to the last before `metrics`, that had no effect
     skipped_in_a_row: int
 
+    def attach(self, hook: Any) -> None:
+        """Attach one of the framework's `TrainerHook`s, before the first step."""
+
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the batches; none if its loss or gradients are not finite.
 
@@ -43,7 +46,7 @@ class Trainer(Protocol):
         """
 
     def metrics(self) -> dict[str, float]:
-        """Return means since the last call: "loss" and "grad_norm" where finite, "learning_rate", "skipped_steps"."""
+        """Return means since the last call: those of `step_metrics`, and "learning_rate"."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that later steps depend on: nested dicts of numpy arrays and JSON values."""

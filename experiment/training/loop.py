@@ -17,9 +17,8 @@ def take_steps(run: SeedRun) -> None:
     bar = run.log.bars.counting(f"seed {run.seed}", run.steps.n, done=run.progress.step)
     with bar as advance, run.meter.running(), contextlib.ExitStack() as ending:
         for hook in run.hooks:
-            ending.callback(hook.end, run)
-        for hook in run.hooks:
             hook.begin(run)
+            ending.callback(hook.end, run)
         for draw in run.steps.draws(run.progress.step):
             for hook in run.hooks:
                 hook.before_step(run, draw)

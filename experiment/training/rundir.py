@@ -233,7 +233,7 @@ def _delete_run(directory: Path) -> None:
                 seed.rmdir()
     # The file of options makes it a run's directory: it will be replaced, and is never missing.
     for name in set(_FILES) - {CONFIG_FILE}:
-        delete(directory / name)
+        (directory / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -253,3 +253,13 @@ def test_gradients_that_a_hook_returns_are_those_that_are_used(framework, method
     for name in untouched:
         np.testing.assert_array_equal(weights["none"][name], untouched[name])
         np.testing.assert_allclose(weights["half"][name], weights["once"][name], atol=1e-5, err_msg=name)
+
+
+def test_hooks_that_have_not_begun_are_not_ended(methods, options):
+    class Failing(methods.Hook):
+        def begin(self, run):
+            raise RuntimeError("can't begin")
+
+    # The profile begins after it, and would have nothing to end.
+    with pytest.raises(RuntimeError, match="can't begin"):
+        train(options("run", "pytorch", profile=True, num_train_epochs=1.0), [Failing])

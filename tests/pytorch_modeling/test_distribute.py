@@ -103,6 +103,7 @@ def _after(trainer, steps):
 def _steps():
     """Make batches of uneven size, one smaller than the processes are many; every third step accumulates two."""
     batches = [make_batch(n=(4, 5, 1, 3)[i % 4], seed=i, padded=True, kinds=3) for i in range(N_STEPS)]
+    batches = [dataclasses.replace(batch, answered=np.arange(len(batch)) % 2 == 0) for batch in batches]
     return [[batch] if i % 3 else [batch, batches[i - 1]] for i, batch in enumerate(batches)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -22,6 +23,7 @@ from tf_modeling.model import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FIGURES = ("loss", "grad_norm", "answered", "loss_answered", "loss_unanswered")
 #: Does a pickled job and writes metrics and parameters.
 PROGRAM = """
 import contextlib, pickle, sys
@@ -53,7 +55,7 @@ for precision in job["precisions"]:
     metrics = trainer.metrics()
     state = trainer.state_dict()
     (logits,) = predict(model, [job["steps"][0][0]])
-    figures = {name: metrics[name] for name in ("loss", "grad_norm")}
+    figures = {name: metrics[name] for name in job["figures"]}
     values = {**state["model"], "start": logits.values["start"], **figures}
     results |= {f"{precision} {name}": value for name, value in values.items()}
     for parameter in parameters(model).values():  # every replica has made the same step
@@ -67,7 +69,9 @@ np.savez(sys.argv[2], **results)
 def job(config, arguments, make_batch):
     """Five steps: even and uneven batches, one smaller than the replicas are many, two with accumulation."""
     batches = [make_batch(n=n, seed=n, padded=True, kinds=3) for n in (4, 5, 1, 3)]
+    batches = [dataclasses.replace(batch, answered=np.arange(len(batch)) % 2 == 0) for batch in batches]
     return {
+        "figures": FIGURES,
         "n_devices": 1,
         "n_replicas": 2,
         "config": config(initializer_range=0.1, num_hidden_layers=1),
@@ -85,12 +89,12 @@ def _here(job, precision="fp32"):
         trainer.step(step)
     metrics = trainer.metrics()
     weights = {name: p.neutral(p.variable.value) for name, p in parameters(model).items()}
-    return {**weights, "loss": metrics["loss"], "grad_norm": metrics["grad_norm"]}
+    return {**weights, **{name: metrics[name] for name in FIGURES}}
 
 
 def _compare(found, expected, precision):
     for name, value in expected.items():
-        if name in ("loss", "grad_norm"):
+        if name in FIGURES:
             rtol = 1e-5 if precision == "fp32" else 1e-2
             assert found[f"{precision} {name}"] == pytest.approx(value, rel=rtol), name
         elif precision == "fp32":
