@@ -6,6 +6,7 @@ The suite reads `N_FILES` of them. More of them, and a table of how they ended b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -65,12 +66,20 @@ def _layout(item: Any) -> str:
 
 
 def _document(content: bytes) -> Any:
-    """Parse a file that a reader took, by other means than the reader: whole, else line by line."""
+    """Parse a file that a reader took, by other means than the reader: the fewest lines that make a value, each time.
+
+    A value may take several lines: white space between tokens may be a line break.
+    """
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    try:
-        return json.loads(text, object_pairs_hook=_merged)
-    except json.JSONDecodeError:
-        return [json.loads(line, object_pairs_hook=_merged) for line in text.split("\n") if line.strip(" \t\r")]
+    values, begun = [], ""
+    for line in text.split("\n"):
+        begun = f"{begun}\n{line}"
+        if begun.strip(" \t\r\n"):
+            with contextlib.suppress(json.JSONDecodeError):
+                values.append(json.loads(begun, object_pairs_hook=_merged))
+                begun = ""
+    assert not begun.strip(" \t\r\n"), "the file ends within a value"
+    return values[0] if len(values) == 1 else values
 
 
 def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
