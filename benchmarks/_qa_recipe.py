@@ -1,6 +1,6 @@
 """One seed from JSON files to a score, as users of transformers' `run_qa.py` get it; in our own writing.
 
-    python benchmarks/_qa_recipe.py OPTIONS    (a JSON object; end_to_end.py says what is in it)
+    python benchmarks/_qa_recipe.py OPTIONS    (a JSON object; end_to_end.py and pretrained.py write it)
 
 The questions come flat, one record each, which is what `run_qa.py` reads. They are cut into padded windows by
 `datasets.map` with the fast tokenizer, `Trainer` trains and predicts with the default collator, and answers and score
@@ -80,6 +80,7 @@ def windows_of(features: Any) -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     options = json.loads(sys.argv[1])
     import datasets
+    import torch
     from transformers import (
         AutoConfig,
         AutoModelForQuestionAnswering,
@@ -107,7 +108,10 @@ def main() -> None:
 
     marks.append(time.perf_counter())
     set_seed(options["seed"])
-    model = AutoModelForQuestionAnswering.from_config(AutoConfig.from_pretrained(options["model"]))
+    if options["pretrained"]:
+        model = AutoModelForQuestionAnswering.from_pretrained(options["model"], dtype=torch.float32)
+    else:
+        model = AutoModelForQuestionAnswering.from_config(AutoConfig.from_pretrained(options["model"]))
     arguments = TrainingArguments(
         str(output),
         seed=options["seed"],
@@ -115,6 +119,8 @@ def main() -> None:
         per_device_eval_batch_size=options["batch"],
         learning_rate=options["learning_rate"],
         num_train_epochs=options["epochs"],
+        warmup_steps=options["warmup_ratio"],
+        weight_decay=options["weight_decay"],
         bf16=options["precision"] == "bf16",
         use_cpu=True,
         report_to=[],

@@ -17,19 +17,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tasks.core.discovery import get_task  # noqa: E402
+from _sides import run_ours, run_recipe, write_slice
 
 #: Questions; as in the whole of CMRC2018, about six are trained on, in two epochs, for each that is evaluated.
 N_TRAIN, N_DEV = 150, 48
@@ -55,32 +49,6 @@ CONFIG = {
 }
 
 
-def write_slice(source: Path, n_questions: int, published: Path, flat: Path) -> None:
-    """Write the first articles that hold so many questions, as published, and flat as `run_qa.py` reads them."""
-    document = json.loads(source.read_text(encoding="utf-8"))
-    n, articles = 0, []
-    for article in document["data"]:
-        if n >= n_questions:
-            break
-        articles.append(article)
-        n += sum(len(paragraph["qas"]) for paragraph in article["paragraphs"])
-    published.write_text(json.dumps({**document, "data": articles}), encoding="utf-8")
-    examples, _ = get_task("cmrc2018").read(published)
-    rows = [
-        {
-            "id": example.id,
-            "question": example.question,
-            "context": example.context,
-            "answers": {
-                "text": [answer.text for answer in example.answers],
-                "answer_start": [answer.char_start for answer in example.answers],
-            },
-        }
-        for example in examples
-    ]
-    flat.write_text(json.dumps({"data": rows}), encoding="utf-8")
-
-
 class Inputs:
     """What both sides start from, in one directory."""
 
@@ -98,33 +66,17 @@ class Inputs:
             write_slice(data / "cmrc2018" / f"cmrc2018_{split}.json", n, self.published[split], self.flat[split])
 
 
-def run(command: list[str], **environment: str) -> tuple[str, float, float]:
-    """Run a program; returns what it printed, and the seconds of the clock and of the processors."""
-    started, used = time.perf_counter(), processor_seconds()
-    process = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    if process.returncode != 0:
-        raise SystemExit(f"exit status {process.returncode}: {process.stderr[-2000:]}")
-    return process.stdout, seconds, processor_seconds() - used
-
-
-def processor_seconds() -> float:
-    """Return what all processes that this one has started, and that have ended, have used."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def ours(inputs: Inputs, name: str) -> dict[str, Any]:
     output = inputs.directory / name
-    printed, wall_s, cpu_s = run([
-        sys.executable, str(ROOT / "run_mrc.py"), "train", "--task", "cmrc2018", "--config_name", str(inputs.model),
+    printed, wall_s, cpu_s = run_ours(
+        "--config_name", str(inputs.model),
         "--train_file", str(inputs.published["train"]), "--validation_file", str(inputs.published["dev"]),
         "--max_seq_length", str(MAX_SEQ_LENGTH), "--doc_overlap", str(OVERLAP), "--bf16", "--max_answer_length", "50",
         "--per_device_train_batch_size", str(BATCH), "--per_device_eval_batch_size", str(BATCH),
         "--num_train_epochs", str(EPOCHS), "--eval_epochs", str(EPOCHS), "--learning_rate", str(LEARNING_RATE),
         "--seeds", *map(str, SEEDS), "--feature_cache_dir", str(inputs.directory / f"{name}_cache"),
         "--output_dir", str(output),
-    ])  # fmt: skip
+    )  # fmt: skip
     records = [json.loads((output / f"seed_{seed}" / "record.json").read_text()) for seed in SEEDS]
     windows = {
         split: next(int(line.split(" n_windows ")[1].split(",")[0]) for line in printed.splitlines()
@@ -149,6 +101,7 @@ def recipe(inputs: Inputs, name: str, cache: str, precision: str, seeds: tuple[i
     for seed in seeds:
         options = {
             "model": str(inputs.model),
+            "pretrained": False,
             "train_file": str(inputs.flat["train"]),
             "validation_file": str(inputs.flat["dev"]),
             "output": str(inputs.directory / f"{name}_{seed}"),
@@ -156,16 +109,14 @@ def recipe(inputs: Inputs, name: str, cache: str, precision: str, seeds: tuple[i
             "batch": BATCH,
             "epochs": EPOCHS,
             "learning_rate": LEARNING_RATE,
+            "warmup_ratio": 0.0,
+            "weight_decay": 0.0,
             "precision": precision,
             "windows": {"max_seq_length": MAX_SEQ_LENGTH, "overlap": OVERLAP},
         }
-        printed, wall_s, cpu_s = run(
-            [sys.executable, str(ROOT / "benchmarks" / "_qa_recipe.py"), json.dumps(options)],
-            HF_DATASETS_CACHE=str(inputs.directory / cache),
-            HF_HUB_OFFLINE="1",
-        )
-        records.append(json.loads(printed.splitlines()[-1]))
-        seconds = records[-1]["seconds"]
+        record, wall_s, cpu_s = run_recipe(options, inputs.directory / cache)
+        records.append(record)
+        seconds = record["seconds"]
         for part, s in {"start": wall_s - sum(seconds.values()), **seconds}.items():
             parts[part] += s
         total["wall_s"] += wall_s

@@ -1,0 +1,155 @@
+"""A real encoder on real CMRC2018: this toolkit against transformers' `run_qa.py` recipe, from the same weights.
+
+    python benchmarks/pretrained.py --model DIRECTORY --output_dir DIRECTORY [OPTIONS]
+
+Both sides train on the same first questions with the same hyper-parameters and answer the whole development set, one
+seed after the other, ours and the recipe in turn. The predictions of both are scored by the official metric. Over the
+questions, each with its mean over seeds, the difference of the scores is given with its 95 % bootstrap interval; ours
+must not be significantly worse. A time is that of the whole processes, interpreter and imports included; the recipe's
+second process finds the first one's windows in the cache of `datasets`, as ours does in its own cache.
+
+What is finished is kept in the output directory, so that the same command goes on after an interruption. Needs
+MRC_DATA_DIR and a directory with pretrained weights that transformers reads, too. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _sides import run_ours, run_recipe, write_slice
+
+from tasks.core.discovery import get_task
+
+BAR = 2.0
+METRICS = ("f1", "em")
+N_RESAMPLES = 10_000
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--n_train", type=int, default=5000, help="questions to train on")
+    parser.add_argument("--n_dev", type=int, default=100_000, help="questions to answer")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--max_seq_length", type=int, default=512)
+    parser.add_argument("--overlap", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning_rate", type=float, default=2e-4)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    return parser.parse_args()
+
+
+def ours(options: argparse.Namespace, files: dict[str, Path], seed: int, output: Path) -> dict[str, Any]:
+    _, wall_s, cpu_s = run_ours(
+        "--model_name_or_path", str(options.model),
+        "--train_file", str(files["train"]), "--validation_file", str(files["dev"]),
+        "--max_seq_length", str(options.max_seq_length), "--doc_overlap", str(options.overlap),
+        "--max_answer_length", "50", *(["--bf16"] if options.precision == "bf16" else []),
+        "--per_device_train_batch_size", str(options.batch), "--per_device_eval_batch_size", str(options.batch),
+        "--num_train_epochs", str(options.epochs), "--eval_epochs", str(options.epochs),
+        "--learning_rate", str(options.learning_rate), "--warmup_ratio", "0.1", "--weight_decay", "0.01",
+        "--seeds", str(seed), "--feature_cache_dir", str(options.output_dir / "ours_cache"),
+        "--output_dir", str(output), "--overwrite_output_dir",
+    )  # fmt: skip
+    record = json.loads((output / f"seed_{seed}" / "record.json").read_text())
+    predictions = json.loads((output / f"seed_{seed}" / "predictions_dev.json").read_text())
+    loss = record["evaluations"][-1]["loss"]
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "loss": loss, "predictions": predictions}
+
+
+def recipe(options: argparse.Namespace, files: dict[str, Path], seed: int, output: Path) -> dict[str, Any]:
+    record, wall_s, cpu_s = run_recipe(
+        {
+            "model": str(options.model),
+            "pretrained": True,
+            "train_file": str(files["train_flat"]),
+            "validation_file": str(files["dev_flat"]),
+            "output": str(output),
+            "seed": seed,
+            "batch": options.batch,
+            "epochs": options.epochs,
+            "learning_rate": options.learning_rate,
+            "warmup_ratio": 0.1,
+            "weight_decay": 0.01,
+            "precision": options.precision,
+            "windows": {"max_seq_length": options.max_seq_length, "overlap": options.overlap},
+        },
+        options.output_dir / "recipe_cache",
+    )
+    predictions = json.loads((output / "peer.json").read_text())
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "loss": record["loss"], "predictions": predictions}
+
+
+Side = Callable[[argparse.Namespace, dict[str, Path], int, Path], dict[str, Any]]
+SIDES: dict[str, Side] = {"ours": ours, "recipe": recipe}
+
+
+def finished(name: str, options: argparse.Namespace, files: dict[str, Path], seed: int) -> dict[str, Any]:
+    """Return what a side came to with a seed; computed now unless it is there already."""
+    output = options.output_dir / f"{name}_{seed}"
+    result = output / "result.json"
+    if not result.is_file():
+        values = SIDES[name](options, files, seed, output)
+        result.write_text(json.dumps(values))
+    values = json.loads(result.read_text())
+    assert isinstance(values, dict)
+    return values
+
+
+def interval(differences: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of one difference per question."""
+    rng = np.random.default_rng(0)
+    n = len(differences)
+    means = [differences[rng.integers(n, size=n)].mean() for _ in range(N_RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def main() -> int:
+    options = arguments()
+    if "MRC_DATA_DIR" not in os.environ:
+        print("set MRC_DATA_DIR to the directory that holds cmrc2018/", file=sys.stderr)
+        return 2
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for split, n in (("train", options.n_train), ("dev", options.n_dev)):
+        files[split], files[f"{split}_flat"] = (options.output_dir / f"{split}{s}.json" for s in ("", "_flat"))
+        source = Path(os.environ["MRC_DATA_DIR"]) / "cmrc2018" / f"cmrc2018_{split}.json"
+        write_slice(source, n, files[split], files[f"{split}_flat"])
+    task = get_task("cmrc2018")
+    examples, _ = task.read(files["dev"])
+    scorer = task.scorer(examples)
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    scores: dict[str, list[list[list[float]]]] = {name: [] for name in SIDES}
+    for seed in options.seeds:
+        for name in SIDES:
+            result = finished(name, options, files, seed)
+            score = scorer(result["predictions"])
+            seconds[name].append(result["wall_s"])
+            scores[name].append([[values[metric] for metric in METRICS] for values in score.per_example.values()])
+            shown = " ".join(f"{metric} {score.values[metric]:.3f}" for metric in METRICS)
+            print(f"{name:<7} seed {seed}: {shown}, loss {result['loss']:.3f}, {result['wall_s']:.0f} s", flush=True)
+    means = {name: 100 * np.mean(values, axis=0) for name, values in scores.items()}
+    differences = dict(zip(METRICS, (means["ours"] - means["recipe"]).T, strict=True))
+    intervals = {metric: interval(values) for metric, values in differences.items()}
+    for metric, (low, high) in intervals.items():
+        print(f"{metric}: ours - recipe {differences[metric].mean():+.3f}, 95 % interval {low:+.3f} to {high:+.3f}")
+    ratio = statistics.median(seconds["recipe"]) / statistics.median(seconds["ours"])
+    ok = ratio >= BAR and all(high >= 0 for _, high in intervals.values())
+    rounded = {metric: [round(end, 3) for end in ends] for metric, ends in intervals.items()}
+    print(json.dumps({"name": "pretrained", "ratio": round(ratio, 2), "bar": BAR, "intervals": rounded, "ok": ok}))
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
