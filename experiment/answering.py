@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from experiment.backend import Backend, choose_device, load_backend
+from experiment.backend import Backend, Predictor, choose_device, load_backend
+from experiment.export.bundle import Bundle, exported_source, read_bundle
 from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
@@ -21,14 +23,17 @@ from tasks.core.prediction import Prediction
 from tasks.core.task import Task
 
 
-def outputs_of(
-    backend: Backend, model: Any, data: Data, recipe: Recipe, bars: Bars, description: str
-) -> Iterator[Outputs]:
-    """Run the model over all windows, with a progress bar; column p of the values is position p of the window."""
+def outputs_of(predict: Predictor, data: Data, recipe: Recipe, bars: Bars, description: str) -> Iterator[Outputs]:
+    """Run a model over all windows, with a progress bar; column p of the values is position p of the window."""
     rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
     batches: Iterator[Batch] = (collate(data.features, indices) for indices in bars.tracked(description, rows))
-    for outputs in backend.predict(model, batches, precision=recipe.precision):
+    for outputs in predict(batches):
         yield unpadded(data.features, outputs)
+
+
+def predictor_of(backend: Backend, model: Any, recipe: Recipe) -> Predictor:
+    """Return what a backend's model predicts with, in the precision of a recipe."""
+    return partial(backend.predict, model, precision=recipe.precision)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Prepared:
         options: what was typed, else what the checkpoint was fine-tuned with.
         recipe: of windows and answers.
         task: with the choices made that the checkpoint was fine-tuned with.
-        checkpoint: the fine-tuned one.
+        model: the fine-tuned checkpoint, or what was exported of one.
         source: its architecture and tokenizer.
         notes: lines about what differs from the fine-tuning, or may be wrong.
     """
@@ -47,7 +52,7 @@ class Prepared:
     options: PredictOptions
     recipe: Recipe
     task: Task
-    checkpoint: Checkpoint
+    model: Checkpoint | Bundle
     source: ModelSource
     notes: list[str]
 
@@ -57,33 +62,57 @@ class Prepared:
         Raises:
             UsageError, CheckpointError: for a device or weights that can't be used.
         """
+        if isinstance(self.model, Bundle):
+            return Answerer(self, self.model.predictor())
         backend = load_backend(self.options.framework)
         device = choose_device(backend, self.options.device)
-        model, _ = backend.load_model(self.checkpoint, self.task.problem.head, device=device, fresh_head=False)
-        return Answerer(self, backend, model)
+        model, _ = backend.load_model(self.model, self.task.problem.head, device=device, fresh_head=False)
+        return Answerer(self, predictor_of(backend, model, self.recipe))
 
 
-def prepare(options: PredictOptions) -> Prepared:
-    """Find out what a checkpoint answers with.
+def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -> Prepared:
+    """Find out what a fine-tuned model answers with.
+
+    Args:
+        options: what was typed.
+        model: the one that they name, where it has been found already.
 
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
     if options.model_name_or_path is None:
         raise UsageError("give the fine-tuned model with --model_name_or_path")
-    return _prepare(options, read_checkpoint(options.model_name_or_path, options.hidden_act))
-
-
-def _prepare(options: PredictOptions, checkpoint: Checkpoint) -> Prepared:
-    settings = read_settings(checkpoint.directory)
-    options, notes = recall(settings, options)
+    model = model or _find(options.model_name_or_path, options.hidden_act)
+    settings = read_settings(model.directory)
+    if isinstance(model, Bundle):
+        options = _for_bundle(options, model)
+    # What was exported computes in float32: there is no precision to be had as in the training.
+    options, notes = recall(settings, options, but=("bf16",) if isinstance(model, Bundle) else ())
     task = task_of(options)
     check_task(settings, task, str(options.model_name_or_path))
-    recipe = resolve_recipe(options, task, checkpoint.published)
-    source = from_checkpoint(checkpoint, options)
+    recipe = resolve_recipe(options, task, model.published)
+    source = exported_source(model, options) if isinstance(model, Bundle) else from_checkpoint(model, options)
     check_limits(recipe, source.name, source.config, source.published)
     notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings]
-    return Prepared(options, recipe, task, checkpoint, source, notes)
+    return Prepared(options, recipe, task, model, source, notes)
+
+
+def _find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
+    return read_bundle(name) or read_checkpoint(name, hidden_act)
+
+
+def _for_bundle(options: PredictOptions, bundle: Bundle) -> PredictOptions:
+    """Refuse what an exported model has no choice of, and let its tokenizer read letters as when it was exported."""
+    computed = {"device": options.device in ("auto", "cpu"), "bf16": not options.bf16, "fp16": not options.fp16}
+    for name, possible in {**computed, "hidden_act": options.hidden_act is None}.items():
+        if not possible:
+            raise UsageError(
+                f"--{name}: {bundle.name} is an exported model, which computes as it was exported, on the CPU and in "
+                "float32; leave it out, or give the checkpoint"
+            )
+    if options.tokenizer_name is None and options.do_lower_case is None:
+        return replace(options, do_lower_case=bundle.do_lower_case)
+    return options
 
 
 @dataclass(frozen=True)
@@ -92,17 +121,15 @@ class Answerer:
 
     Args:
         prepared: what it answers with.
-        backend: the framework.
-        model: the backend's.
+        predict: runs it.
     """
 
     prepared: Prepared
-    backend: Backend
-    model: Any
+    predict: Predictor
 
     @classmethod
     def load(cls, checkpoint: str, task: str | None = None, **options: Any) -> Answerer:
-        """Load a checkpoint of either framework.
+        """Load a checkpoint of either framework, or an exported model.
 
         Args:
             checkpoint: directory, weights file, hub id or short name.
@@ -113,13 +140,13 @@ class Answerer:
         Raises:
             UsageError, DataError, CheckpointError: for options and files that can't be used.
         """
-        fine_tuned = read_checkpoint(checkpoint, options.get("hidden_act"))
+        fine_tuned = _find(checkpoint, options.get("hidden_act"))
         if task is None:
             settings = read_settings(fine_tuned.directory)
             if settings is None:
                 raise UsageError(f"{checkpoint}: does not say what task it was fine-tuned for; give one")
             task = settings.task
-        return _prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), fine_tuned).load()
+        return prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), fine_tuned).load()
 
     def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
         """Return the answers, with their n-best lists, by question id; nothing is written or printed.
@@ -141,7 +168,7 @@ class Answerer:
         """Return the answers to the questions of windows, by question id."""
         prepared = self.prepared
         bars = bars or Bars(terminal(quiet=True))
-        outputs = outputs_of(self.backend, self.model, data, prepared.recipe, bars, "windows")
+        outputs = outputs_of(self.predict, data, prepared.recipe, bars, "windows")
         return prepared.task.problem.decode(data.examples, data.features, outputs, prepared.recipe.decode)
 
 

@@ -28,6 +28,9 @@ INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, 
 
 Result = TypeVar("Result")
 
+#: Batches in, outputs out: a model of a backend, or what was exported of one.
+Predictor = Callable[[Iterable[Batch]], Iterator[Outputs]]
+
 
 class Trainer(Protocol):
     """Takes optimizer steps on a model."""

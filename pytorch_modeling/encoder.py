@@ -88,7 +88,7 @@ class Encoder(nn.Module, ABC):
         assert self.pooler is not None, "this encoder was built without a pooler"
         real = attention_mask.to(torch.int32)
         token = real.argmax(dim=1) if self.pooled_token == "first" else real.cumsum(dim=1).argmax(dim=1)
-        rows = torch.arange(len(token), device=token.device)
+        rows = torch.arange(token.shape[0], device=token.device)
         return torch.tanh(self.pooler(sequence_output[rows, token]))
 
 

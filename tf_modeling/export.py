@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from tf_modeling.model import MRCModel, parameters
 
@@ -48,3 +50,16 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
     except tf.errors.OpError as error:
         reason = error.message.rpartition("}} ")[2]  # what is before names the graph's node
         raise OSError(f"the SavedModel can't be written: {reason}") from None
+
+
+def load_export(directory: Path) -> Callable[[Mapping[str, NDArray[np.integer]]], dict[str, NDArray[np.float32]]]:
+    """Return what computes an exported model's outputs, by their names in the signature, from its inputs."""
+    loaded = tf.saved_model.load(str(directory))
+
+    def answer(inputs: Mapping[str, NDArray[np.integer]]) -> dict[str, NDArray[np.float32]]:
+        values = loaded.signatures["serving_default"](
+            **{name: tf.constant(inputs[name], tf.int32) for name in INPUTS}
+        )
+        return {name: value.numpy() for name, value in values.items()}
+
+    return answer

@@ -1,65 +1,149 @@
-"""A fine-tuned checkpoint as TensorFlow's SavedModel, with all that a server needs beside it."""
+"""A fine-tuned checkpoint in a form that is served without this toolkit, with all that a server needs beside it."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from importlib import import_module
-from pathlib import Path
+from dataclasses import replace
 
+from experiment.answering import predictor_of, prepare
 from experiment.backend import load_backend
+from experiment.export.bundle import assets, write_manifest
+from experiment.export.check import Gate
+from experiment.export.forms import FORMS, SUFFIX, require
 from experiment.inputs.model import from_checkpoint
-from experiment.inputs.settings import FILE_NAME, about_tokenizer, read_settings, recall
+from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_new_directory
-from experiment.io.terminal import warn
-from experiment.options.flags import ExportOptions
-from preprocess.base.errors import UsageError
+from experiment.io.terminal import Bars, terminal, warn
+from experiment.options.flags import ExportOptions, PredictOptions
+from experiment.options.recipe import task_of
+from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import new_directory
-from preprocess.types import HeadSpec
+from preprocess.types import HeadSpec, Output
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from tasks.core.discovery import get_task
 from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
 
+#: Windows of a check are no longer than this where the checkpoint does not say how long its own are.
+_LONGEST_WINDOW = 512
+
 
 def export(options: ExportOptions) -> None:
-    """Write the SavedModel and say what it takes and returns.
+    """Write the bundle, compare its answers if so asked, and say what it takes and returns.
 
     Raises:
-        UsageError, DataError, CheckpointError: for an output that is taken, and checkpoints that can't answer.
+        UsageError, DataError, CheckpointError: for an output that is taken, checkpoints that can't answer, and
+            answers that differ.
     """
     check_new_directory("--output", options.output)
+    if options.check is None and options.max_eval_samples is not None:
+        raise UsageError("--max_eval_samples is about the questions of --check; give that, too")
+    form, console = FORMS[options.format], terminal()
     checkpoint = read_checkpoint(options.model_name_or_path, options.hidden_act)
-    head = _head(checkpoint, options.model_name_or_path)
     settings = read_settings(checkpoint.directory)
+    asked = _asked(options, settings, form.framework)
+    head = _head(checkpoint, settings, asked, options.model_name_or_path)
+    gate = _gate(options, asked, checkpoint, settings)
     options, notes = recall(settings, options)
     source = from_checkpoint(checkpoint, options)
     warn([*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings])
-    backend = load_backend("tensorflow")
+    if gate is not None:
+        console.print("\n".join(gate.report.lines()))
+    backend = load_backend(form.framework)
+    versions = require((*form.writers, *(form.readers if gate else ())), f"--format {options.format}")
     model, report = backend.load_model(checkpoint, head, device="cpu", fresh_head=False)
-    with tempfile.TemporaryDirectory() as temporary, new_directory(options.output) as directory:
-        source.tokenizer.save(Path(temporary))
-        if (checkpoint.directory / FILE_NAME).is_file():
-            shutil.copy(checkpoint.directory / FILE_NAME, temporary)
-        assets = sorted(Path(temporary).iterdir())
-        import_module("tf_modeling.export").export(model, directory, assets)
-    kind = head.rows.get("kind")
-    kinds = f", kind_logits [B, {kind}]" if kind else ""
-    print("\n".join(report.lines()))
-    print(f"SavedModel written to {options.output}, with {', '.join(path.name for path in assets)} as assets")
-    print(
-        "serving_default: input_ids, attention_mask, token_type_ids int32 [B, S], "
-        f"S up to {checkpoint.config.family.usable_length(checkpoint.config)} -> "
-        f"start_logits, end_logits [B, S]{kinds} float32"
+    with new_directory(options.output) as directory:
+        with assets(source) as files:
+            form.write(model, directory, files)
+            names = ", ".join(path.name for path in files)
+        checked = None
+        if gate is not None:
+            with Bars(console) as bars:
+                own = predictor_of(backend, model, gate.prepared.recipe)
+                checked = gate.compare(own, form, directory, bars)
+        write_manifest(directory, options.format, source, head, versions, checked)
+    console.print("\n".join(report.lines()))
+    console.print(f"{form.title} written to {options.output}, with {names}{' as assets' if form.assets else ''}")
+    limit = checkpoint.config.family.usable_length(checkpoint.config)
+    outputs = ", ".join(f"{output.name}{SUFFIX} {_shape(output)}" for output in head.outputs)
+    console.print(
+        f"{form.entry}: input_ids, attention_mask, token_type_ids {form.dtype} [B, S], S up to {limit} -> {outputs} "
+        "float32"
+    )
+    console.print(_conclusion(checked))
+
+
+def _conclusion(checked: dict[str, object] | None) -> str:
+    if checked is None:
+        return "not checked: with --check FILE it is compared with the model on the questions of a file"
+    return (
+        f"checked: all {checked['n_questions']} answers are the model's ({checked['n_windows']} windows of "
+        f"{checked['file']}); outputs differ by at most {checked['largest_difference']:.2g}"
     )
 
 
-def _head(checkpoint: Checkpoint, name: str) -> HeadSpec:
-    """Return the head that a checkpoint holds; what its kinds are called is no matter to the model."""
+def _shape(output: Output) -> str:
+    """Return the shape of an output's values, see `Outputs`."""
+    axes = ["B", *(["S"] if output.reads == "token" else []), *([str(output.size)] if output.size != 1 else [])]
+    return f"[{', '.join(axes)}]"
+
+
+def _asked(options: ExportOptions, settings: Settings | None, framework: str) -> PredictOptions | None:
+    """Return the options of `predict` that answer a file with the checkpoint; None if nothing says for which task."""
+    task = options.task
+    if task is None and settings is not None:
+        try:
+            task = get_task(settings.task).name
+        except DataError:  # a task that this installation does not have
+            return None
+    if task is None:
+        return None
+    return PredictOptions(
+        model_name_or_path=options.model_name_or_path,
+        task=task,
+        tokenizer_name=options.tokenizer_name,
+        do_lower_case=options.do_lower_case,
+        hidden_act=options.hidden_act,
+        framework="tensorflow" if framework == "tensorflow" else "pytorch",
+        device="cpu",
+        feature_cache_dir=None,
+    )
+
+
+def _gate(
+    options: ExportOptions, asked: PredictOptions | None, checkpoint: Checkpoint, settings: Settings | None
+) -> Gate | None:
+    """Read the questions that the exported model will have to answer; None if there are none."""
+    if options.check is None:
+        return None
+    if asked is None:
+        raise UsageError(
+            f"--check {options.check}: {options.model_name_or_path} does not say what task it was fine-tuned for; "
+            "give it with --task"
+        )
+    if settings is None:
+        # Any windows show whether the two answer alike.
+        limit, published = checkpoint.config.family.usable_length(checkpoint.config), checkpoint.published
+        limits = [_LONGEST_WINDOW, limit, *([published.max_seq_length] if published else [])]
+        asked = replace(asked, max_seq_length=min(limits))
+    return Gate.of(options.check, options.max_eval_samples, prepare(asked, checkpoint))
+
+
+def _head(checkpoint: Checkpoint, settings: Settings | None, asked: PredictOptions | None, name: str) -> HeadSpec:
+    """Return the head of the task, else that which the weights show; what its kinds are called is no matter then."""
     with checkpoint.open() as source:
-        if checkpoint.namemap.shape_in(source, "head.span.weight") is None:
-            raise UsageError(
-                f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "
-                "checkpoint, such as the checkpoint-best of a run"
-            )
-        kinds = checkpoint.namemap.shape_in(source, "head.kind.weight")
-    return KindProblem({f"kind_{i}": "" for i in range(kinds[0])}).head if kinds else SpanProblem().head
+        rows = checkpoint.namemap.heads_in(source)
+    if not rows:
+        raise UsageError(
+            f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "
+            "checkpoint, such as the checkpoint-best of a run"
+        )
+    if asked is not None:
+        return task_of(recall(settings, asked)[0]).problem.head
+    kinds = rows.get("kind")
+    head = KindProblem({f"kind_{i}": "" for i in range(kinds)}).head if kinds else SpanProblem().head
+    if head.rows != rows:
+        raise UsageError(
+            f"--model_name_or_path {name}: does not say what task its head ({', '.join(rows)}) was fine-tuned for; "
+            "give it with --task"
+        )
+    return head

@@ -124,7 +124,7 @@ def recall(settings: Settings | None, options: Options, *, but: Collection[str] 
     if "do_lower_case" in names and options.tokenizer_name is None and options.do_lower_case is None:
         missing["do_lower_case"] = settings.tokenizer.get("do_lower_case")
     options = replace(options, **missing)
-    if "task" in names:
+    if {"task", *_TASK} <= names:  # `export` has a task, but no choices about it
         options, about_task = _recall_task(settings, options)
         lines += about_task
     if "bf16" in names:

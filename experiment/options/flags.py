@@ -233,18 +233,26 @@ class ConvertOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(TokenizerOptions):
-    """Write a fine-tuned checkpoint as TensorFlow's SavedModel, to be served without this toolkit.
+    """Write a fine-tuned checkpoint as SavedModel, ONNX or ExportedProgram, to be served without this toolkit.
 
     Examples:
         export --model_name_or_path runs/roberta/seed_123/checkpoint-best --output served
-        export --model_name_or_path my/model --tokenizer_name vocab.txt --output served
-        export --model_name_or_path my/model --hidden_act gelu_tanh --output served
+        export --model_name_or_path runs/roberta/seed_123/checkpoint-best --format onnx --check dev.json --output onnx
+        export --model_name_or_path my/model --tokenizer_name vocab.txt --hidden_act gelu_tanh --output served
     """
 
     model_name_or_path: NameOrPath
     """Fine-tuned checkpoint of either framework, such as the checkpoint-best of a run."""
     output: Path
     """Directory to write; must not exist, or be empty."""
+    format: Literal["saved_model", "onnx", "exported_program"] = "saved_model"
+    """TensorFlow's SavedModel, ONNX, or PyTorch's ExportedProgram."""
+    check: Path | None = None
+    """Data file whose questions the model and its exported form both answer: nothing is written if they differ."""
+    max_eval_samples: Count | None = None
+    """With --check: only the first so many questions."""
+    task: str | None = None
+    """Task whose layout --check has (default: the one that the checkpoint was fine-tuned for)."""
     hidden_act: HiddenAct | None = None
     """Activation, if the one of the checkpoint's config is to be overruled."""
 

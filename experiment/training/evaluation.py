@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment.answering import outputs_of
+from experiment.answering import outputs_of, predictor_of
 from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
@@ -63,7 +63,7 @@ def evaluate(setup: RunSetup, model: Any, interrupted: Callable[[], bool], bars:
         TrainingError: if outputs are not finite.
     """
     outputs = []
-    for part in outputs_of(setup.backend, model, setup.dev, setup.options, bars, "dev"):
+    for part in outputs_of(predictor_of(setup.backend, model, setup.options), setup.dev, setup.options, bars, "dev"):
         if interrupted():
             return None
         if not all(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.answering import outputs_of
+from experiment.answering import outputs_of, predictor_of
 from experiment.backend import Trainer
 from experiment.estimate.hardware import peak_flops
 from experiment.inputs.data import Data
@@ -241,7 +241,8 @@ class SeedRun:
 
     def _predict(self, split: str, data: Data, outputs: Iterable[Outputs] | None) -> None:
         if outputs is None:
-            outputs = outputs_of(self.setup.backend, self.model, data, self.setup.options, self.log.bars, split)
+            predict = predictor_of(self.setup.backend, self.model, self.setup.options)
+            outputs = outputs_of(predict, data, self.setup.options, self.log.bars, split)
         options = DecodeOptions(**self.progress.decode)
         directory = self.directory if self.writes else None
         result = predict_split(self.setup, split, data, self._stoppable(outputs), options, directory)

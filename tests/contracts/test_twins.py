@@ -30,8 +30,9 @@ EXTRA = {
     "model": {"Parameter", "parameters", "on_gpu", "zero_model"},  # the neutral layout, which is PyTorch's own
 }
 #: What only the PyTorch package has: a `Pass` takes autocast's place and hands out seeds, XLA takes the compiler's,
-#: masks of bits are a CPU's.
+#: masks of bits are a CPU's, ONNX is made of PyTorch's models.
 MISSING = {
+    "export": {"export_onnx"},
     "trainer": {"autocast"},
     "encoder": {"compile_layers"},
     "dropout": {"drop_", "draw_seed"},

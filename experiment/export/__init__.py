@@ -1,0 +1,1 @@
+"""Fine-tuned models in forms that need none of this toolkit, and answers of these."""

@@ -1,0 +1,141 @@
+"""A bundle: an exported model in a directory, with all that it takes to ask it a question."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.backend import Predictor
+from experiment.export.forms import FORMS, SUFFIX, Form, predictor
+from experiment.inputs.model import ModelSource
+from experiment.inputs.settings import FILE_NAME
+from experiment.inputs.tokenizer import fitting_tokenizer
+from experiment.options.model import TokenizerOptions
+from preprocess.base.errors import UsageError
+from preprocess.base.files import write_json
+from preprocess.base.jsonfile import read_json_object
+from preprocess.types import HeadSpec
+from pretrained_configs.config import ModelConfig
+from pretrained_configs.published import format_for, read_config, write_values
+
+#: What the bundle is, for whoever loads it without this toolkit.
+MANIFEST = "mrc_export.json"
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model, found.
+
+    Args:
+        path: of the bundle.
+        form: of its model.
+        config: the architecture.
+        do_lower_case: how its tokenizer reads capital letters; None where it has no such choice.
+        published: what the catalogue knows of it: nothing.
+    """
+
+    path: Path
+    form: Form
+    config: ModelConfig
+    do_lower_case: bool | None
+    published: None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    @property
+    def directory(self) -> Path:
+        """Where its vocabulary and settings lie."""
+        return self.path / self.form.assets
+
+    def predictor(self) -> Predictor:
+        """Load its model.
+
+        Raises:
+            UsageError, CheckpointError: if what it takes is not installed, or a file is damaged.
+        """
+        return predictor(self.form, self.form.load(self.path))
+
+
+def read_bundle(name_or_path: str | Path) -> Bundle | None:
+    """Find a bundle; None where the name is none of one.
+
+    Raises:
+        UsageError, CheckpointError: if a file of it is damaged.
+    """
+    path = Path(name_or_path)
+    if not (path / MANIFEST).is_file():
+        return None
+    values = read_json_object(path / MANIFEST, UsageError, "export the model again")
+    form = FORMS.get(str(values.get("form")))
+    if form is None:
+        raise UsageError(f"{path / MANIFEST}: a form of a newer version ({values.get('form')!r}); export it again")
+    tokenizer = values.get("tokenizer")
+    options = tokenizer if isinstance(tokenizer, dict) else {}
+    return Bundle(path, form, read_config(path / form.assets / _CONFIG), options.get("do_lower_case"))
+
+
+def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:
+    """Add the tokenizer to a bundle.
+
+    Raises:
+        UsageError, DataError, CheckpointError: if it is missing or does not fit.
+    """
+    tokenizer = fitting_tokenizer(options.tokenizer_name or bundle.directory, options.do_lower_case, bundle.config)
+    return ModelSource(bundle.name, None, bundle.config, tokenizer)
+
+
+@contextmanager
+def assets(source: ModelSource) -> Iterator[list[Path]]:
+    """Yield the files that go along with a model: configuration, tokenizer, and settings where it has them."""
+    checkpoint = source.checkpoint
+    assert checkpoint is not None, "what is exported has weights"
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        write_json(directory / _CONFIG, write_values(source.config, format_for(source.config, "native")))
+        source.tokenizer.save(directory)
+        if (checkpoint.directory / FILE_NAME).is_file():
+            (directory / FILE_NAME).write_bytes((checkpoint.directory / FILE_NAME).read_bytes())
+        yield sorted(directory.iterdir())
+
+
+def write_manifest(
+    directory: Path, name: str, source: ModelSource, head: HeadSpec, versions: Mapping[str, str], check: Any
+) -> None:
+    """Write what a bundle is.
+
+    Args:
+        directory: of the bundle.
+        name: of its form.
+        source: the model that was exported.
+        head: of the model.
+        versions: of the packages that wrote it.
+        check: what was found when its answers were compared, as JSON values; None where they were not.
+    """
+    form, config, tokenizer = FORMS[name], source.config, source.tokenizer
+    manifest = {
+        "form": name,
+        "entry": form.entry,
+        "inputs": dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), form.dtype),
+        "outputs": {
+            f"{output.name}{SUFFIX}": {"reads": output.reads, "size": output.size, "loss": output.loss}
+            for output in head.outputs
+        },
+        "max_length": config.family.usable_length(config),
+        "template": asdict(source.template),
+        "special_ids": dict(tokenizer.special_ids),
+        "tokenizer": {**tokenizer.options, "fingerprint": tokenizer.fingerprint},
+        "assets": form.assets,
+        "model": source.name,
+        "weights_sha256": source.checkpoint_sha256,
+        "versions": dict(versions),
+        "check": check,
+    }
+    write_json(directory / MANIFEST, manifest)
