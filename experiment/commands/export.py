@@ -94,6 +94,8 @@ def _asked(options: ExportOptions, settings: Settings | None, framework: str) ->
         try:
             task = get_task(settings.task).name
         except DataError:  # a task that this installation does not have
+            if options.check is not None:
+                raise
             return None
     if task is None:
         return None

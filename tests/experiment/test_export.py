@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
 import sys
 from dataclasses import asdict
 from importlib import import_module
@@ -108,7 +109,7 @@ def _fails(capsys, status, *expected):
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [*((name, "onnx") for name in MODELS), ("bert", "exported_program"), ("bert", "saved_model")],
+    [("bert", "onnx"), ("electra", "onnx"), ("albert", "exported_program"), ("bert", "saved_model")],
 )
 def test_exported_models_answer_as_the_model_does(name, form, checkpoint, data, tmp_path, capfd):
     _, task, corpus, _ = MODELS[name]
@@ -202,12 +203,11 @@ def test_package_that_is_not_installed_is_one_line(package, checkpoint, data, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", ["onnx", "exported_program"])
-def test_full_disk_is_one_line_and_leaves_nothing(form, checkpoint, tmp_path, capsys):
+def test_full_disk_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # the vocabulary takes 2 kB, the weights 40
     try:
-        _fails(capsys, _export(checkpoint("bert"), tmp_path / "out", "--format", form), "File too large")
+        _fails(capsys, _export(checkpoint("bert"), tmp_path / "out", "--format", "onnx"), "File too large")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
@@ -232,6 +232,15 @@ def test_model_of_others_is_checked_for_the_task_that_is_given(unsettled, data, 
     assert "checked: all" in capsys.readouterr().out
 
 
+def test_task_that_is_not_here_stands_in_the_way_of_a_check_alone(unsettled, checkpoint, data, tmp_path, capsys):
+    settings = json.loads((checkpoint("albert") / FILE_NAME).read_text(encoding="utf-8"))
+    write_json(unsettled / FILE_NAME, {**settings, "task": "gone"})
+    status = _export(unsettled, tmp_path / "out", "--format", "exported_program", "--check", data("demo_drcd_dev"))
+    _fails(capsys, status, "unknown task 'gone'")
+    assert _export(unsettled, tmp_path / "out", "--format", "exported_program") == 0
+    assert "start_logits [B, S], end_logits [B, S] float32" in capsys.readouterr().out
+
+
 def test_bundle_reads_letters_as_it_was_exported(unsettled, tmp_path):
     """What the vocabulary seems to want (it has no capital letter) is overruled once, not at every question."""
     flags = ("--format", "exported_program", "--do_lower_case", "False")
@@ -245,8 +254,19 @@ def test_bundle_reads_letters_as_it_was_exported(unsettled, tmp_path):
 @pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
     output = tmp_path_factory.mktemp("bundle") / "out"
-    assert _export(checkpoint("albert"), output, "--format", "exported_program") == 0
+    assert _export(checkpoint("albert"), output, "--format", "onnx") == 0
     return output
+
+
+def test_onnx_is_asked_without_a_framework(bundle):
+    program = (
+        "import sys; from experiment.cli import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or str({'torch', 'tensorflow'} & set(sys.modules)))"
+    )
+    question = ["--task", "drcd", "--question", "誰？", "--context", "甲乙"]
+    command = [sys.executable, "-c", program, "predict", "--model_name_or_path", str(bundle), *question]
+    done = subprocess.run(command, cwd=CORPUS.parents[1], capture_output=True, text=True, timeout=600)
+    assert done.stderr == "set()\n" and done.stdout.count("p=") == 1
 
 
 @pytest.mark.parametrize(
