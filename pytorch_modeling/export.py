@@ -59,7 +59,7 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
     """
     for path in assets:
         shutil.copy(path, directory)
-    with _silent(), open(directory / _PROGRAM, "wb") as file:
+    with _silent(), torch.no_grad(), open(directory / _PROGRAM, "wb") as file:
         archive = _Unfailing(file)
         torch.export.save(_recorded(model), archive)
         if archive.error is not None:
@@ -90,7 +90,9 @@ def export_onnx(model: MRCModel, path: Path) -> None:
         ModuleNotFoundError: if onnx or onnxscript is not installed.
         OSError: if it can't be written.
     """
-    with _silent():
+    # No gradients in the exporter's own passes either: with them attention lays its output out in another way than
+    # was recorded.
+    with _silent(), torch.no_grad():
         program = torch.onnx.export(
             _recorded(model),
             dynamo=True,
@@ -98,9 +100,7 @@ def export_onnx(model: MRCModel, path: Path) -> None:
             opset_version=_OPSET,
             input_names=INPUTS,
             output_names=[_served_name(name) for name in _outputs(model)],
-            dynamic_shapes={
-                name: dict(enumerate(_AXES)) for name in INPUTS
-            },  # of an ExportedProgram their names alone
+            dynamic_shapes=dict.fromkeys(INPUTS, dict(enumerate(_AXES))),  # of what is recorded: their names alone
         )
         assert program is not None, "the exporter by torch.export returns what it made"
         for node in program.model.graph:
@@ -124,8 +124,7 @@ def _recorded(model: MRCModel) -> ExportedProgram:
     examples = tuple(torch.ones(_BATCH, min(_LENGTH, limit), dtype=torch.int64) for _ in INPUTS)
     batch, length = _AXES
     axes = {0: Dim(batch), 1: Dim(length, max=limit)}
-    with torch.no_grad():
-        program = torch.export.export(_Served(model).eval(), examples, dynamic_shapes={name: axes for name in INPUTS})
+    program = torch.export.export(_Served(model).eval(), examples, dynamic_shapes={name: axes for name in INPUTS})
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, GraphModule) else ():
             node.meta.pop("stack_trace", None)  # where the sources lie on this machine is nobody else's

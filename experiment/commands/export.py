@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from experiment.answering import predictor_of, prepare
 from experiment.backend import load_backend
-from experiment.export.bundle import assets, write_manifest
+from experiment.export.bundle import assets, max_length, write_manifest
 from experiment.export.check import Gate
 from experiment.export.forms import FORMS, SUFFIX, require
 from experiment.inputs.model import from_checkpoint
@@ -63,11 +63,11 @@ def export(options: ExportOptions) -> None:
         write_manifest(directory, options.format, source, head, versions, checked)
     console.print("\n".join(report.lines()))
     console.print(f"{form.title} written to {options.output}, with {names}{' as assets' if form.assets else ''}")
-    limit = checkpoint.config.family.usable_length(checkpoint.config)
+    limit = max_length(checkpoint.config)
+    length = "any S" if limit is None else f"S up to {limit}"
     outputs = ", ".join(f"{output.name}{SUFFIX} {_shape(output)}" for output in head.outputs)
     console.print(
-        f"{form.entry}: input_ids, attention_mask, token_type_ids {form.dtype} [B, S], S up to {limit} -> {outputs} "
-        "float32"
+        f"{form.entry}: input_ids, attention_mask, token_type_ids {form.dtype} [B, S], {length} -> {outputs} float32"
     )
     console.print(_conclusion(checked))
 

@@ -25,6 +25,8 @@ from pretrained_configs.published import format_for, read_config, write_values
 #: What the bundle is, for whoever loads it without this toolkit.
 MANIFEST = "mrc_export.json"
 _CONFIG = "config.json"
+#: What a family calls its longest input where there is none.
+_UNLIMITED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ def assets(source: ModelSource) -> Iterator[list[Path]]:
         yield sorted(directory.iterdir())
 
 
+def max_length(config: ModelConfig) -> int | None:
+    """Return the longest input, in tokens; None where there is no limit."""
+    limit = config.family.usable_length(config)
+    return limit if limit < _UNLIMITED else None
+
+
 def write_manifest(
     directory: Path, name: str, source: ModelSource, head: HeadSpec, versions: Mapping[str, str], check: Any
 ) -> None:
@@ -128,7 +136,7 @@ def write_manifest(
             f"{output.name}{SUFFIX}": {"reads": output.reads, "size": output.size, "loss": output.loss}
             for output in head.outputs
         },
-        "max_length": config.family.usable_length(config),
+        "max_length": max_length(config),
         "template": asdict(source.template),
         "special_ids": dict(tokenizer.special_ids),
         "tokenizer": {**tokenizer.options, "fingerprint": tokenizer.fingerprint},

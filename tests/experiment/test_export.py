@@ -6,7 +6,7 @@ import json
 import resource
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,11 +17,13 @@ import pytorch_modeling.export
 from experiment.answering import Answerer
 from experiment.backend import PACKAGES
 from experiment.cli import main
+from experiment.export.bundle import max_length
 from experiment.inputs.settings import FILE_NAME, Settings
 from preprocess.base.files import write_json
 from preprocess.base.hashing import sha256
 from preprocess.tokenizers.base import load_tokenizer
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.published import read_config
 from tasks.core.discovery import get_task
 
 pytest.importorskip("onnxscript")
@@ -169,6 +171,29 @@ def test_export_that_answers_otherwise_is_refused_and_leaves_nothing(checkpoint,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_tie_that_rounding_decides_is_said_to_be_one(checkpoint, data, tmp_path, capsys, monkeypatch):
+    """Where all positions score the same, the smallest change of the weights brings another answer."""
+    load = pytorch_modeling.export.load_export
+
+    def level(directory):
+        served = load(directory)
+        return lambda inputs: {
+            name: 1e-6 * np.arange(value.shape[1], dtype=np.float32) + 0 * value
+            for name, value in served(inputs).items()
+        }
+
+    monkeypatch.setattr(pytorch_modeling.export, "load_export", level)
+    predict = pytorch_modeling.predict
+
+    def flat(*arguments, **options):
+        for outputs in predict(*arguments, **options):
+            yield replace(outputs, values={name: 0 * value for name, value in outputs.values.items()})
+
+    monkeypatch.setattr(pytorch_modeling, "predict", flat)
+    flags = ("--format", "exported_program", "--check", data("demo_drcd_dev"))
+    _fails(capsys, _export(checkpoint("albert"), tmp_path / "out", *flags), "the same but for rounding: leave such")
+
+
 def test_only_so_many_questions_are_compared_as_was_asked(checkpoint, data, tmp_path, capsys):
     flags = ("--format", "exported_program", "--check", data("demo_drcd_dev"), "--max_eval_samples", 3)
     assert _export(checkpoint("albert"), tmp_path / "out", *flags) == 0
@@ -239,6 +264,13 @@ def test_task_that_is_not_here_stands_in_the_way_of_a_check_alone(unsettled, che
     _fails(capsys, status, "unknown task 'gone'")
     assert _export(unsettled, tmp_path / "out", "--format", "exported_program") == 0
     assert "start_logits [B, S], end_logits [B, S] float32" in capsys.readouterr().out
+
+
+def test_input_without_a_limit_is_said_to_have_none(checkpoint, monkeypatch):
+    config = read_config(checkpoint("bert"))
+    assert max_length(config) == SIZES["max_position_embeddings"]
+    monkeypatch.setattr(type(config.family), "usable_length", lambda *_: 2**31 - 1)
+    assert max_length(config) is None
 
 
 def test_bundle_reads_letters_as_it_was_exported(unsettled, tmp_path):
