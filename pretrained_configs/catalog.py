@@ -22,7 +22,7 @@ _DIRECTORY = Path(__file__).with_name("models")
 NAMEMAPS = tuple(NameMap.names())
 
 #: Kinds of tokenizers that can be built.
-TOKENIZERS = ("wordpiece",)
+TOKENIZERS = ("wordpiece", "unigram", "byte_bpe")
 
 #: Key of a model's JSON -> the type of its value. All are needed, and there are no others.
 SCHEMA: Mapping[str, type] = {
@@ -91,8 +91,8 @@ class PublishedModel:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Return the short names, sorted."""
-    return tuple(sorted(path.stem for path in _DIRECTORY.glob("*.json")))
+    """Return the short names, sorted without regard to case."""
+    return tuple(sorted((path.stem for path in _DIRECTORY.glob("*.json")), key=str.casefold))
 
 
 @cache

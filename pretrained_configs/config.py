@@ -20,6 +20,11 @@ EMBEDDING_PROJECTIONS = ("none", "word", "output")
 #: LayerNorm after each residual sum, or on the input of each block.
 LAYER_NORM_TYPES = ("postln", "preln")
 
+#: What stands for where a token is: rows of a table that are added to the word embeddings; or, within attention,
+#: vectors of the distance between two tokens, for the query (Shaw et al. 2018), or for query and key (Huang et al.
+#: 2020, method 4).
+POSITION_EMBEDDING_TYPES = ("absolute", "relative_key", "relative_key_query")
+
 #: Marks a field that means something to some families alone, which have it among their `own_fields`.
 _OWN = {"own": True}
 
@@ -46,6 +51,10 @@ class ModelConfig:
         inner_group_num: ALBERT: layers within a group, run one after the other.
         ffn_num_groups: the feed-forward matrices are block diagonal with this many blocks.
         max_position_embeddings: rows of the position table; `Family.usable_length` is the longest input.
+        position_embedding_type: BERT: one of `POSITION_EMBEDDING_TYPES`; relative ones have no position table but,
+            in every layer, vectors of all distances below max_position_embeddings.
+        max_relative_position: NEZHA: distances beyond it count as it.
+        task_type_vocab_size: ERNIE 2.0 and 3.0: rows of the table of pre-training tasks.
         type_vocab_size: rows of the token-type (segment) table.
         layer_norm_eps: added to the variance in every LayerNorm.
         hidden_dropout_prob: dropout after embeddings and blocks, while training.
@@ -68,6 +77,9 @@ class ModelConfig:
     inner_group_num: int = field(default=1, metadata=_OWN)
     ffn_num_groups: int = 1
     max_position_embeddings: int = 512
+    position_embedding_type: str = field(default="absolute", metadata=_OWN)
+    max_relative_position: int = field(default=64, metadata=_OWN)
+    task_type_vocab_size: int = field(default=3, metadata=_OWN)
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     hidden_dropout_prob: float = 0.1
@@ -101,6 +113,7 @@ _CHOICES = {
     "hidden_act": ACTIVATIONS,
     "embedding_projection": EMBEDDING_PROJECTIONS,
     "layer_norm_type": LAYER_NORM_TYPES,
+    "position_embedding_type": POSITION_EMBEDDING_TYPES,
 }
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 #: What fields may be at most: a width of 31 bits, in float32 a number and its square, and layers built in seconds.

@@ -38,8 +38,13 @@ _NOT_EVERYWHERE = {
     "num_hidden_groups",
     "inner_group_num",
     "ffn_num_groups",
+    "position_embedding_type",
+    "max_relative_position",
+    "task_type_vocab_size",
 }
 _FIELDS = tuple(f.name for f in fields(ModelConfig))
+#: Field that means something to some families alone -> its default.
+_OWN_DEFAULTS = {f.name: f.default for f in fields(ModelConfig) if f.metadata.get("own")}
 
 
 def read_config(path: str | Path, hidden_act: str | None = None) -> ModelConfig:
@@ -134,14 +139,13 @@ def format_of_config(values: Mapping[str, Any], source: str) -> NameMap:
         about = NameMap.load(name).values["config"]
         if "file_keys" in about and all(key in values for key in about["file_keys"]):
             return NameMap.load(name)
-    by_type = {
-        model_type: name
-        for name in NameMap.names()
-        if name.startswith("transformers_")
-        for signature in _signatures(name)
-        for model_type in signature.get("model_types", ())
-        if model_type is not None
-    }
+    by_type: dict[str, str] = {}
+    for name in NameMap.names():
+        for signature in _signatures(name) if name.startswith("transformers_") else ():
+            asked = signature.get("keys", {})
+            if all(values.get(key) == value for key, value in asked.items()):
+                types = [t for t in signature.get("model_types", ()) if t is not None and (asked or t not in by_type)]
+                by_type |= dict.fromkeys(types, name)
     model_type = values.get("model_type", "bert")
     if not isinstance(model_type, str) or model_type not in by_type:
         raise CheckpointError(f"{source}: {unknown('model_type', model_type, sorted(by_type))}")
@@ -170,7 +174,10 @@ def read_values(
     if hidden_act is not None and hidden_act not in ACTIVATIONS:
         raise CheckpointError(unknown("hidden_act", hidden_act, ACTIVATIONS))
     about = namemap.values["config"]
-    stated = {about.get("names", {}).get(key, key): value for key, value in values.items() if value is not None}
+    unread = about.get("unread", ())
+    stated = {
+        about.get("names", {}).get(key, key): v for key, v in values.items() if v is not None and key not in unread
+    }
     known = {**about.get("defaults", {}), **{name: stated[name] for name in _FIELDS if name in stated}}
     known |= _measured(about, known, tensors)
     missing = [name for name in (*_REQUIRED, *about.get("required", ())) if name not in known]
@@ -233,7 +240,9 @@ def format_for(config: ModelConfig, target: str) -> NameMap:
         if about.get("target") != target:
             continue
         model_types = [about["model_type"]] if "model_type" in about else families.names()
-        demands = {"model_type": model_types, **about.get("writes", {})}
+        held = {*about.get("required", ()), *about.get("optional", ()), *about.get("own", ())}
+        own = {f: [default] for f, default in _OWN_DEFAULTS.items() if f not in held}
+        demands = {**own, "model_type": model_types, **about.get("writes", {})}
         wrong = [f for f, allowed in demands.items() if getattr(config, f) not in allowed]
         needless = config.embedding_projection == "output" and config.embedding_size == config.hidden_size
         if needless and not about.get("projects_equal_widths", True):
@@ -280,7 +289,8 @@ def write_values(config: ModelConfig, namemap: NameMap, head: str | None = None)
     # Where a program has one GELU alone, that is what it computes for all: `deviations` says so.
     act = acts.get(config.hidden_act, "gelu")
     left_out = {*about.get("fixed", {}), *(rule["field"] for rule in about.get("measured", ()))}
-    left_out |= _NOT_EVERYWHERE - {*about.get("required", ()), *about.get("optional", ()), *names}
+    own = {name for name in about.get("own", ()) if getattr(config, name) != _OWN_DEFAULTS[name]}
+    left_out |= _NOT_EVERYWHERE - {*about.get("required", ()), *about.get("optional", ()), *own, *names}
     written = {names.get(name, name): getattr(config, name) for name in _FIELDS if name not in left_out}
     written = {key: value for key, value in written.items() if key in about.get("keys", written)}
     written["hidden_act"] = act

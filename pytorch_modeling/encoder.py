@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling.layers import Embeddings, position_ids
+from pytorch_modeling.layers import Embeddings, counted_position_ids, position_ids
 
 
 class Encoder(nn.Module, ABC):
@@ -26,6 +26,8 @@ class Encoder(nn.Module, ABC):
         #: How many of the first layers are computed again in backward instead of keeping what they computed.
         self.n_recomputed = 0
         self.position_offset = config.family.position_offset
+        #: The row of the position table that is padding's alone; None where padding counts on.
+        self.padding_row = config.pad_token_id if config.family.padding_row else None
         self.pooled_token = config.family.pooled_token
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
@@ -70,7 +72,7 @@ class Encoder(nn.Module, ABC):
             [B, S, H], the last layer's output.
         """
         states = hidden_states if hidden_states is not None else _Forgetful()
-        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask, self.position_offset))
+        x = self.embeddings(input_ids, token_type_ids, self.positions(input_ids, attention_mask))
         states.append(x)
         if self.projection is not None:
             # What layers are added to stays in float32; a CPU's autocast would leave it in bfloat16 from here on.
@@ -82,6 +84,12 @@ class Encoder(nn.Module, ABC):
             x = checkpoint(layer, x, *arguments, use_reentrant=False) if recomputed else layer(x, *arguments)
             states.append(x)
         return x
+
+    def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the row of the position table that each token takes, int64 [B, S]."""
+        if self.padding_row is None:
+            return position_ids(attention_mask, self.position_offset)
+        return counted_position_ids(input_ids, attention_mask, self.padding_row)
 
     def pool(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
         """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""

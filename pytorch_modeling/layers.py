@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.attention import attention
+from pytorch_modeling.distances import Distances
 from pytorch_modeling.dropout import dropout
 
 #: `ModelConfig.hidden_act` -> function. "gelu" is the exact (erf) form, "gelu_tanh" Google's approximation.
@@ -39,7 +40,8 @@ class Embeddings(nn.Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum. A family may be without positions or token types here.
+    projected to hidden_size before the sum. A family may be without positions or token types here, and may add the
+    first row of a table of pre-training tasks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -50,8 +52,9 @@ class Embeddings(nn.Module):
         self.word = _embedding(config.vocab_size, config.embedding_size)
         self.word_projection = nn.Linear(config.embedding_size, width, bias=False) if projected else None
         family = config.family
-        self.position = _embedding(config.max_position_embeddings, width) if family.has_position_table else None
+        self.position = _embedding(config.max_position_embeddings, width) if family.adds_positions(config) else None
         self.token_type = _embedding(config.type_vocab_size, width) if family.has_token_type_table else None
+        self.task_type = _embedding(config.task_type_vocab_size, width) if family.has_task_type_table else None
         #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
         self.shares_rows = config.type_vocab_size < family.template.n_segments
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -67,6 +70,8 @@ class Embeddings(nn.Module):
         if self.token_type is not None:
             last = self.token_type.num_embeddings - 1
             x = x + self.token_type(token_type_ids.clamp(max=last) if self.shares_rows else token_type_ids)
+        if self.task_type is not None:
+            x = x + self.task_type.weight[0]
         return self.dropout(self.norm(x))
 
 
@@ -85,14 +90,31 @@ class SelfAttention(nn.Module):
         self.p = config.attention_probs_dropout_prob
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        relative = config.position_embedding_type
+        table = (2 * config.max_position_embeddings - 1, config.hidden_size // config.num_attention_heads)
+        self.distance = _embedding(*table) if relative != "absolute" else None
+        self.on_keys = relative == "relative_key_query"
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H]."""
+    def forward(self, x: Tensor, mask: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H].
+
+        Vectors of distances, [2 S, d], are added to keys and values.
+        """
         b, s, h = x.shape
         # Taken apart before they are transposed: backward writes their gradients where the projection reads them.
         q, k, v = (part.transpose(1, 2) for part in self.qkv(x).view(b, s, 3, self.n_heads, -1).unbind(2))
-        context = attention(q, k, v, mask, self.p, self.training)
+        context = attention(q, k, v, mask, self.p, self.training, self._distances(s, distances))
         return self.output(context.transpose(1, 2).reshape(b, s, h))
+
+    def _distances(self, length: int, given: Tensor | None) -> Distances | None:
+        if given is not None:
+            return Distances(given, in_values=True)
+        if self.distance is None:
+            return None
+        # The table begins with the key that stands furthest behind the query.
+        last = (self.distance.num_embeddings + 1) // 2 + length - 2
+        rows = torch.arange(last, last - 2 * length, -1, device=self.distance.weight.device).clamp(min=0)
+        return Distances(self.distance(rows), self.on_keys)
 
 
 class GroupedLinear(nn.Module):
@@ -146,12 +168,12 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.pre_norm = config.layer_norm_type == "preln"
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Transform x [B, S, H] under mask bool [B, 1, 1, S] -> [B, S, H]."""
+    def forward(self, x: Tensor, mask: Tensor, distances: Tensor | None = None) -> Tensor:
+        """Transform x [B, S, H] under mask bool [B, 1, 1, S], with vectors of distances or without -> [B, S, H]."""
         if self.pre_norm:
-            x = x + self.dropout(self.attention(self.attention_norm(x), mask))
+            x = x + self.dropout(self.attention(self.attention_norm(x), mask, distances))
             return x + self.dropout(self.ffn(self.ffn_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, distances)))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
 
@@ -169,6 +191,21 @@ def position_ids(attention_mask: Tensor, offset: int = 0) -> Tensor:
     """
     n_left = attention_mask.to(torch.int32).argmax(dim=1, keepdim=True) - offset
     return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - n_left).clamp_(min=offset)
+
+
+def counted_position_ids(input_ids: Tensor, attention_mask: Tensor, pad_id: int) -> Tensor:
+    """Number the tokens that are no padding, as RoBERTa does; padding has the row of its id.
+
+    Args:
+        input_ids: [B, S].
+        attention_mask: [B, S], 1 = real token.
+        pad_id: id of the padding; the first token takes the next row.
+
+    Returns:
+        int64 [B, S].
+    """
+    counted = (input_ids != pad_id) & (attention_mask.cumsum(dim=1) > 0)
+    return counted.cumsum(dim=1) * counted + pad_id
 
 
 def initialise(fresh: Iterable[nn.Module], std: float) -> None:

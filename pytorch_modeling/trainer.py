@@ -72,7 +72,10 @@ class Trainer:
             adam_epsilon=spec.adam_epsilon,
             optim=spec.optim,
         )
-        self.scaler = torch.amp.GradScaler(model.device.type, enabled=spec.precision == "fp16")
+        self._fixed_scale = None if spec.loss_scale == "dynamic" else spec.loss_scale
+        self.scaler = torch.amp.GradScaler(
+            model.device.type, init_scale=self._fixed_scale or 2.0**16, enabled=spec.precision == "fp16"
+        )
         self.n_done = 0
         self.skipped_in_a_row = 0
         self._can_repeat = spec.auto_find_batch_size
@@ -207,7 +210,7 @@ class Trainer:
         # The fused kernels read this flag on the device, as they do for GradScaler.
         self.optimizer.found_inf = (~(norm.isfinite() & loss.isfinite())).float()  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.scaler.update()
+        self.scaler.update(self._fixed_scale)
         self.optimizer.zero_grad(set_to_none=True)
         for hook in self.hooks:
             hook.after_update(self)

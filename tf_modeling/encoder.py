@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from pretrained_configs.config import ModelConfig
-from tf_modeling.layers import Embeddings, TransformerLayer, position_ids
+from tf_modeling.layers import Embeddings, TransformerLayer, counted_position_ids, position_ids
 from tf_modeling.nn import Linear, Module, Pass
 
 
@@ -24,6 +24,8 @@ class Encoder(Module, ABC):
         #: How many of the first layers are computed again in backward instead of keeping what they computed.
         self.n_recomputed = 0
         self.position_offset = config.family.position_offset
+        #: The row of the position table that is padding's alone; None where padding counts on.
+        self.padding_row = config.pad_token_id if config.family.padding_row else None
         self.pooled_token = config.family.pooled_token
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
@@ -70,7 +72,7 @@ class Encoder(Module, ABC):
             float32 [B, S, H], the last layer's output.
         """
         states = hidden_states if hidden_states is not None else []
-        x = self.embeddings(input_ids, token_type_ids, position_ids(attention_mask, self.position_offset), run=run)
+        x = self.embeddings(input_ids, token_type_ids, self.positions(input_ids, attention_mask), run=run)
         states.append(x)
         if self.projection is not None:
             x = tf.cast(self.projection(x, run=run), tf.float32)
@@ -80,6 +82,12 @@ class Encoder(Module, ABC):
             x = _recomputed(layer, x, arguments, run) if i < self.n_recomputed else layer(x, *arguments, run=run)
             states.append(x)
         return x
+
+    def positions(self, input_ids: tf.Tensor, attention_mask: tf.Tensor) -> tf.Tensor:
+        """Return the row of the position table that each token takes, int32 [B, S]."""
+        if self.padding_row is None:
+            return position_ids(attention_mask, self.position_offset)
+        return counted_position_ids(input_ids, attention_mask, self.padding_row)
 
     def pool(self, sequence_output: tf.Tensor, attention_mask: tf.Tensor, run: Pass) -> tf.Tensor:
         """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pretrained_configs.config import ModelConfig
 from tf_modeling.attention import attention
+from tf_modeling.distances import Distances
 from tf_modeling.dropout import dropout
 from tf_modeling.nn import Embedding, LayerNorm, Linear, Module, Pass
 
@@ -51,7 +52,8 @@ class Embeddings(Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum. A family may be without positions or token types here.
+    projected to hidden_size before the sum. A family may be without positions or token types here, and may add the
+    first row of a table of pre-training tasks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -62,8 +64,9 @@ class Embeddings(Module):
         self.word = Embedding(config.vocab_size, config.embedding_size)
         self.word_projection = Linear(config.embedding_size, width, bias=False) if projected else None
         family = config.family
-        self.position = Embedding(config.max_position_embeddings, width) if family.has_position_table else None
+        self.position = Embedding(config.max_position_embeddings, width) if family.adds_positions(config) else None
         self.token_type = Embedding(config.type_vocab_size, width) if family.has_token_type_table else None
+        self.task_type = Embedding(config.task_type_vocab_size, width) if family.has_task_type_table else None
         #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
         self.shares_rows = config.type_vocab_size < family.template.n_segments
         self.norm = LayerNorm(width, eps=config.layer_norm_eps)
@@ -79,6 +82,8 @@ class Embeddings(Module):
         if self.token_type is not None:
             last = self.token_type.weight.shape[0] - 1
             x = x + self.token_type(tf.minimum(token_type_ids, last) if self.shares_rows else token_type_ids)
+        if self.task_type is not None:
+            x = x + self.task_type.weight.value[0]
         return self.dropout(self.norm(x), run=run)
 
 
@@ -94,14 +99,31 @@ class SelfAttention(Module):
         self.p = config.attention_probs_dropout_prob
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
+        relative = config.position_embedding_type
+        table = (2 * config.max_position_embeddings - 1, config.hidden_size // config.num_attention_heads)
+        self.distance = Embedding(*table) if relative != "absolute" else None
+        self.on_keys = relative == "relative_key_query"
 
-    def call(self, x: tf.Tensor, mask: tf.Tensor, run: Pass) -> tf.Tensor:
-        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H]."""
+    def call(self, x: tf.Tensor, mask: tf.Tensor, distances: tf.Tensor | None = None, *, run: Pass) -> tf.Tensor:
+        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H].
+
+        Vectors of distances, [2 S, d], are added to keys and values.
+        """
         b, s, h = tf.shape(x)[0], tf.shape(x)[1], x.shape[2]
         heads = tf.reshape(self.qkv(x, run=run), [b, s, 3, self.n_heads, h // self.n_heads])
         q, k, v = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
-        context = attention(q, k, v, mask, self.p, run.seed())
+        context = attention(q, k, v, mask, self.p, run.seed(), self._distances(s, distances))
         return self.output(tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [b, s, h]), run=run)
+
+    def _distances(self, length: tf.Tensor, given: tf.Tensor | None) -> Distances | None:
+        if given is not None:
+            return Distances(given, in_values=True)
+        if self.distance is None:
+            return None
+        # The table begins with the key that stands furthest behind the query.
+        last = (self.distance.weight.shape[0] + 1) // 2 + length - 2
+        rows = tf.maximum(tf.range(last, last - 2 * length, -1), 0)
+        return Distances(self.distance(rows), self.on_keys)
 
 
 class GroupedLinear(Module):
@@ -158,12 +180,12 @@ class TransformerLayer(Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.pre_norm = config.layer_norm_type == "preln"
 
-    def call(self, x: tf.Tensor, mask: tf.Tensor, run: Pass) -> tf.Tensor:
-        """Transform x float32 [B, S, H] under mask bool [B, 1, 1, S] -> float32 [B, S, H]."""
+    def call(self, x: tf.Tensor, mask: tf.Tensor, distances: tf.Tensor | None = None, *, run: Pass) -> tf.Tensor:
+        """Transform x float32 [B, S, H] under mask bool [B, 1, 1, S], with vectors of distances or without."""
         if self.pre_norm:
-            x = x + self._drop(self.attention(self.attention_norm(x), mask, run=run), run)
+            x = x + self._drop(self.attention(self.attention_norm(x), mask, distances, run=run), run)
             return x + self._drop(self.ffn(self.ffn_norm(x), run=run), run)
-        x = self.attention_norm(x + self._drop(self.attention(x, mask, run=run), run))
+        x = self.attention_norm(x + self._drop(self.attention(x, mask, distances, run=run), run))
         return self.ffn_norm(x + self._drop(self.ffn(x, run=run), run))
 
     def _drop(self, x: tf.Tensor, run: Pass) -> tf.Tensor:
@@ -184,6 +206,21 @@ def position_ids(attention_mask: tf.Tensor, offset: int = 0) -> tf.Tensor:
     """
     n_left = tf.argmax(attention_mask, axis=1, output_type=tf.int32)[:, None] - offset
     return tf.maximum(tf.range(tf.shape(attention_mask)[1])[None, :] - n_left, offset)
+
+
+def counted_position_ids(input_ids: tf.Tensor, attention_mask: tf.Tensor, pad_id: int) -> tf.Tensor:
+    """Number the tokens that are no padding, as RoBERTa does; padding has the row of its id.
+
+    Args:
+        input_ids: int [B, S].
+        attention_mask: int [B, S], 1 = real token.
+        pad_id: id of the padding; the first token takes the next row.
+
+    Returns:
+        int32 [B, S].
+    """
+    counted = tf.cast((input_ids != pad_id) & (tf.cumsum(attention_mask, axis=1) > 0), tf.int32)
+    return tf.cumsum(counted, axis=1) * counted + pad_id
 
 
 def initialise(fresh: Iterable[tuple[str, keras.Variable]], std: float, seed: int) -> None:

@@ -32,16 +32,19 @@ _SEED = tf.TensorSpec([2], tf.int32)
 
 
 class LossScaler:
-    """The dynamic loss scale of float16, by the rules of torch.amp.GradScaler."""
+    """The loss scale of float16, by the rules of torch.amp.GradScaler."""
 
-    def __init__(self, enabled: bool) -> None:
-        """Start at 2^16; without fp16 the scale is 1 for ever."""
+    def __init__(self, enabled: bool, fixed: float | None = None) -> None:
+        """Start at 2^16, or stay at a fixed scale; without fp16 the scale is 1 for ever."""
         self.enabled = enabled
-        self.scale = tf.Variable(65536.0 if enabled else 1.0, trainable=False)
+        self._fixed = fixed is not None
+        self.scale = tf.Variable((65536.0 if fixed is None else fixed) if enabled else 1.0, trainable=False)
         self.growth_tracker = tf.Variable(0, trainable=False)
 
     def update(self, finite: tf.Tensor) -> None:
-        """Halve the scale after an overflow, double it after 2000 steps without one."""
+        """Halve the scale after an overflow, double it after 2000 steps without one, unless it is fixed."""
+        if self._fixed:
+            return
         n_good = self.growth_tracker + 1
         grown = tf.where(n_good == 2000, self.scale * 2.0, self.scale)
         assign(self.scale, tf.where(finite, grown, self.scale * 0.5))
@@ -90,7 +93,8 @@ class Trainer:
         )
         self._names = [name for name, p in parameters(model).items() if p.variable.trainable]
         with model.placed():
-            self.scaler = LossScaler(spec.precision == "fp16")
+            fixed = None if spec.loss_scale == "dynamic" else spec.loss_scale
+            self.scaler = LossScaler(spec.precision == "fp16", fixed)
         self.n_done = 0
         self.skipped_in_a_row = 0
         self._can_repeat = spec.auto_find_batch_size

@@ -182,6 +182,8 @@ def _check_range(path: Path, arrays: list[NDArray[np.integer]], config: ModelCon
         if array.size and not 0 <= array.min() <= array.max() < limit:
             raise UsageError(f"--inputs {path}: {name} {array.min()}..{array.max()} is not within 0..{limit - 1}")
     if ids.shape[1] > (limit := config.family.usable_length(config)):
-        raise UsageError(f"--inputs {path}: {ids.shape[1]} positions > max_position_embeddings {limit}")
+        first = config.family.first_position(config)
+        rows = f"max_position_embeddings{f' - {first}' if first else ''}"
+        raise UsageError(f"--inputs {path}: {ids.shape[1]} positions > {rows} {limit}")
     if not mask.any(axis=1).all():
         raise UsageError(f"--inputs {path}: attention_mask has a row without a real token")

@@ -124,7 +124,7 @@ def training_memory(
         keeps_gradients: whether all gradients exist throughout: they do when several forward passes are accumulated,
             and in the buckets that several processes sum.
     """
-    passes = _Passes(config, head, batch * length, precision, gradient_checkpointing, keeps_gradients)
+    passes = _Passes(config, head, batch, length, precision, gradient_checkpointing, keeps_gradients)
     fullest = max(passes.instants(), key=lambda instant: instant.total)
     return replace(fullest, weights=4 * sum(passes.sizes.values()), moments=sum(_moments(passes.sizes, optim)))
 
@@ -137,24 +137,27 @@ def _moments(sizes: dict[str, int], optim: str) -> Iterator[int]:
 
 
 def _is_table(name: str) -> bool:
-    return name in ("embeddings.word.weight", "embeddings.position.weight", "embeddings.token_type.weight")
+    tables = ("word", "position", "token_type", "task_type")
+    return name in {f"embeddings.{table}.weight" for table in tables} or name.endswith(".attention.distance.weight")
 
 
 class _Passes:
-    """A forward and a backward pass over so many tokens."""
+    """A forward and a backward pass over so many windows of so many tokens."""
 
     def __init__(
         self,
         config: ModelConfig,
         head: HeadSpec,
-        tokens: int,
+        batch: int,
+        length: int,
         precision: str,
         n_recomputed: int,
         keeps_gradients: bool,
     ) -> None:
         shapes = parameter_shapes(config, pooled=head.reads("sequence"), heads=head.rows)
         self.config = config
-        self.tokens = tokens
+        self.tokens = batch * length
+        self.length = length
         self.compute = _COMPUTE_BYTES[precision]
         self.rounded = self.compute < 4
         self.keeps_gradients = keeps_gradients
@@ -182,7 +185,10 @@ class _Passes:
                 gradients=self._gradients(set(self.order[i + 1 :])),
                 copies=self._copies(with_copies | {self.order[i]}),
                 activations=outside + sum(kept[:i]) + self._layer(),
-                transients=self._recomputed_transients() if self.recomputed[i] else self._backward_transients(),
+                transients=max(
+                    self._recomputed_transients() if self.recomputed[i] else self._backward_transients(),
+                    self._pairs(),
+                ),
             )
         # The embeddings' backward pass.
         yield Memory(
@@ -249,6 +255,16 @@ class _Passes:
         if self.config.layer_norm_type == "preln":
             per_token += 4 * hidden  # the residual's gradient; else it stands for the LayerNorm's input
         return per_token * self.tokens + self.compute * hidden * inner // self.config.ffn_num_groups
+
+    def _pairs(self) -> int:
+        """Return what backward through attention holds for each pair of tokens, where distances are multiplied.
+
+        A GPU computes what is added to the scores again, for all windows at once: that, its gradient, and both by
+        distance, which are twice as wide; a CPU goes window by window.
+        """
+        products = self.config.family.distance_products(self.config)
+        pairs = self.config.num_attention_heads * self.length * self.tokens
+        return self.compute * (4 + products) * pairs if products else 0
 
     def _recomputed_transients(self) -> int:
         """Return the same for a layer that is computed again, or what the end of its second forward pass adds."""

@@ -128,7 +128,7 @@ def check_limits(
         UsageError: naming the limit.
     """
     length = recipe.max_seq_length
-    offset = config.family.position_offset
+    offset = config.family.first_position(config)
     limits = {f"max_position_embeddings{f' - {offset}' if offset else ''}": config.family.usable_length(config)}
     if published is not None:
         limits["published limit"] = published.max_seq_length

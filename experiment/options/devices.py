@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiment.options.fields import AT_LEAST_0
+from experiment.options.fields import AT_LEAST_0, Rule
 from experiment.options.windows import Size
 
 Framework = Literal["pytorch", "tensorflow"]
@@ -44,10 +44,23 @@ class StepPrecisionOptions:
     """Compute so many of the first layers again in backward: less memory, more time, the same numbers."""
 
 
+def _is_loss_scale(text: str) -> bool:
+    try:
+        return text == "dynamic" or 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+LossScale = Annotated[str, Rule("dynamic or a number above 0", _is_loss_scale)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingDeviceOptions:
     """Precision and devices."""
 
+    loss_scale: LossScale | None = None
+    """With --fp16, what the loss is multiplied by: dynamic (halved after an overflow, doubled after 2000 steps
+    without one), or a number that stays (default: dynamic)."""
     auto_find_batch_size: bool = False
     """Where memory runs out in training, halve the forward passes, double their number, and take the step again."""
     torch_compile: bool = False

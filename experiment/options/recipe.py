@@ -137,6 +137,7 @@ class TrainRecipe(StepRecipe):
         save_steps: per training checkpoint; 0 for none.
         saves_by_time: whether they are made after evaluations and every 10 minutes instead.
         save_total_limit: training checkpoints that are kept.
+        loss_scale: of float16: a number that stays, or "dynamic".
         max_nonfinite_steps: in a row that stop the training.
         auto_find_batch_size: whether forward passes are halved where memory runs out.
         torch_compile: whether PyTorch compiles the layers.
@@ -155,6 +156,7 @@ class TrainRecipe(StepRecipe):
     save_steps: int
     saves_by_time: bool
     save_total_limit: int
+    loss_scale: float | Literal["dynamic"]
     max_nonfinite_steps: int
     auto_find_batch_size: bool
     torch_compile: bool
@@ -205,6 +207,8 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
     }
     if isinstance(filled, TrainOptions):
         values |= {"save_steps": filled.save_steps or 0, "saves_by_time": filled.save_steps is None}
+        scale = filled.loss_scale
+        values["loss_scale"] = "dynamic" if scale is None or scale == "dynamic" else float(scale)
     recipe = _RECIPES[type(options)]
     return recipe(**{field.name: values[field.name] for field in fields(recipe)})
 
@@ -217,6 +221,11 @@ def _filled(options: Options, recipe: dict[str, Any]) -> Options:
         raise UsageError("--bf16 and --fp16 both given: use one")
     if isinstance(options, ParityOptions | PlanOptions | TrainOptions):
         recipe = {"adam_epsilon": ADAM_EPSILON[options.optim], **recipe}
+    if isinstance(options, TrainOptions) and not options.fp16:
+        if options.loss_scale not in (None, "dynamic"):
+            raise UsageError(f"--loss_scale {options.loss_scale} needs --fp16: nothing else scales the loss")
+        recipe = {**recipe, "loss_scale": "dynamic"}
+    recipe = {"loss_scale": "dynamic", **recipe}
     for given, replaced in (("doc_overlap", "doc_stride"), ("doc_stride", "doc_overlap")):
         if getattr(options, given) is not None:
             recipe.pop(replaced, None)

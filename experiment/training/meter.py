@@ -81,6 +81,20 @@ class Meter:
         """
         return self._speed(self.counts)
 
+    def summary(self, n_steps: int) -> dict[str, float]:
+        """Return what the training of a seed took, under the names that transformers' programs print.
+
+        Args:
+            n_steps: that were taken in all.
+
+        Returns:
+            "train_runtime", seconds without evaluations; "train_samples_per_second" (windows) and
+            "train_steps_per_second".
+        """
+        seconds = self.counts["train_s"]
+        rates = {"samples": self.counts["n_windows"], "steps": n_steps}
+        return {"train_runtime": seconds, **{f"train_{name}_per_second": n / seconds for name, n in rates.items()}}
+
     def _tick(self) -> None:
         if self._clock is None:
             return

@@ -46,7 +46,9 @@ class Record:
         wall_s: seconds, training and evaluation together; of a resumed seed without what was done twice.
         pass_size: windows per forward pass and device, at the end.
         speed: of training: windows and real (unpadded) tokens per second, the share of time that making batches took,
-            and the share of the GPUs' peak FLOP/s that the tokens made use of.
+            and the share of the GPUs' peak FLOP/s that the tokens made use of; and under transformers' names the
+            seconds of training, and windows and steps per second.
+        eval_samples: split -> its windows, which are more than its questions.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
     """
@@ -72,6 +74,7 @@ class Record:
     wall_s: float = 0.0
     pass_size: int = 0
     speed: dict[str, float] = field(default_factory=dict)
+    eval_samples: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     error: str = ""
 

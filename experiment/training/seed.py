@@ -205,13 +205,23 @@ class SeedRun:
                 self.events = Events(directory, self.progress.step + 1, self.log.line)
                 with contextlib.closing(self.events):
                     take_steps(self)
-                self.record.speed = self.meter.whole()
+                self._sum_up()
                 self.record.pass_size = self.pass_size
                 self.record.peak_bytes = self.peak_bytes()
                 self._predict_with_best()
                 self.saving.stop_if_interrupted(self)
         finally:
             self.saving.wait()
+
+    def _sum_up(self) -> None:
+        """Say and record what training took, and how many windows an evaluation has."""
+        setup = self.setup
+        splits = {"dev": setup.dev, "test": setup.test}
+        self.record.eval_samples = {name: len(data.features) for name, data in splits.items() if data is not None}
+        took = self.meter.summary(self.steps.n)
+        self.record.speed = self.meter.whole() | took
+        told = [*took.items(), ("eval_samples", self.record.eval_samples["dev"])]
+        self.log.line(f"seed {self.seed}: " + " ".join(f"{name} {value:.6g}" for name, value in told))
 
     def _build(self, saved: Saved | None) -> None:
         gc.collect()  # the seed before may have left cycles, and in them its model

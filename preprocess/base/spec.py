@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +19,10 @@ class TrainerSpec:
         adam_beta1: decay of Adam's first moment.
         adam_beta2: decay of Adam's second moment.
         adam_epsilon: added to the root of the second moment.
-        precision: "fp32", "bf16" or "fp16" (with dynamic loss scaling).
+        precision: "fp32", "bf16" or "fp16" (with loss scaling).
         optim: "adamw", "bert_adam" or "adamw8bit" (PyTorch with bitsandbytes).
+        loss_scale: with fp16, what the loss is multiplied by on the way back; "dynamic" for a factor that is halved
+            after an overflow and doubled after 2000 steps without one.
         gradient_checkpointing: how many of the first layers are computed again in backward instead of keeping what
             they computed.
         auto_find_batch_size: whether a step that runs out of memory leaves everything as it was, so that it can be
@@ -40,6 +43,7 @@ class TrainerSpec:
     adam_epsilon: float
     precision: str
     optim: str = "adamw"
+    loss_scale: float | Literal["dynamic"] = "dynamic"
     gradient_checkpointing: int = 0
     auto_find_batch_size: bool = False
     torch_compile: bool = False

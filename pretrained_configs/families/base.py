@@ -54,6 +54,9 @@ class Family:
         has_token_type_table: whether a table of token types is; one with fewer rows than `template` has token types
             gets its last row for the rest.
         position_offset: row of the position table that the first real token takes.
+        padding_row: whether padding has a row of its own there, that of its id, and the first real token takes the
+            next, whatever `position_offset` says; else padding on the right goes on counting.
+        has_task_type_table: whether the first row of a table of pre-training tasks is added, too.
         pooled_token: which real token's state stands for the whole input.
         published_pooler: whether published encoders come with a pooler.
         hidden_act: activation of the feed-forward block where no configuration states one.
@@ -65,6 +68,8 @@ class Family:
     has_position_table: bool = True
     has_token_type_table: bool = True
     position_offset: int = 0
+    padding_row: bool = False
+    has_task_type_table: bool = False
     pooled_token: Literal["first", "last"] = "first"
     published_pooler: bool = True
     hidden_act: str = "gelu"
@@ -73,7 +78,19 @@ class Family:
 
     def usable_length(self, config: ModelConfig) -> int:
         """Return the longest input, in tokens."""
-        return config.max_position_embeddings - self.position_offset
+        return config.max_position_embeddings - self.first_position(config)
+
+    def first_position(self, config: ModelConfig) -> int:
+        """Return the row of the position table that the first real token takes."""
+        return config.pad_token_id + 1 if self.padding_row else self.position_offset
+
+    def adds_positions(self, config: ModelConfig) -> bool:
+        """Say whether rows of a position table are added to the word embeddings."""
+        return self.has_position_table and config.position_embedding_type == "absolute"
+
+    def distance_products(self, config: ModelConfig) -> int:
+        """Return how many products with the vector of their distance every pair of tokens costs each head."""
+        return {"absolute": 0, "relative_key": 1, "relative_key_query": 2}[config.position_embedding_type]
 
     def layers(self, config: ModelConfig) -> list[str]:
         """Return what the names of each layer's parameters begin with, in the order in which the layers run."""
@@ -103,19 +120,23 @@ class Family:
         shapes: dict[str, Shape] = {"embeddings.word.weight": (config.vocab_size, embedding)}
         if config.embedding_projection == "word":
             shapes["embeddings.word_projection.weight"] = (hidden, embedding)
-        if self.has_position_table:
+        if self.adds_positions(config):
             shapes["embeddings.position.weight"] = (config.max_position_embeddings, width)
         if self.has_token_type_table:
             shapes["embeddings.token_type.weight"] = (config.type_vocab_size, width)
+        if self.has_task_type_table:
+            shapes["embeddings.task_type.weight"] = (config.task_type_vocab_size, width)
         shapes |= norm("embeddings.norm", width)
         return shapes | (linear("projection", embedding, hidden) if config.embedding_projection == "output" else {})
 
     def layer_parameters(self, config: ModelConfig) -> dict[str, Shape]:
         """Return name, without the layer's own, -> shape of the parameters of a layer."""
         hidden, inner, n_groups = config.hidden_size, config.intermediate_size, config.ffn_num_groups
+        table = (2 * config.max_position_embeddings - 1, hidden // config.num_attention_heads)
         return {
             **linear("attention.qkv", hidden, 3 * hidden),
             **linear("attention.output", hidden, hidden),
+            **({} if config.position_embedding_type == "absolute" else {"attention.distance.weight": table}),
             **norm("attention_norm", hidden),
             **linear("ffn.up", hidden, inner, n_groups),
             **linear("ffn.down", inner, hidden, n_groups),
@@ -137,14 +158,15 @@ class Family:
         hidden, n_layers = config.hidden_size, self.n_layers(config)
         matrices = 4 * hidden * hidden + 2 * hidden * config.intermediate_size // config.ffn_num_groups
         projection = config.embedding_size * hidden if config.embedding_projection != "none" else 0
-        attention = 4 * n_layers * hidden  # q k^T and the sum over v
+        # q k^T and the sum over v, and what each distance adds to one of them.
+        attention = (4 + 2 * self.distance_products(config)) * n_layers * hidden
         return 2 * (n_layers * matrices + projection) * length + attention * length * length
 
     def idle_parameters(self, config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
         """Say which elements of which parameters no softmax over the tokens of a window depends on.
 
-        Their gradients are zero in exact arithmetic: keys' biases add one number to all scores of a query, and the
-        last bias one vector to all tokens' states.
+        Their gradients are zero in exact arithmetic: keys' biases add one number to all scores of a query, unless
+        keys are multiplied by their distance, and the last bias adds one vector to all tokens' states.
 
         Args:
             config: the architecture.
@@ -154,7 +176,8 @@ class Family:
             parameter -> its elements.
         """
         keys = slice(config.hidden_size, 2 * config.hidden_size)
-        idle = {name: keys for name in names if name.endswith("attention.qkv.bias")}
+        silent = config.position_embedding_type != "relative_key_query"
+        idle = {name: keys for name in names if silent and name.endswith("attention.qkv.bias")}
         *before, last = self.layers(config)
         if last not in before:  # else the bias also enters a layer
             idle[f"{last}.{'ffn.down' if config.layer_norm_type == 'preln' else 'ffn_norm'}.bias"] = slice(None)
@@ -162,7 +185,7 @@ class Family:
 
     def spare_parameters(self, config: ModelConfig) -> tuple[str, ...]:
         """Return patterns of the parameters that a file of this model may hold although no layer uses them."""
-        return ()
+        return () if config.position_embedding_type == "absolute" else ("embeddings.position.weight",)
 
     def problems(self, config: ModelConfig) -> list[str]:
         """List what the family can't make of an architecture whose fields are each of the right type and range."""
@@ -173,10 +196,8 @@ class Family:
             if (value := getattr(config, f.name)) != f.default
         ]
         if self.has_position_table and self.usable_length(config) < 1:
-            rows = config.max_position_embeddings
-            problems.append(
-                f"max_position_embeddings {rows} leaves no row for a token: {self.position_offset} are not used"
-            )
+            rows, first = config.max_position_embeddings, self.first_position(config)
+            problems.append(f"max_position_embeddings {rows} leaves no row for a token: {first} are not used")
         return problems
 
 

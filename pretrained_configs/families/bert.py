@@ -1,7 +1,7 @@
-"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, LERT, PERT, RBT and ERNIE 1.0."""
+"""BERT (Devlin et al. 2019): also RoBERTa-wwm, MacBERT, LERT, PERT, RBT, ERNIE 1.0, and relative positions."""
 
 from __future__ import annotations
 
 from pretrained_configs.families.base import Family
 
-FAMILY = Family()
+FAMILY = Family(own_fields=frozenset({"position_embedding_type"}))

@@ -1,4 +1,4 @@
-"""One file per family, named as its `model_type`: it defines `ENCODER`, and is imported when first asked for."""
+"""One file per family, named as in `pretrained_configs.families`: it defines `ENCODER`, imported when asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from preprocess.base.errors import CheckpointError
+from pretrained_configs.families import module_name
 
 if TYPE_CHECKING:
     from pytorch_modeling.encoder import Encoder
@@ -17,7 +18,7 @@ def encoder_class(model_type: str) -> type[Encoder]:
     Raises:
         CheckpointError: if it is one that PyTorch has no encoder for.
     """
-    name = f"{__name__}.{model_type}"
+    name = f"{__name__}.{module_name(model_type)}"
     try:
         encoder: type[Encoder] = importlib.import_module(name).ENCODER
     except ModuleNotFoundError as error:

@@ -22,14 +22,14 @@ from preprocess.base.errors import CheckpointError
 from preprocess.batch import collate
 from preprocess.template import Template
 from preprocess.tokenizers.base import load_tokenizer
-from preprocess.types import Answer, Example
+from preprocess.types import Answer, Batch, Example
 from pretrained_configs import families
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.families.base import InputTemplate
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import read_config
-from tests.support.values import KINDS, encode
+from tests.support.values import KINDS, SPAN, encode, span_batch
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Those that know a `ModelConfig`.
@@ -225,3 +225,51 @@ def test_every_fact_of_a_family_is_explained():
     facts = [name for name in vars(families.Family) if not name.startswith("_")]
     facts += list(families.Family.__dataclass_fields__)
     assert not [name for name in facts if f"`{name}`" not in prose]
+
+
+#: What models are built of: every family as it is, and BERT with each kind of positions.
+MODELS = {
+    **{model_type: {"model_type": model_type} for model_type in families.names()},
+    **{kind: {"position_embedding_type": kind} for kind in ("relative_key", "relative_key_query")},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_both_frameworks_learn_the_same_from_a_saved_model(model, tmp_path):
+    """Saved by one, opened by the other: logits, loss and gradients agree, and are 0 where the family says so."""
+    import tf_modeling
+
+    sizes = {**SIZES, "max_position_embeddings": 40, "pad_token_id": 1, "initializer_range": 0.3}
+    config = ModelConfig(**sizes, **MODELS[model], hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    theirs = pytorch_modeling.build_model(config, SPAN, device="cpu", seed=1)
+    pytorch_modeling.save_weights(theirs, tmp_path)
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.config == config
+    ours = tf_modeling.build_model(config, SPAN, device="cpu", seed=2)
+    tf_modeling.load_weights(ours, checkpoint, fresh_head=False)
+    batch = _span_batch(config)
+    (found, found_gradients), (expected, gradients) = (
+        backend.gradients(m, batch, precision="fp32")
+        for backend, m in ((tf_modeling, ours), (pytorch_modeling, theirs))
+    )
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=2e-5, err_msg=name)
+    largest = max(np.abs(values).max() for values in gradients.values())
+    for name, values in gradients.items():
+        np.testing.assert_allclose(found_gradients[name], values, atol=1e-5 * largest, err_msg=name)
+    idle = config.family.idle_parameters(config, gradients)
+    assert all(np.abs(gradients[name][part]).max() < 1e-5 * largest for name, part in idle.items())
+
+
+def _span_batch(config: ModelConfig) -> Batch:
+    """Three windows of 12, 9 and 6 tokens, filled up on the family's side; the answer is the third token or so."""
+    draw, template = np.random.RandomState(0), config.family.template
+    real, length = np.array([12, 9, 6])[:, None], 12
+    place = np.arange(length) - (length - real if template.padding_side == "left" else 0)
+    mask = (place >= 0) & (place < real)
+    ids = np.where(mask, draw.randint(5, config.vocab_size, mask.shape), config.pad_token_id)
+    start = np.argmax(mask, axis=1) + 2
+    types = (place > 3) * mask * min(config.type_vocab_size - 1, template.n_segments - 1)
+    return span_batch(
+        window=np.arange(3), input_ids=ids, attention_mask=mask, token_type_ids=types, start=start, end=start + 1
+    )

@@ -40,6 +40,19 @@ def test_forward_flops_counted_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("changes", "products"),
+    [
+        ({"position_embedding_type": "relative_key"}, 1),
+        ({"position_embedding_type": "relative_key_query"}, 2),
+        ({"model_type": "nezha"}, 2),
+    ],
+)
+def test_each_pair_of_tokens_costs_a_product_with_the_vector_of_its_distance(changes, products):
+    plain, relative = (ModelConfig(**{**SMALL, "num_hidden_layers": 1}, **more) for more in ({}, changes))
+    assert forward_flops(relative, 16) - forward_flops(plain, 16) == 2 * products * 16 * 16 * 32
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {},

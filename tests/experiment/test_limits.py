@@ -12,11 +12,13 @@ import pytest
 
 from experiment.cli import main
 from experiment.estimate.plan import PlannedStep
+from experiment.inputs.model import check_limits
 from experiment.options.fields import check_ranges
 from experiment.options.flags import ParityOptions, PlanOptions, TrainOptions
 from experiment.options.recipe import resolve_recipe
 from experiment.training.steps import Evaluated
 from preprocess.base.errors import UsageError
+from pretrained_configs.config import ModelConfig
 from tasks.core.discovery import get_task
 
 PLAN = ["plan", "--task", "cmrc2018", "--model_name_or_path", "chinese-roberta-wwm-ext", "--gpu", "t4"]
@@ -169,3 +171,24 @@ def test_sizes_that_can_not_be_built_are_one_line_before_anything_is_written(
     assert main([*flags(corpus, tmp_path / "run"), "--overwrite_output_dir"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "named"),
+    [
+        ({"model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 514}, 512, " - 2 512"),
+        ({"model_type": "xlm-roberta", "pad_token_id": 1, "max_position_embeddings": 300}, 298, " - 2 298"),
+        ({"position_embedding_type": "relative_key", "max_position_embeddings": 384}, 384, " 384"),
+        ({"position_embedding_type": "relative_key_query", "max_position_embeddings": 384}, 384, " 384"),
+        ({"model_type": "nezha", "max_position_embeddings": 128}, 128, " 128"),
+    ],
+)
+def test_windows_beyond_the_trained_positions_are_refused_with_the_limit(changes, most, named):
+    config = ModelConfig(100, 32, 1, 2, 64, **changes)
+    recipes = [
+        resolve_recipe(TrainOptions(task="cmrc2018", output_dir="run", max_seq_length=n), get_task("cmrc2018"), None)
+        for n in (most, most + 1)
+    ]
+    check_limits(recipes[0], "m", config, None)
+    with pytest.raises(UsageError, match=f"^--max_seq_length {most + 1} > max_position_embeddings{named} .m.; use"):
+        check_limits(recipes[1], "m", config, None)

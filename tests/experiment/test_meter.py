@@ -40,6 +40,11 @@ def test_speed_leaves_out_what_is_no_training(clock):
         meter.count(np.array([20]))
         assert meter.line() == {"samples_per_s": 1 / 2, "tokens_per_s": 20 / 2, "data_wait": 0.0}
     assert meter.whole() == {"samples_per_s": 3 / 6, "tokens_per_s": 60 / 6, "data_wait": 1 / 6}
+    assert meter.summary(12) == {
+        "train_runtime": 6.0,
+        "train_samples_per_second": 3 / 6,
+        "train_steps_per_second": 12 / 6,
+    }
 
 
 def test_utilisation_is_of_the_known_peak_by_hand(clock):

@@ -66,6 +66,18 @@ def test_record_holds_what_is_needed_to_repeat_it(trained, corpus):
     assert record["peak_bytes"] > 10_000_000 and record["speed"]["tokens_per_s"] > 0 and record["wall_s"] > 0
 
 
+def test_run_says_what_training_took_and_how_many_windows_it_is_evaluated_on(trained):
+    record = _record(trained)
+    speed, log = record["speed"], (trained / "run.log").read_text(encoding="utf-8")
+    assert 0 < speed["train_runtime"] < record["wall_s"]
+    assert speed["train_steps_per_second"] == pytest.approx(6 / speed["train_runtime"])
+    assert speed["train_samples_per_second"] == pytest.approx(12 / speed["train_runtime"])
+    n_windows = record["eval_samples"]["dev"]
+    assert set(record["eval_samples"]) >= {"dev"} and n_windows > 0
+    assert f"seed 1: train_runtime {speed['train_runtime']:.6g} train_samples_per_second" in log
+    assert f"eval_samples {n_windows}" in log
+
+
 def test_scores_file_equals_the_evaluate_command(trained, corpus, tmp_path):
     output = tmp_path / "scores.json"
     status = main(

@@ -21,8 +21,9 @@ from tasks.core.discovery import task_names
 DIRECTORY = Path(catalog.__file__).parent / "models"
 MANUAL = Path(catalog.__file__).parents[1] / "docs" / "adding-a-checkpoint.md"
 
-#: Short name -> published number of parameters in millions: HFL's and brightmart's READMEs, the BERT paper's rows
-#: (which round 109 to 110 and 335 to 340), and the sizes given with conversions of Google's Chinese ALBERT.
+#: Short name -> published number of parameters in millions: HFL's, brightmart's and PaddleNLP's READMEs, the rows of
+#: the papers of BERT (which round 109 to 110 and 335 to 340), RoBERTa and XLM-R, and the sizes given with conversions
+#: of Google's Chinese ALBERT.
 PUBLISHED_SIZES = {
     "bert-base-chinese": 102,
     "bert-base-uncased": 110,
@@ -46,6 +47,17 @@ PUBLISHED_SIZES = {
     "albert-zh-xlarge": 59,
     "albert-google-base-zh": 10.5,
     "albert-google-xxlarge-zh": 222,
+    "roberta-base": 125,
+    "roberta-large": 355,
+    "xlm-roberta-large": 550,
+    "ernie-3.0-nano-zh": 18,
+    "ernie-3.0-micro-zh": 23,
+    "ernie-3.0-mini-zh": 27,
+    "ernie-3.0-medium-zh": 75,
+    "ernie-3.0-base-zh": 118,
+    "ernie-3.0-xbase-zh": 296,
+    "minirbt-h256": 10.4,
+    "minirbt-h288": 12.3,
 }
 
 WANTED = set(PUBLISHED_SIZES) | {
@@ -56,6 +68,26 @@ WANTED = set(PUBLISHED_SIZES) | {
     *("albert-zh-base", "albert-zh-xxlarge", "albert-zh-tiny-google", "albert-zh-small-google"),
     *("albert-google-large-zh", "albert-google-xlarge-zh"),
     *("ernie-1.0-base-zh", "sibert-base", "sialbert-middle"),
+    *("xlm-roberta-base", "infoxlm-base", "infoxlm-large", "Multilingual-MiniLM-L12-H384", "multilingual-e5-small"),
+    *("all-MiniLM-L6-v2", "bert-base-multilingual-cased", "mengzi-bert-base", "nezha-cn-base"),
+    *("bert-base-uncased-embedding-relative-key", "bert-base-uncased-embedding-relative-key-query"),
+    "bert-large-uncased-whole-word-masking-embedding-relative-key-query",
+    *("chinese_roberta_L-2_H-128", "chinese_roberta_L-4_H-256", "chinese_roberta_L-4_H-512"),
+    *("chinese_roberta_L-8_H-512", "roberta-base-chinese-extractive-qa"),
+    *("roberta-base-squad2", "bert-base-cased-squad2", "xlm-roberta-base-squad2", "xlm-roberta-large-squad2"),
+}
+#: Kind of tokenizer -> the files of which one is needed.
+VOCABULARIES = {
+    "wordpiece": {"vocab.txt", "vocab_chinese.txt"},
+    "unigram": {"sentencepiece.bpe.model", "tokenizer.json"},
+    "byte_bpe": {"vocab.json"},
+}
+#: Map of names -> the family of all its models, where that is not BERT.
+FAMILIES = {
+    "transformers_roberta": "roberta",
+    "transformers_xlm_roberta": "xlm-roberta",
+    "transformers_ernie_tasks": "ernie",
+    "transformers_nezha": "nezha",
 }
 
 
@@ -68,7 +100,8 @@ def test_every_model_is_complete_and_consistent(name):
     assert model.config == ModelConfig(**values["architecture"])
     assert model.max_seq_length <= model.config.max_position_embeddings
     assert model.namemap in NAMEMAPS
-    assert {"vocab.txt", "vocab_chinese.txt"} & set(model.files)
+    assert model.max_seq_length <= model.config.family.usable_length(model.config)
+    assert VOCABULARIES[model.tokenizer] & set(model.files)
     assert model.homepage.startswith("https://") and model.download.startswith("https://")
     assert model.notes and all(note.isascii() and note.endswith(".") for note in model.notes)
     if model.hub_id:
@@ -88,7 +121,7 @@ def test_the_projection_of_the_embeddings_fits_the_format(name):
         assert config.model_type == "electra"
         assert projection == ("none" if config.embedding_size == config.hidden_size else "output")
     else:
-        assert (config.model_type, projection) == ("bert", "none")
+        assert (config.model_type, projection) == (FAMILIES.get(model.namemap, "bert"), "none")
 
 
 @pytest.mark.parametrize("name", catalog.names())
@@ -162,8 +195,35 @@ def test_facts_that_are_easily_wrong():
     assert (ernie.hidden_act, ernie.layer_norm_eps, ernie.max_position_embeddings) == ("relu", 1e-5, 513)
     preln = [name for name in catalog.names() if config[name].layer_norm_type == "preln"]
     assert preln == ["albert-zh-xxlarge"]
-    cased = [name for name in catalog.names() if not catalog.lookup(name).do_lower_case]
-    assert cased == ["bert-base-cased", "bert-large-cased", "bert-large-cased-whole-word-masking"]
+    models = [catalog.lookup(name) for name in catalog.names()]
+    cased = [model.name for model in models if model.tokenizer == "wordpiece" and not model.do_lower_case]
+    assert cased == [
+        *("bert-base-cased", "bert-base-cased-squad2", "bert-base-multilingual-cased"),
+        *("bert-large-cased", "bert-large-cased-whole-word-masking"),
+    ]
+    # 514 rows are 512 tokens, and the vocabulary of XLM-R does not make a RoBERTa.
+    counting = {model.config.model_type for model in models if model.config.family.padding_row}
+    assert counting == {"roberta", "xlm-roberta"}
+    assert {model.config.max_position_embeddings for model in models if model.config.model_type in counting} == {514}
+    assert config["multilingual-e5-small"].model_type == config["Multilingual-MiniLM-L12-H384"].model_type == "bert"
+    assert (config["multilingual-e5-small"].vocab_size, config["xlm-roberta-base"].vocab_size) == (250037, 250002)
+    assert config["ernie-3.0-base-zh"].task_type_vocab_size == 3
+    assert config["bert-base-uncased-embedding-relative-key"].position_embedding_type == "relative_key"
+
+
+def test_recipe_of_sixteen_devices_is_the_published_one():
+    recipe = dict(catalog.lookup("roberta-base").recipes["squad"])
+    assert "1984" in recipe.pop("source")
+    assert recipe == {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 256,
+        "learning_rate": 6e-5,
+        "warmup_ratio": 0.25,
+        "weight_decay": 0.01,
+        "max_seq_length": 384,
+        "doc_overlap": 128,
+        "loss_scale": "64",
+    }
 
 
 def test_short_name_and_hub_id_find_the_same_model():

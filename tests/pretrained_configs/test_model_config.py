@@ -96,7 +96,8 @@ def test_hidden_act_overrules_the_file_even_if_the_file_names_an_unknown_one(tmp
     ("change", "message"),
     [
         ({"hidden_size": None, "vocab_size": None}, "missing 'vocab_size', 'hidden_size'"),
-        ({"model_type": "roberta"}, "model_type 'roberta' is not supported .supported: 'albert', 'bert'"),
+        ({"model_type": "t5"}, "model_type 't5' is not supported .supported: 'albert', 'bert'"),
+        ({"model_type": "xlm_roberta"}, "did you mean 'xlm-roberta'"),
         ({"model_type": "brt"}, "did you mean 'bert'"),
         ({"model_type": ["bert"]}, "model_type"),
         ({"hidden_size": "6"}, "hidden_size '6' is not an integer"),
@@ -109,7 +110,20 @@ def test_hidden_act_overrules_the_file_even_if_the_file_names_an_unknown_one(tmp
         ({"num_attention_heads": 4}, "hidden_size 6 is not divisible by num_attention_heads 4"),
         ({"hidden_act": "swish"}, "hidden_act 'swish' is not supported"),
         ({"hidden_act": 3}, "hidden_act 3 is not supported"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),
+        (
+            {"position_embedding_type": "relative_keys"},
+            "'relative_keys' is not .* did you mean 'relative_key'",
+        ),
+        (
+            {"position_embedding_type": "relative_key", "model_type": "roberta"},
+            "position_embedding_type 'relative_key' is not supported",
+        ),
+        ({"max_position_embeddings": 2, "model_type": "roberta"}, "leaves no row for a token: 2 are not used"),
+        (
+            {"hidden_size": 9, "num_attention_heads": 3, "model_type": "nezha"},
+            "3 dimensions per head can't be filled",
+        ),
+        ({"task_type_vocab_size": 4}, "task_type_vocab_size 4 means nothing to model_type 'bert'"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
         ({"pad_token_id": 11}, "pad_token_id 11 is not in the vocabulary of 11"),
         ({"type_vocab_size": 0}, "type_vocab_size 0 is not positive"),

@@ -227,6 +227,19 @@ def test_fp16_overflow_skips_the_step_and_lowers_the_scale():
     assert torch.isfinite(model.head.span.weight).all()
 
 
+@pytest.mark.parametrize(("scale", "skipped"), [(64.0, 0), (2.0**30, 1)])
+def test_fixed_loss_scale_stays_whatever_overflows(scale, skipped):
+    model = build_model(CONFIG, SPAN, device="cpu", seed=1)
+    spec = TrainerSpec(n_steps=30, **{**ARGUMENTS, "precision": "fp16", "warmup_ratio": 0.0, "loss_scale": scale})
+    trainer = Trainer(model, spec)
+    before = model.head.span.weight.detach().clone()
+    for _ in range(2):
+        trainer.step([make_batch()])
+        metrics = trainer.metrics()
+        assert (metrics["loss_scale"], metrics["skipped_steps"]) == (scale, skipped)
+    assert torch.equal(before, model.head.span.weight) == bool(skipped)
+
+
 def test_state_dict_continues_bit_exactly():
     config = dataclasses.replace(CONFIG, hidden_dropout_prob=0.1)
     set_seed(1)

@@ -88,6 +88,38 @@ MODELS = {
         {**SIZES, "embedding_size": 32},
     ),
     "ernie": ("paddle_ernie", "paddle_ernie", "ernie_config.json", {**ERNIE, "hidden_act": "relu"}),
+    "ernie-tasks": (
+        "paddle_ernie",
+        "paddle_ernie_tasks",
+        "ernie_config.json",
+        {**ERNIE, "hidden_act": "relu", "use_task_id": True, "task_type_vocab_size": 5},
+    ),
+    "paddlenlp": ("paddlenlp_ernie", "paddlenlp_ernie", "model_config.json", {**SIZES, "use_task_id": False}),
+    "paddlenlp-tasks": (
+        "paddlenlp_ernie",
+        "paddlenlp_ernie_tasks",
+        "config.json",
+        {**SIZES, "use_task_id": True, "task_type_vocab_size": 5},
+    ),
+    "nezha": ("google_nezha", "google_nezha", "bert_config.json", {**GOOGLE, "use_relative_position": True}),
+    "hf-nezha": (
+        "transformers_nezha",
+        "transformers_nezha",
+        "config.json",
+        {**SIZES, "model_type": "nezha", "max_relative_position": 6, "embedding_size": 128},
+    ),
+    "hf-relative": (
+        "relative_bert",
+        "transformers_bert",
+        "config.json",
+        {**SIZES, "model_type": "bert", "position_embedding_type": "relative_key"},
+    ),
+    "hf-relative-query": (
+        "relative_bert",
+        "transformers_bert",
+        "config.json",
+        {**SIZES, "model_type": "bert", "position_embedding_type": "relative_key_query"},
+    ),
     "hf": ("transformers_bert", "transformers_bert", "config.json", {**GOOGLE, "model_type": "bert"}),
     "hf-hfl": ("transformers_bert", "transformers_bert", "bert_config.json", GOOGLE),
     "hf-tanh": (

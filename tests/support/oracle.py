@@ -42,6 +42,7 @@ from tests.support.oracle_layers import (
     run,
     table_shapes,
 )
+from tests.support.oracle_relations import RELATIONS
 
 
 def _google_bert_shapes(c: Config) -> Shapes:
@@ -260,6 +261,7 @@ def _paddle_ernie_shapes(c: Config) -> Shapes:
         "word_embedding": (c["vocab_size"], h),
         "pos_embedding": (c["max_position_embeddings"], h),
         "sent_embedding": (c["type_vocab_size"], h),
+        **({"task_embedding": (c["task_type_vocab_size"], h)} if c.get("use_task_id") else {}),
         "pre_encoder_layer_norm_scale": (h,),
         "pre_encoder_layer_norm_bias": (h,),
         "pooled_fc.w_0": (h, h),
@@ -285,6 +287,8 @@ def _paddle_ernie(arrays: Arrays, c: Config, ids, mask, types) -> Arrays:
         return lambda x: layer_norm(x, v[f"{name}_layer_norm_scale"], v[f"{name}_layer_norm_bias"], 1e-5)
 
     x = v["word_embedding"][ids] + v["pos_embedding"][np.arange(ids.shape[1])] + v["sent_embedding"][types]
+    if c.get("use_task_id"):
+        x = x + v["task_embedding"][0]
     x = norm("pre_encoder")(x)
     layers = [
         Layer(
@@ -312,4 +316,5 @@ PROGRAMS = {
     "reference_tf_bert": Program(_google_bert_shapes, _reference_tf_bert),
     "reference_tf_albert": Program(_google_albert_shapes, _reference_tf_albert),
     "paddle_ernie": Program(_paddle_ernie_shapes, _paddle_ernie),
+    **RELATIONS,
 }

@@ -238,6 +238,20 @@ def test_fp16_overflow_skips_the_step_halves_the_scale_and_training_recovers(con
     assert all(np.isfinite(values).all() for values in _weights(model).values())
 
 
+@pytest.mark.parametrize(("scale", "skipped"), [(64.0, 0), (2.0**30, 1)])
+def test_fixed_loss_scale_stays_whatever_overflows(config, arguments, make_batch, scale, skipped):
+    model = build_model(config(initializer_range=0.1), SPAN, device="cpu", seed=1)
+    spec = TrainerSpec(n_steps=30, **arguments(precision="fp16", warmup_ratio=0.0, loss_scale=scale))
+    trainer = Trainer(model, spec)
+    before = _weights(model)
+    for _ in range(2):
+        trainer.step([make_batch()])
+        metrics = trainer.metrics()
+        assert (metrics["loss_scale"], metrics["skipped_steps"]) == (scale, skipped)
+    same = all(np.array_equal(before[name], values) for name, values in _weights(model).items())
+    assert same == bool(skipped)
+
+
 def test_loss_scale_follows_torchs_gradscaler(config, arguments):
     trainer = Trainer(
         build_model(config(), SPAN, device="cpu"), TrainerSpec(n_steps=30, **arguments(precision="fp16"))

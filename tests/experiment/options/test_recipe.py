@@ -61,6 +61,8 @@ def test_windows_follow_each_other_in_one_way(typed, stride):
 def test_contradictions_are_refused():
     with pytest.raises(UsageError, match="--doc_stride and --doc_overlap both given"):
         _resolved(doc_stride=1, doc_overlap=1)
+    with pytest.raises(UsageError, match="--loss_scale 64 needs --fp16"):
+        _resolved(loss_scale="64", bf16=True)
     with pytest.raises(UsageError, match="--bf16 and --fp16 both given"):
         _resolved(bf16=True, fp16=True)
 
@@ -81,6 +83,19 @@ def test_switches_become_what_they_stand_for():
     assert [_resolved(null_score_diff_threshold=t).tunes_threshold for t in (None, 0.0)] == [True, False]
     assert _resolved(optim="bert_adam").adam_epsilon == 1e-6
     assert _resolved(optim="bert_adam", adam_epsilon=1e-3).adam_epsilon == 1e-3
+
+
+def test_loss_scale_is_dynamic_or_stays_and_a_published_one_waits_for_fp16():
+    assert [_resolved(**typed).loss_scale for typed in ({}, {"fp16": True}, {"loss_scale": "dynamic"})] == [
+        "dynamic"
+    ] * 3
+    assert _resolved(fp16=True, loss_scale="64").loss_scale == 64.0
+    model = replace(lookup("roberta-zh-large"), recipes={"cmrc2018": {"loss_scale": "128"}})
+    assert _resolved(model).loss_scale == "dynamic"
+    assert _resolved(model, fp16=True).loss_scale == 128.0
+    for text in ("0", "-1", "inf", "nan", "much"):
+        with pytest.raises(UsageError, match=f"--loss_scale {text}: must be dynamic or a number above 0"):
+            _resolved(fp16=True, loss_scale=text)
 
 
 def test_no_answer_is_searched_beyond_a_window():
