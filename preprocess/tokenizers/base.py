@@ -78,7 +78,13 @@ class Kind:
 
 KINDS = (
     Kind("WordPiece", "WordPiece", ("vocab.txt",), "*vocab*.txt", "preprocess.tokenizers.wordpiece:load"),
-    Kind("Unigram (SentencePiece)", "Unigram", ("spiece.model", "sentencepiece.bpe.model"), "*.model"),
+    Kind(
+        "Unigram (SentencePiece)",
+        "Unigram",
+        ("spiece.model", "sentencepiece.bpe.model"),
+        "*.model",
+        "preprocess.tokenizers.unigram:load",
+    ),
     Kind("BPE", "BPE", ("vocab.json", "merges.txt")),
     Kind("WordLevel", "WordLevel"),
 )

@@ -19,6 +19,7 @@ from experiment.inputs.settings import (
 from experiment.options.flags import ExportOptions, PredictOptions, StatsOptions, TrainOptions
 from experiment.options.recipe import resolve_recipe
 from preprocess.base.errors import UsageError
+from preprocess.template import BERT
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions
@@ -32,7 +33,7 @@ def settings(**changes):
     """Return those of a DRCD model that reads the text as published."""
     values = {"task": "drcd", "version": "1+opencc-none", "options": WINDOWS | DECODING, "precision": "fp32"}
     values |= {"task_options": {"opencc_config": "none", "answer_policy": None}}
-    values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}}
+    values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}, "template": BERT.as_json()}
     return Settings(**values | changes)
 
 
@@ -43,7 +44,7 @@ def predict(**given):
 def test_training_writes_what_predicting_reads(tmp_path):
     options = TrainOptions(task="drcd", opencc_config="none", output_dir=tmp_path, **WINDOWS)
     task = get_task("drcd", TaskOptions(opencc_config="none"))
-    write_settings(tmp_path, task, resolve_recipe(options, task, None), DECODING, TOKENIZER)
+    write_settings(tmp_path, task, resolve_recipe(options, task, None), DECODING, TOKENIZER, BERT)
     assert read_settings(tmp_path) == settings()
 
 
