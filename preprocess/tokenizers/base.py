@@ -85,7 +85,7 @@ KINDS = (
         "*.model",
         "preprocess.tokenizers.unigram:load",
     ),
-    Kind("BPE", "BPE", ("vocab.json", "merges.txt")),
+    Kind("BPE", "BPE", ("vocab.json", "merges.txt"), load="preprocess.tokenizers.bpe:load"),
     Kind("WordLevel", "WordLevel"),
 )
 

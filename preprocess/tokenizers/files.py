@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,25 +97,24 @@ class TokenizerFiles:
         """
         if (stated := self._processed()) is not None:
             return stated
-        name = str(self.config.get("tokenizer_class", "")).removesuffix("Fast")
-        return next((template for template, classes in TEMPLATES.items() if name in classes), None)
+        return next((template for template, classes in TEMPLATES.items() if self.tokenizer_class in classes), None)
+
+    @property
+    def tokenizer_class(self) -> str:
+        """What tokenizer_config.json calls the tokenizer's class, without "Fast"; "" where it does not."""
+        return str(self.config.get("tokenizer_class") or "").removesuffix("Fast")
 
     def _processed(self) -> str | None:
         """Return the template of tokenizer.json's post_processor, None where there is none that is known."""
-        steps = self.part("post_processor")
-        for step in steps.get("processors") or [steps]:
+        processor = self.part("post_processor")
+        for step in processor.get("processors") or [processor]:
             if not isinstance(step, dict):
                 continue
             if (named := _PROCESSORS.get(str(step.get("type")))) is not None:
                 return named
             if isinstance(pair := step.get("pair"), list):
-                found = tuple(_part_of_pair(part) for part in pair)
-                special = set(found) - {"A", "B"}
-                for name, order in _PAIRS.items():
-                    # Each role is one token, and "A" and "B" are themselves.
-                    tokens = {role: token for role, token in zip(order, found, strict=False) if role not in "AB"}
-                    if tuple(tokens.get(role, role) for role in order) == found and len(special) == len(tokens):
-                        return name
+                shape = _shape([_part_of_pair(part) for part in pair])
+                return next((name for name, parts in _PAIRS.items() if _shape(parts) == shape), None)
         return None
 
     def usual_roles(self, ids: Collection[str]) -> dict[str, str]:
@@ -140,12 +139,12 @@ class TokenizerFiles:
         """
         return _object(self.saved.get(name), self.saved_path, name)
 
-    def switch(self, key: str, saved_key: str) -> bool | None:
+    def switch(self, key: str, saved_key: str = "") -> bool | None:
         """Return an option that is true or false, None where no file has it.
 
         Args:
             key: its name in tokenizer_config.json.
-            saved_key: its name in tokenizer.json's normalizer, which is asked next.
+            saved_key: its name in tokenizer.json's normalizer, which is asked next; "" where it has none.
 
         Raises:
             DataError: if it is something else.
@@ -234,10 +233,16 @@ class TokenizerFiles:
 
 
 def _part_of_pair(part: Any) -> str:
-    """Return "A" or "B" for a text, else the special token."""
+    """Return "A" or "B" for a text of a pair, else the special token in brackets."""
     kind, content = next(iter(part.items())) if isinstance(part, dict) and part else ("", {})
     name = str(content.get("id") if isinstance(content, dict) else "")
-    return name if kind == "Sequence" else f"{kind} {name}"
+    return name if kind == "Sequence" else f"[{name}]"
+
+
+def _shape(parts: Sequence[str]) -> list[int | str]:
+    """Return the parts of a pair with numbers for its special tokens, in order of appearance."""
+    special = list(dict.fromkeys(part for part in parts if part not in ("A", "B")))
+    return [part if part in ("A", "B") else special.index(part) for part in parts]
 
 
 def _read_object(path: Path) -> dict[str, Any]:

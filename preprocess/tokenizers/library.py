@@ -211,18 +211,31 @@ def _engine(saved: Mapping[str, Any], roles: set[str], added: Sequence[AddedToke
     return engine
 
 
-def load(files: TokenizerFiles, kind: str, do_lower_case: bool | None) -> LibraryTokenizer:
+def load(
+    files: TokenizerFiles,
+    kind: str,
+    do_lower_case: bool | None,
+    saved: Mapping[str, Any] | None = None,
+    source: str = "",
+) -> LibraryTokenizer:
     """Make the tokenizer of a tokenizer.json and the files beside it.
 
+    Args:
+        files: the JSON files.
+        kind: what messages call it.
+        do_lower_case: whether text is lower-cased; None does what tokenizer.json says.
+        saved: what takes the place of tokenizer.json, without the added tokens.
+        source: where that is from.
+
     Raises:
-        DataError: if the file is damaged, lacks special tokens, or the others contradict it.
+        DataError: if the files are damaged, lack special tokens, or contradict each other.
     """
-    source = str(files.saved_path)
-    pieces = {token: id for id, token in enumerate(_own_tokens(files.saved, source)) if token}
+    saved, source = (files.saved, str(files.saved_path)) if saved is None else (saved, source)
+    pieces = {token: id for id, token in enumerate(_own_tokens(saved, source)) if token}
     special = files.special_tokens(files.usual_roles(pieces))
     return LibraryTokenizer(
         kind,
-        files.saved,
+        saved,
         special=special,
         added=files.added_tokens(pieces, special),
         do_lower_case=do_lower_case,
