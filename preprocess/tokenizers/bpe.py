@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,32 @@ def load(files: TokenizerFiles, vocabulary: Path, do_lower_case: bool | None) ->
     Raises:
         DataError: if they are damaged, lack special tokens, or contradict each other.
     """
-    if vocabulary == files.saved_path:
+    if files.json_type == "BPE":  # it says more than what it was made of
         return library.load(files, KIND, do_lower_case)
-    saved = _saved(vocabulary.parent, prefix=files.switch("add_prefix_space") is True)
-    return library.load(files, KIND, do_lower_case, saved, str(vocabulary.parent / VOCABULARY))
+    directory = vocabulary.parent
+    for name in (VOCABULARY, MERGES):
+        if not (directory / name).is_file():
+            raise DataError(f"{directory}: no {name}; BPE needs {VOCABULARY} and {MERGES}, or a tokenizer.json")
+    pieces = read_json_object(directory / VOCABULARY, DataError, _RESTORE)
+    prefix = files.switch("add_prefix_space") is True
+    saved, config = _saved(pieces, _merges(directory / MERGES), prefix), files.config
+    roles = files.special_tokens(files.usual_roles(pieces))
+    pairs = {role: [roles.get(role), pieces.get(roles.get(role, ""))] for role in ("cls", "sep")}
+    if all(id is not None for _, id in pairs.values()):
+        # Of the models with these files, those with "cls" and "sep" are RoBERTa and its heirs.
+        saved["post_processor"] = {
+            "type": "RobertaProcessing",
+            **pairs,
+            "trim_offsets": True,
+            "add_prefix_space": prefix,
+        }
+        config = {"tokenizer_class": "RobertaTokenizer", "add_prefix_space": prefix, **config}
+    whole = replace(files, config=config, saved=saved, saved_path=directory / VOCABULARY)
+    return library.load(whole, KIND, do_lower_case)
 
 
-def _saved(directory: Path, prefix: bool) -> dict[str, Any]:
+def _saved(pieces: dict[str, Any], merges: list[list[str]], prefix: bool) -> dict[str, Any]:
     """Return the content of the tokenizer.json that transformers makes of a vocabulary and its merges."""
-    vocabulary, merges = directory / VOCABULARY, directory / MERGES
-    for path in (vocabulary, merges):
-        if not path.is_file():
-            raise DataError(f"{directory}: no {path.name}; BPE needs {VOCABULARY} and {MERGES}, or a tokenizer.json")
     bytes_of: dict[str, Any] = {
         "type": "ByteLevel",
         "add_prefix_space": prefix,
@@ -58,8 +73,8 @@ def _saved(directory: Path, prefix: bool) -> dict[str, Any]:
             "end_of_word_suffix": "",
             "fuse_unk": False,
             "byte_fallback": False,
-            "vocab": read_json_object(vocabulary, DataError, _RESTORE),
-            "merges": _merges(merges),
+            "vocab": pieces,
+            "merges": merges,
         },
     }
 

@@ -65,7 +65,7 @@ class LibraryTokenizer:
         self.kind, self.template = kind, template
         self._special, self._config = dict(special), dict(config or {})
         normalizer = _with_casing(saved.get("normalizer"), do_lower_case)
-        self.options: Mapping[str, Any] = {"do_lower_case": _lower_cases(normalizer)}
+        self.options: Mapping[str, Any] = {"do_lower_case": lower_cases(normalizer)}
         self._saved = {**saved, "normalizer": normalizer, "added_tokens": [_entry(token) for token in added]}
         self._tokens = _own_tokens(saved, source)
         for token in added:
@@ -150,7 +150,8 @@ def _steps(part: Any) -> list[dict[str, Any]]:
     return [step for each in inner for step in _steps(each)]
 
 
-def _lower_cases(normalizer: Any) -> bool:
+def lower_cases(normalizer: Any) -> bool:
+    """Say whether the normalizer of a tokenizer.json lower-cases text."""
     return any(
         step.get("type") == "Lowercase" or bool(step.get("type") == "BertNormalizer" and step.get("lowercase"))
         for step in _steps(normalizer)
@@ -159,7 +160,7 @@ def _lower_cases(normalizer: Any) -> bool:
 
 def _with_casing(normalizer: Any, lower: bool | None) -> Any:
     """Return a normalizer that lower-cases or does not, as it is told; None leaves it as it is."""
-    if lower in (None, _lower_cases(normalizer)):
+    if lower in (None, lower_cases(normalizer)):
         return normalizer
     steps = [step for step in _steps(normalizer) if step.get("type") != "Lowercase"]
     if lower:
@@ -211,31 +212,23 @@ def _engine(saved: Mapping[str, Any], roles: set[str], added: Sequence[AddedToke
     return engine
 
 
-def load(
-    files: TokenizerFiles,
-    kind: str,
-    do_lower_case: bool | None,
-    saved: Mapping[str, Any] | None = None,
-    source: str = "",
-) -> LibraryTokenizer:
+def load(files: TokenizerFiles, kind: str, do_lower_case: bool | None) -> LibraryTokenizer:
     """Make the tokenizer of a tokenizer.json and the files beside it.
 
     Args:
         files: the JSON files.
         kind: what messages call it.
         do_lower_case: whether text is lower-cased; None does what tokenizer.json says.
-        saved: what takes the place of tokenizer.json, without the added tokens.
-        source: where that is from.
 
     Raises:
         DataError: if the files are damaged, lack special tokens, or contradict each other.
     """
-    saved, source = (files.saved, str(files.saved_path)) if saved is None else (saved, source)
-    pieces = {token: id for id, token in enumerate(_own_tokens(saved, source)) if token}
+    source = str(files.saved_path)
+    pieces = {token: id for id, token in enumerate(_own_tokens(files.saved, source)) if token}
     special = files.special_tokens(files.usual_roles(pieces))
     return LibraryTokenizer(
         kind,
-        saved,
+        files.saved,
         special=special,
         added=files.added_tokens(pieces, special),
         do_lower_case=do_lower_case,

@@ -17,6 +17,7 @@ from preprocess.ranges import Ints, offsets, ranges
 from preprocess.tokenizers.added import AddedToken, WrittenTokens
 from preprocess.tokenizers.cleaning import Cleaner, Rules, with_separators
 from preprocess.tokenizers.files import TokenizerFiles
+from preprocess.tokenizers.library import lower_cases
 from preprocess.tokenizers.pieces import BlankCharacters, code_points, joined, parts, trimmed
 from preprocess.types import Pieces
 
@@ -354,6 +355,8 @@ def load(files: TokenizerFiles, model: Path, do_lower_case: bool | None) -> Sent
     tokens = {token: id for id, token in enumerate(tokens_of(own, program))}
     special = files.special_tokens(program.roles)
     switches = {name: files.switch(name) for name in ("remove_space", "keep_accents", "do_lower_case")}
+    if switches["do_lower_case"] is None and files.saved:
+        switches["do_lower_case"] = lower_cases(files.saved.get("normalizer"))
     if do_lower_case is not None:
         switches["do_lower_case"] = do_lower_case
     fields = {"remove_space": "spaces", "keep_accents": "accents", "do_lower_case": "lower"}

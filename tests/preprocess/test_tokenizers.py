@@ -173,7 +173,6 @@ def test_ids_that_no_token_has_stay_free(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"vocab.json": "{}", "merges.txt": ""}, "vocab.json: a BPE"),
         ({"tokenizer.json": '{"model": {"type": "WordLevel", "vocab": {}}}'}, "a WordLevel"),
     ],
 )
@@ -181,7 +180,9 @@ def test_another_kind_of_tokenizer_is_called_by_its_name(tmp_path: Path, files: 
     for name, content in files.items():
         (tmp_path / name).write_text(content, "utf-8")
     for path in (tmp_path, tmp_path / next(iter(files))):
-        with pytest.raises(DataError, match=f"{message}.* tokenizer; WordPiece or Unigram"):
+        with pytest.raises(
+            DataError, match=f"{message}.* tokenizer; WordPiece or Unigram .* or BPE is what can be read"
+        ):
             load_tokenizer(path)
 
 
