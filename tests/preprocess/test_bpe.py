@@ -47,8 +47,8 @@ def spans_of(tokenizer: Tokenizer, text: str) -> list[list[int]]:
 
 
 def spelled(piece: str) -> str:
-    """Return the bytes of a piece as characters 0 to 255, without the space that it begins with."""
-    return "".join(chr(BYTES[char]) for char in piece).strip()
+    """Return the bytes of a piece as characters 0 to 255, without the white space that it begins or ends with."""
+    return "".join(chr(BYTES[char]) for char in piece).strip(" \t\n\r")  # strip() takes bytes for white space
 
 
 def test_ids_are_transformers(directory: Path, tokenizer: Tokenizer) -> None:
