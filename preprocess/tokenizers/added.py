@@ -71,8 +71,8 @@ class WrittenTokens:
         """Say whether there are any."""
         return self._pattern is not None
 
-    def find(self, text: str, edges: Edges) -> Iterator[tuple[int, int, int]]:
-        """Yield start, end and id of what is found, from left to right.
+    def find(self, text: str, edges: Edges) -> Iterator[tuple[int, int, AddedToken]]:
+        """Yield where each token begins and ends, and which it is, from left to right.
 
         Args:
             text: several texts in one.
@@ -85,7 +85,7 @@ class WrittenTokens:
                 token, (start, end) = self._tokens[match[0]], match.span()
                 neighbours = text[max(low, start - 1) : start] + text[end : min(high, end + 1)]
                 if not (token.single_word and any(map(_in_word, neighbours))):
-                    yield start, end, token.id
+                    yield start, end, token
 
 
 class AddedTokens:
@@ -116,10 +116,12 @@ class AddedTokens:
         """
         if self._written:
             edges = zip(starts.tolist(), ends.tolist(), strict=True)
-            spans = list(self._written.find(text, edges))
-            first, last = (np.searchsorted(characters.start, [span[side] for span in spans]) for side in (0, 1))
-            rows = zip(first.tolist(), last.tolist(), spans, strict=True)
-            characters = _replaced(characters, [_Match(i, j, *span) for i, j, span in rows])
+            found = list(self._written.find(text, edges))
+            first = np.searchsorted(characters.start, [start for start, _, _ in found]).tolist()
+            last = np.searchsorted(characters.start, [end for _, end, _ in found]).tolist()
+            rows = zip(first, last, found, strict=True)
+            matches = [_Match(i, j, start, end, token.id) for i, j, (start, end, token) in rows]
+            characters = _replaced(characters, matches)
         if self._normal_pattern is not None:
             first, last = np.searchsorted(characters.start, starts), np.searchsorted(characters.start, ends)
             edges = zip(first.tolist(), last.tolist(), strict=True)

@@ -33,6 +33,11 @@ class Cleaned(NamedTuple):
     starts: Ints
     ends: Ints
 
+    def back(self, starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
+        """Return spans [P] of the derived texts, with separators, as spans of the original ones."""
+        begin = self.starts[starts]
+        return begin, np.where(ends > starts, self.ends[ends - 1], begin)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -118,6 +123,12 @@ class Cleaner:
 
     def _cased(self, text: str) -> str:
         return text.lower() if self._rules.lower else text
+
+
+def unchanged(texts: list[str]) -> Cleaned:
+    """Return texts as they are."""
+    places = np.arange(sum(map(len, texts)) + len(texts))
+    return Cleaned(texts, places, places + 1)
 
 
 def with_separators(texts: list[str]) -> str:

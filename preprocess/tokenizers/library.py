@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from preprocess.base.errors import DataError
-from preprocess.ranges import Ints, offsets
-from preprocess.tokenizers.added import AddedToken
+from preprocess.tokenizers.added import AddedToken, WrittenTokens
+from preprocess.tokenizers.cleaning import unchanged, with_separators
 from preprocess.tokenizers.files import SAVED, TokenizerFiles, as_id
-from preprocess.tokenizers.pieces import BlankCharacters, code_points, joined, parts, trimmed
+from preprocess.tokenizers.normalizing import Aligner
+from preprocess.tokenizers.pieces import BlankCharacters, Columns, around, bases, code_points, joined, parts, trimmed
 from preprocess.types import Pieces
 
 #: What stands for a space in the pieces of SentencePiece, and of byte-level BPE.
@@ -78,6 +79,11 @@ class LibraryTokenizer:
             raise DataError(f"{source}: lacks the special tokens {', '.join(missing)}; {_RESTORE}")
         self.special_ids = {role: ids[token] for role, token in special.items() if token in ids}
         self._engine = _engine(self._saved, set(special.values()), added, source)
+        # Normalizing is done here, which the library's offsets don't survive; so is what comes before it.
+        self._normalize = _without(self._engine, source)
+        self._aligner = Aligner(self._normalize) if normalizer is not None else None
+        written = (token for token in added if token.content not in special.values() and not token.normalized)
+        self._looked_for = WrittenTokens(written)
         self._byte_level = _has(saved.get("pre_tokenizer"), "ByteLevel")
         space = _BYTE_SPACE if self._byte_level else _METASPACE
         self._bare = np.array([bool(token) and not token.strip(space) for token in self._tokens])
@@ -104,7 +110,8 @@ class LibraryTokenizer:
         Returns:
             Ids (uint16 for up to 65536 tokens, else uint32), code-point spans and splits [n + 1].
         """
-        return joined([self._encode_part(part) for part in parts(texts)], self.vocab_size)
+        columns = (around(part, self._looked_for, self._encode_part) for part in parts(texts))
+        return joined(list(columns), self.vocab_size)
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer loads too."""
@@ -115,22 +122,22 @@ class LibraryTokenizer:
         (directory / SAVED).write_text(json.dumps(self._saved, ensure_ascii=False) + "\n", "utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
-    def _encode_part(self, texts: Sequence[str]) -> tuple[Ints, Ints, Ints, Ints]:
+    def _encode_part(self, texts: list[str]) -> Columns:
         """Return ids, starts and ends of the pieces, and how many each text has."""
-        encoded = self._engine.encode_batch(texts, add_special_tokens=False)
+        cleaned = self._aligner.apply(texts) if self._aligner is not None else unchanged(texts)
+        encoded = self._engine.encode_batch(cleaned.texts, add_special_tokens=False)
         counts = np.fromiter(map(len, encoded), np.int64, len(encoded))
         n = int(counts.sum())
         ids = np.fromiter(chain.from_iterable(e.ids for e in encoded), np.int64, n)
         flat = chain.from_iterable(chain.from_iterable(e.offsets for e in encoded))
-        edges = np.fromiter(flat, np.int64, 2 * n).reshape(n, 2)
-        base = np.repeat(offsets(np.fromiter(map(len, texts), np.int64, len(texts)))[:-1], counts)
-        blank = self._blank[code_points("".join(texts))]
-        starts, ends = trimmed(edges[:, 0] + base, edges[:, 1] + base, blank, self._bare[ids])
-        return ids, starts - base, ends - base, counts
+        edges = np.fromiter(flat, np.int64, 2 * n).reshape(n, 2) + np.repeat(bases(cleaned.texts), counts)[:, None]
+        blank = self._blank[code_points(with_separators(texts))]
+        starts, ends = trimmed(*cleaned.back(edges[:, 0], edges[:, 1]), blank, self._bare[ids])
+        own = np.repeat(bases(texts), counts)
+        return ids, starts - own, ends - own, counts
 
     def _is_blank(self, char: str) -> bool:
-        normalizer = self._engine.normalizer
-        normal = normalizer.normalize_str(char) if normalizer is not None else char
+        normal = self._normalize(char)
         # SentencePiece can't tell a text's own "▁" from white space.
         return not (normal if self._byte_level else normal.replace(_METASPACE, " ")).strip()
 
@@ -210,6 +217,18 @@ def _engine(saved: Mapping[str, Any], roles: set[str], added: Sequence[AddedToke
             name = token.content.removeprefix(_NO_TEXT)
             raise DataError(f"{source}: the added token {name!r} should have id {id}, not {token.id}; {_RESTORE}")
     return engine
+
+
+def _without(engine: Any, source: str) -> Callable[[str], str]:
+    """Take the normalizer out of a tokenizer and return what it does to a text."""
+    normalizer = engine.normalizer
+    if normalizer is None:
+        return str
+    engine.normalizer = None
+    normalize: Callable[[str], str] = normalizer.normalize_str
+    if normalize("ab") != normalize("a") + normalize("b"):
+        raise DataError(f"{source}: its normalizer adds to texts; of such tokenizers no place in a text can be told")
+    return normalize
 
 
 def load(files: TokenizerFiles, kind: str, do_lower_case: bool | None) -> LibraryTokenizer:

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.ranges import Ints, offsets
+from preprocess.tokenizers.added import WrittenTokens
 from preprocess.types import Pieces
 
 #: Characters that an engine gets at once: enough for all its threads, few enough to stay small.
 _CHARACTERS_PER_PART = 1 << 19
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Ids, starts and ends of pieces, int64 [P] each, and how many each text has, int64 [n].
+Columns = tuple[Ints, Ints, Ints, Ints]
 _N_CODE_POINTS = 0x110000
 _UNSEEN = 2
 
@@ -50,6 +53,11 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.uint32, copy=False)
 
 
+def bases(texts: Sequence[str]) -> Ints:
+    """Return where each of the texts begins among all of them with a separator behind each, int64 [n]."""
+    return offsets(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)[:-1]
+
+
 def trimmed(starts: Ints, ends: Ints, blank: NDArray[np.bool_], bare: NDArray[np.bool_]) -> tuple[Ints, Ints]:
     """Return spans without blank characters at their edges.
 
@@ -67,7 +75,8 @@ def trimmed(starts: Ints, ends: Ints, blank: NDArray[np.bool_], bare: NDArray[np
     last = np.maximum.accumulate(np.where(np.insert(~blank, 0, True), place, 0))  # the end of the last that is not
     starts = np.minimum(first[starts], ends)
     ends = np.where(bare, starts, np.maximum(last[ends], starts))
-    return starts, ends
+    # White space in the middle of what one character became ("ﷺ" is four words) belongs to that character.
+    return starts, np.maximum.accumulate(ends)
 
 
 def parts(texts: Sequence[str]) -> Iterator[list[str]]:
@@ -84,7 +93,40 @@ def parts(texts: Sequence[str]) -> Iterator[list[str]]:
         yield part
 
 
-def joined(columns: Sequence[tuple[Ints, Ints, Ints, Ints]], vocab_size: int) -> Pieces:
+def around(texts: list[str], looked_for: WrittenTokens, encode: Callable[[list[str]], Columns]) -> Columns:
+    """Encode texts with added tokens in them: what stands between these is cut as if it were a text.
+
+    Args:
+        texts: n texts.
+        looked_for: the added tokens.
+        encode: cuts texts without added tokens.
+    """
+    if not looked_for:
+        return encode(texts)
+    between: list[str] = []
+    owner: list[tuple[int, int, int]] = []  # order, text and start of what stands between
+    found: list[tuple[int, int, int, int, int]] = []  # order, text, id, start and end of added tokens
+    for index, text in enumerate(texts):
+        at, strip = 0, False
+        for start, end, token in (*looked_for.find(text, [(0, len(text))]), (len(text), len(text), None)):
+            part = text[at:start]
+            part = part.rstrip() if token is not None and token.lstrip else part
+            stripped = part.lstrip() if strip else part
+            owner.append((len(owner) + len(found), index, at + len(part) - len(stripped)))
+            between.append(stripped)
+            if token is not None:
+                found.append((len(owner) + len(found), index, token.id, start, end))
+                at, strip = end, token.rstrip
+    ids, starts, ends, counts = encode(between)
+    order, text_of, shift = np.repeat(np.array(owner, np.int64).reshape(-1, 3), counts, axis=0).T
+    added = np.array(found, np.int64).reshape(-1, 5).T
+    sequence = np.argsort(np.concatenate([order, added[0]]), kind="stable")
+    columns = (ids, added[2]), (starts + shift, added[3]), (ends + shift, added[4])
+    ids, starts, ends = (np.concatenate(column)[sequence] for column in columns)
+    return ids, starts, ends, np.bincount(np.concatenate([text_of, added[1]]), minlength=len(texts))
+
+
+def joined(columns: Sequence[Columns], vocab_size: int) -> Pieces:
     """Return the pieces of all parts.
 
     Args:

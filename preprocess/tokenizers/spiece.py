@@ -18,7 +18,7 @@ from preprocess.tokenizers.added import AddedToken, WrittenTokens
 from preprocess.tokenizers.cleaning import Cleaner, Rules, with_separators
 from preprocess.tokenizers.files import TokenizerFiles
 from preprocess.tokenizers.library import lower_cases
-from preprocess.tokenizers.pieces import BlankCharacters, code_points, joined, parts, trimmed
+from preprocess.tokenizers.pieces import BlankCharacters, Columns, around, code_points, joined, parts, trimmed
 from preprocess.types import Pieces
 
 KIND = "Unigram (SentencePiece)"
@@ -176,8 +176,8 @@ class SentencePieceTokenizer:
         Returns:
             Ids (uint16 for up to 65536 tokens, else uint32), code-point spans and splits [n + 1].
         """
-        encode = self._encode_around if self._looked_for else self._encode_part
-        return joined([encode(part) for part in parts(texts)], self.vocab_size)
+        columns = (around(part, self._looked_for, self._encode_part) for part in parts(texts))
+        return joined(list(columns), self.vocab_size)
 
     def save(self, directory: str | Path) -> None:
         """Write the model and tokenizer_config.json, which transformers' AutoTokenizer loads too."""
@@ -195,7 +195,7 @@ class SentencePieceTokenizer:
         (directory / self._program.file).write_bytes(self._content)
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
-    def _encode_part(self, texts: list[str]) -> tuple[Ints, Ints, Ints, Ints]:
+    def _encode_part(self, texts: list[str]) -> Columns:
         """Return ids, starts and ends of the pieces, and how many each text has."""
         cleaned = self._cleaner.apply(texts)
         inputs = cleaned.texts
@@ -218,34 +218,11 @@ class SentencePieceTokenizer:
         limits = base[text + 1] - 1
         end = np.minimum(places[np.minimum(follows, len(places) - 1)], limits)
         end = np.where(follows < len(places), end, limits)
-        begin = cleaned.starts[first]
-        end = np.where(end > first, cleaned.ends[end - 1], begin)
+        begin, end = cleaned.back(first, end)
         blank = self._blank[code_points(with_separators(texts))]
         starts, ends = trimmed(begin, end, blank, self._bare[ids])
         own = offsets(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)[text]
         return ids, starts - own, ends - own, counts
-
-    def _encode_around(self, texts: list[str]) -> tuple[Ints, Ints, Ints, Ints]:
-        """Do the same where added tokens may be: what stands between them is cut as if it were a text."""
-        between: list[str] = []
-        rows: list[tuple[int, int, int, int, int]] = []  # order, text, id, start, end of added tokens
-        owner: list[tuple[int, int, int]] = []  # order, text and start of what stands between
-        for index, text in enumerate(texts):
-            at = 0
-            for start, end, id in (*self._looked_for.find(text, [(0, len(text))]), (len(text), len(text), -1)):
-                owner.append((len(owner) + len(rows), index, at))
-                between.append(text[at:start])
-                if id >= 0:
-                    rows.append((len(owner) + len(rows), index, id, start, end))
-                at = end
-        ids, starts, ends, counts = self._encode_part(between)
-        order, text_of, shift = np.repeat(np.array(owner, np.int64).reshape(-1, 3), counts, axis=0).T
-        added = np.array(rows, np.int64).reshape(-1, 5).T
-        sequence = np.argsort(np.concatenate([order, added[0]]), kind="stable")
-        columns = (ids, added[2]), (starts + shift, added[3]), (ends + shift, added[4])
-        ids, starts, ends = (np.concatenate(column)[sequence] for column in columns)
-        n_pieces = np.bincount(np.concatenate([text_of, added[1]]), minlength=len(texts))
-        return ids, starts, ends, n_pieces
 
     def _is_blank(self, char: str) -> bool:
         cleaned = self._cleaner.apply([char]).texts[0]
