@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
-from preprocess.ranges import Ints, offsets
-from preprocess.tokenizers.cleaning import Cleaned, with_separators
+from preprocess.ranges import Ints, offsets, ranges
+from preprocess.tokenizers.cleaning import SEPARATOR, Cleaned, with_separators
 from preprocess.tokenizers.pieces import code_points
 
 _UNSEEN = 255
@@ -34,8 +35,10 @@ class Aligner:
     def __init__(self, normalize: Callable[[str], str]) -> None:
         """Prepare a table of characters, which fills as they are met."""
         self._normalize = normalize
-        self._alone = _Alone(normalize)
         self._sizes = np.full(0x110000, _UNSEEN, np.uint8)
+        self._places = np.zeros(0x110000, np.int64)
+        #: What characters become alone, one after the other; the separator is first.
+        self._pool = code_points(SEPARATOR)
 
     def apply(self, texts: list[str]) -> Cleaned:
         """Normalise texts.
@@ -43,20 +46,27 @@ class Aligner:
         Args:
             texts: n strings without halves of surrogate pairs.
         """
-        code = code_points(with_separators(texts))
-        sizes = self._sizes[code]
-        if (unseen := np.unique(code[sizes == _UNSEEN])).size:
-            self._sizes[unseen] = [len(self._alone[value]) for value in unseen.tolist()]
-            sizes = self._sizes[code]
-        edges = offsets(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
-        sizes[edges[1:] - 1] = 1  # the separators
         normal = [self._normalize(text) for text in texts]
-        starts = np.repeat(np.arange(len(code)), sizes)
+        edges = offsets(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
+        spelled, sizes = self._alone(code_points(with_separators(texts)), edges[1:] - 1)
+        starts = np.repeat(np.arange(len(sizes)), sizes)
         ends = starts + 1
-        together = [i for i, text in enumerate(texts) if text.translate(self._alone) != normal[i]]
-        if together:
+        if together := _different(spelled, np.searchsorted(starts, edges), normal):
             starts, ends = self._replaced(texts, normal, together, edges, (starts, ends))
         return Cleaned(normal, starts, ends)
+
+    def _alone(self, code: NDArray[np.uint32], separators: Ints) -> tuple[NDArray[np.uint32], Ints]:
+        """Return what characters become alone, one after the other, and how many each becomes; separators stay."""
+        unseen = np.unique(code[self._sizes[code] == _UNSEEN])
+        if unseen.size:
+            normal = [self._normalize(chr(value)) for value in unseen.tolist()]
+            sizes = np.fromiter(map(len, normal), np.int64, len(normal))
+            self._sizes[unseen] = sizes
+            self._places[unseen] = len(self._pool) + offsets(sizes)[:-1]
+            self._pool = np.concatenate([self._pool, code_points("".join(normal))])
+        sizes, places = self._sizes[code].astype(np.int64), self._places[code]
+        sizes[separators], places[separators] = 1, 0
+        return self._pool[ranges(places, sizes)], sizes
 
     def _replaced(
         self, texts: list[str], normal: list[str], together: list[int], edges: Ints, alone: tuple[Ints, Ints]
@@ -94,13 +104,17 @@ class Aligner:
                 yield place
 
 
-class _Alone(dict[int, str]):
-    """Code point -> what the character becomes alone."""
+def _different(spelled: NDArray[np.uint32], edges: Ints, normal: list[str]) -> list[int]:
+    """Return which normalised texts are not what their characters become alone.
 
-    def __init__(self, normalize: Callable[[str], str]) -> None:
-        super().__init__()
-        self._normalize = normalize
-
-    def __missing__(self, code: int) -> str:
-        self[code] = normal = self._normalize(chr(code))
-        return normal
+    Args:
+        spelled: what these become, texts one after the other with separators.
+        edges: [n + 1], where each text begins there.
+        normal: the n normalised texts.
+    """
+    code, sizes = code_points(with_separators(normal)), np.fromiter(map(len, normal), np.int64, len(normal)) + 1
+    if np.array_equal(spelled, code):
+        return [] if np.array_equal(np.diff(edges), sizes) else list(range(len(normal)))
+    theirs = offsets(sizes)
+    parts = zip(pairwise(edges.tolist()), pairwise(theirs.tolist()), strict=True)
+    return [i for i, (own, its) in enumerate(parts) if not np.array_equal(spelled[slice(*own)], code[slice(*its)])]
