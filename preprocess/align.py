@@ -109,4 +109,4 @@ def spans_with_tails(
 
 def _belongs_to_the_one_before(char: str) -> bool:
     is_tag = "\U000e0020" <= char <= "\U000e007f"  # of an emoji flag
-    return unicodedata.category(char) in ("Mn", "Me") or char in "\u200c\u200d\ufffd" or is_tag
+    return unicodedata.category(char) in ("Mn", "Me") or char in "\u200c\u200d\ufffd\uff9e\uff9f" or is_tag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -101,6 +101,25 @@ TEMPLATES: Mapping[str, Template] = {
         padding_segment=3,
     ),
 }
+
+
+def pretrained_template(stated: str | None, family: Template) -> Template:
+    """Return how a model's windows are laid out, given what is known of its tokenizer and of its family.
+
+    The special tokens stand as the tokenizer's own program puts them, which is what was read in pretraining: a BERT
+    with XLM-R's vocabulary has read XLM-R's pairs. All else is the family's: where short windows are filled
+    up, how many token types there are, and at which end of the window the state of "cls" is read. A tokenizer that
+    puts "cls" at the other end was not the model's in pretraining, so the family's layout is taken.
+
+    Args:
+        stated: name of the template that the tokenizer's files state, None where they state none.
+        family: the template of the model's family.
+    """
+    own = TEMPLATES.get(stated or "")
+    if own is None or (own.order[0] == own.null) != (family.order[0] == family.null):
+        return family
+    segments = tuple(min(segment, max(family.segments)) for segment in own.segments)
+    return replace(family, order=own.order, segments=segments, null=own.null)
 
 
 def template_of(features: FeatureSet) -> Template:

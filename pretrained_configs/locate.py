@@ -51,10 +51,19 @@ _SAYS_NOTHING = re.compile(
 #: The same of weights files, without their suffix.
 _PLAIN_WEIGHTS = re.compile(r"(\w+_)?model(\.ckpt)?", re.IGNORECASE)
 
+#: Vocabularies, by the names that programs give them; each but merges.txt is enough by itself.
+_VOCABULARIES = (
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+)
+
 _SMALL_FILES = (
     "config.json",
-    "vocab.txt",
-    "tokenizer.json",
+    *_VOCABULARIES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -328,7 +337,7 @@ def _from_hub(repo_id: str, weights: bool) -> Path:
 
 def _complete(snapshot: Path, weights: bool) -> bool:
     # Whoever loaded only the model left a snapshot without a vocabulary.
-    has_vocabulary = any((snapshot / name).is_file() for name in ("vocab.txt", "tokenizer.json"))
+    has_vocabulary = any((snapshot / name).is_file() for name in _VOCABULARIES)
     if not weights:
         return has_vocabulary and (snapshot / "config.json").is_file()
     try:

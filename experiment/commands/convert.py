@@ -26,7 +26,16 @@ from pretrained_configs.writer import write_checkpoint
 #: vocab_chinese.txt.
 _VOCABULARIES = "*vocab*.txt"
 _COMPANIONS = (
-    *(_VOCABULARIES, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(
+        _VOCABULARIES,
+        "*.model",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ),
     FILE_NAME,
 )
 #: Targets whose programs know no other tokenizer.

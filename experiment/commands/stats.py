@@ -19,7 +19,7 @@ from experiment.options.recipe import task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
 from preprocess.batch import collate, eval_batches
-from preprocess.template import TEMPLATES
+from preprocess.template import TEMPLATES, Template
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
 from tasks.core.task import Task
@@ -47,6 +47,8 @@ def stats(options: StatsOptions) -> None:
     console = terminal()
     console.print("\n".join([loaded.casing, *report.lines()]))
     recipe = task.defaults
+    trained = settings.template if settings is not None else None
+    template = Template(**trained) if trained else TEMPLATES[loaded.tokenizer.template or "bert"]
     query = options.max_query_length or recipe["max_query_length"]
     stride = options.doc_stride or recipe["doc_stride"]
     by_length = {
@@ -57,7 +59,7 @@ def stats(options: StatsOptions) -> None:
             max_seq_length=length,
             doc_stride=stride,
             max_query_length=query,
-            template=TEMPLATES[loaded.tokenizer.template or "bert"],
+            template=template,
             transform=task.transform,
         )
         for length in options.max_seq_length

@@ -124,7 +124,7 @@ def work(
         if options.tokenizer_name is not None:
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
-    cache, template = options.feature_cache_dir, template_of(config)
+    cache, template = options.feature_cache_dir, template_of(config, tokenizer)
     training = trainable(task, *read_examples(task, train_file, options.max_train_samples))
     train = encode(task, training.examples, training.targets, tokenizer, recipe, cache, template=template).features
     steps = epoch_batches(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from experiment.inputs.settings import Settings, read_settings
 from experiment.inputs.tokenizer import LoadedTokenizer, fitting_tokenizer
 from experiment.options.flags import ParityOptions, TrainOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
 from experiment.options.recipe import Recipe, StepRecipe
 from preprocess.base.errors import UsageError
-from preprocess.template import Template
+from preprocess.template import Template, pretrained_template
 from preprocess.tokenizers.base import Tokenizer
 from pretrained_configs import catalog
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
@@ -29,22 +30,19 @@ class ModelSource:
         checkpoint: what to load weights from; None for a model from scratch.
         config: its architecture.
         loaded_tokenizer: its tokenizer, and what is to be said of it.
+        template: how its windows are laid out.
     """
 
     name: str
     checkpoint: Checkpoint | None
     config: ModelConfig
     loaded_tokenizer: LoadedTokenizer
+    template: Template
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
         return self.loaded_tokenizer.tokenizer
-
-    @property
-    def template(self) -> Template:
-        """How its windows are laid out."""
-        return template_of(self.config)
 
     @property
     def published(self) -> catalog.PublishedModel | None:
@@ -57,9 +55,17 @@ class ModelSource:
         return checksum(self.checkpoint.files) if self.checkpoint is not None else ""
 
 
-def template_of(config: ModelConfig) -> Template:
-    """Return how windows are laid out for a model."""
-    return Template(**asdict(config.family.template))
+def template_of(config: ModelConfig, tokenizer: Tokenizer, settings: Settings | None = None) -> Template:
+    """Return how windows are laid out for a model: as in its fine-tuning, else as in its pretraining.
+
+    Args:
+        config: its architecture.
+        tokenizer: its tokenizer.
+        settings: what it was fine-tuned with, if it was.
+    """
+    if settings is not None and settings.template:
+        return Template(**settings.template)
+    return pretrained_template(tokenizer.template, Template(**asdict(config.family.template)))
 
 
 def model_source(options: TrainOptions) -> ModelSource:
@@ -83,7 +89,8 @@ def from_checkpoint(checkpoint: Checkpoint, options: TokenizerOptions) -> ModelS
     loaded_tokenizer = fitting_tokenizer(
         options.tokenizer_name or checkpoint.directory, options.do_lower_case, checkpoint.config
     )
-    return ModelSource(checkpoint.name, checkpoint, checkpoint.config, loaded_tokenizer)
+    template = template_of(checkpoint.config, loaded_tokenizer.tokenizer, read_settings(checkpoint.directory))
+    return ModelSource(checkpoint.name, checkpoint, checkpoint.config, loaded_tokenizer, template)
 
 
 def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> ModelSource:
@@ -95,7 +102,8 @@ def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> Mod
     place = locate(config_name, weights=False)
     config = read_config(place.path, options.hidden_act)
     loaded_tokenizer = fitting_tokenizer(options.tokenizer_name or place.directory, options.do_lower_case, config)
-    return ModelSource(f"{place.name} (from scratch)", None, config, loaded_tokenizer)
+    template = template_of(config, loaded_tokenizer.tokenizer)
+    return ModelSource(f"{place.name} (from scratch)", None, config, loaded_tokenizer, template)
 
 
 def model_choice(options: ModelChoice) -> str:

@@ -14,6 +14,7 @@ from experiment.options.recipe import TrainRecipe, precision_of, task_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
+from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
 from tasks.core.discovery import get_task
 from tasks.core.task import Task, TaskOptions
@@ -37,6 +38,7 @@ class Settings:
         options: windows and decoding, by the names of their flags.
         task_options: the user's choices about the task, None where the task's own; None in older files.
         tokenizer: its options, and their hash together with the vocabulary's as "fingerprint"; empty in older files.
+        template: how its windows are laid out, see `preprocess.template`; empty in older files.
         precision: "fp32", "bf16" or "fp16"; for information. "" in older files.
     """
 
@@ -45,11 +47,17 @@ class Settings:
     options: Mapping[str, Any]
     task_options: Mapping[str, Any] | None = None
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    template: Mapping[str, Any] = field(default_factory=dict)
     precision: str = ""
 
 
 def write_settings(
-    directory: Path, task: Task, recipe: TrainRecipe, decode: Mapping[str, Any], tokenizer: Tokenizer
+    directory: Path,
+    task: Task,
+    recipe: TrainRecipe,
+    decode: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    template: Template,
 ) -> None:
     """Write into a checkpoint's directory what it has been fine-tuned with.
 
@@ -58,7 +66,8 @@ def write_settings(
         task: as configured.
         recipe: of the training.
         decode: fields of `DecodeOptions`, as given or tuned.
-        tokenizer: that made the windows.
+        tokenizer: that made the windows' pieces.
+        template: that the windows are laid out by.
     """
     settings = Settings(
         task=task.name,
@@ -66,6 +75,7 @@ def write_settings(
         options={name: recipe.windows.get(name) for name in _WINDOWS} | {**decode},
         task_options={name: recipe.config[name] for name in _TASK},
         tokenizer={**tokenizer.options, "fingerprint": tokenizer.fingerprint},
+        template=template.as_json(),
         precision=recipe.precision,
     )
     write_json(directory / FILE_NAME, asdict(settings))
@@ -88,7 +98,8 @@ def read_settings(directory: Path) -> Settings | None:
             raise ValueError('"options" must hold numbers')
         for choices in (settings.task_options or {}, settings.tokenizer):
             choices.keys()
-    except (ValueError, TypeError, AttributeError) as error:
+        Template(**settings.template)
+    except (ValueError, TypeError, AttributeError, AssertionError) as error:
         raise UsageError(f"{path}: not a settings file of this toolkit ({error}); delete it") from None
     return settings
 

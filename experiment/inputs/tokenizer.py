@@ -47,11 +47,11 @@ def read_tokenizer(name_or_path: str | Path, do_lower_case: bool | None) -> Load
     fine-tuned model is read as its tokenizer's files say, which is what it was trained with. Of others the vocabulary
     knows best: where none of its pieces has a capital letter, cased text would be unknown pieces, whatever
     tokenizer_config.json says (that of google-bert/bert-base-chinese says do_lower_case false). Then come
-    tokenizer_config.json and tokenizer.json; where they say nothing, a vocabulary with capital letters is cased, and
-    all others are lower-cased.
+    tokenizer_config.json and tokenizer.json; where they say nothing, a vocabulary with capital letters is cased, one
+    without is lower-cased, and one with few is read as others of its kind are.
 
     Args:
-        name_or_path: directory, vocab.txt, tokenizer.json, short name or hub id.
+        name_or_path: directory, vocabulary, tokenizer.json, short name or hub id.
         do_lower_case: what the user says; None where nothing.
 
     Raises:
@@ -71,11 +71,11 @@ def _casing(tokenizer: Tokenizer, path: Path, given: bool | None) -> tuple[bool,
         return given, "as --do_lower_case says"
     directory = path if path.is_dir() else path.parent
     by_files = bool(tokenizer.options["do_lower_case"])
-    speaks = _who_says(directory)
+    speaks = _who_says(directory, by_files)
     if speaks and _is_fine_tuned(directory):
         return by_files, f"as {speaks} of the fine-tuned model says"
     share = _capitals(tokenizer.tokens)
-    if share == 0 and not by_files:
+    if share == 0 and speaks and not by_files:
         return True, (
             f"as the vocabulary has no capital letter, though {speaks} says otherwise "
             "(--do_lower_case False would follow that)"
@@ -84,13 +84,16 @@ def _casing(tokenizer: Tokenizer, path: Path, given: bool | None) -> tuple[bool,
         return by_files, f"as {speaks} says"
     if share is not None and share >= _MIN_CAPITALS:
         return False, "as the vocabulary has capital letters"
-    return True, "as the vocabulary has no capital letter" if share == 0 else "as nothing says otherwise"
+    if share == 0:
+        return True, "as the vocabulary has no capital letter"
+    return by_files, "as nothing says otherwise"
 
 
-def _who_says(directory: Path) -> str:
-    """Return the file that states the casing; "" if none does."""
+def _who_says(directory: Path, by_files: bool) -> str:
+    """Return the file that states the casing as it was read; "" if none does."""
     config = directory / "tokenizer_config.json"
-    if config.is_file() and read_json_object(config).get("do_lower_case") is not None:
+    # Beside a tokenizer.json that lower-cases by itself, some say nothing that is done.
+    if config.is_file() and read_json_object(config).get("do_lower_case") is by_files:
         return config.name
     return "tokenizer.json" if (directory / "tokenizer.json").is_file() else ""
 

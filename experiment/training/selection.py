@@ -89,8 +89,9 @@ def _save_best(run: SeedRun) -> None:
         with place as directory:
             run.setup.backend.save_weights(run.model, directory)
             if directory is not None:
-                tokenizer = run.setup.source.tokenizer
-                tokenizer.save(directory)
-                write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, tokenizer)
+                source = run.setup.source
+                source.tokenizer.save(directory)
+                windows = source.tokenizer, source.template
+                write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, *windows)
     except OSError as error:
         raise OSError(f"{error}; when {BEST} can be written, the same command goes on") from error

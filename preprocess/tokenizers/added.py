@@ -55,6 +55,39 @@ class _Match(NamedTuple):
     id: int
 
 
+class WrittenTokens:
+    """Finds added tokens as they are written in texts.
+
+    Args:
+        tokens: the tokens.
+    """
+
+    def __init__(self, tokens: Iterable[AddedToken]) -> None:
+        """Prepare the search; see the class for the arguments."""
+        self._tokens = {token.content: token for token in tokens}
+        self._pattern = _pattern(self._tokens)
+
+    def __bool__(self) -> bool:
+        """Say whether there are any."""
+        return self._pattern is not None
+
+    def find(self, text: str, edges: Edges) -> Iterator[tuple[int, int, AddedToken]]:
+        """Yield where each token begins and ends, and which it is, from left to right.
+
+        Args:
+            text: several texts in one.
+            edges: where each begins and ends; no token reaches from one into another.
+        """
+        if self._pattern is None:
+            return
+        for low, high in edges:
+            for match in self._pattern.finditer(text, low, high):
+                token, (start, end) = self._tokens[match[0]], match.span()
+                neighbours = text[max(low, start - 1) : start] + text[end : min(high, end + 1)]
+                if not (token.single_word and any(map(_in_word, neighbours))):
+                    yield start, end, token
+
+
 class AddedTokens:
     """Finds added tokens among the characters of texts.
 
@@ -65,13 +98,12 @@ class AddedTokens:
 
     def __init__(self, tokens: Sequence[AddedToken], rules: CharacterRules) -> None:
         """Prepare the search; see the class for the arguments."""
-        written = {token.content: token for token in tokens if not token.normalized}
+        self._written = WrittenTokens(token for token in tokens if not token.normalized)
         normal: dict[str, AddedToken] = {}
         for token in tokens:
             if token.normalized:
                 normal.setdefault(str(rules.apply(token.content)), token)
-        self._written, self._normal = written, normal
-        self._written_pattern, self._normal_pattern = _pattern(written), _pattern(normal)
+        self._normal, self._normal_pattern = normal, _pattern(normal)
 
     def apply(self, text: str, starts: Ints, ends: Ints, characters: Characters) -> Characters:
         """Return the characters with stand-ins for the added tokens.
@@ -82,25 +114,19 @@ class AddedTokens:
             ends: [n], where each ends.
             characters: what the characters of all become.
         """
-        if self._written_pattern is not None:
+        if self._written:
             edges = zip(starts.tolist(), ends.tolist(), strict=True)
-            spans = list(self._find_written(self._written_pattern, text, edges))
-            first, last = (np.searchsorted(characters.start, [span[side] for span in spans]) for side in (0, 1))
-            rows = zip(first.tolist(), last.tolist(), spans, strict=True)
-            characters = _replaced(characters, [_Match(i, j, *span) for i, j, span in rows])
+            found = list(self._written.find(text, edges))
+            first = np.searchsorted(characters.start, [start for start, _, _ in found]).tolist()
+            last = np.searchsorted(characters.start, [end for _, end, _ in found]).tolist()
+            rows = zip(first, last, found, strict=True)
+            matches = [_Match(i, j, start, end, token.id) for i, j, (start, end, token) in rows]
+            characters = _replaced(characters, matches)
         if self._normal_pattern is not None:
             first, last = np.searchsorted(characters.start, starts), np.searchsorted(characters.start, ends)
             edges = zip(first.tolist(), last.tolist(), strict=True)
             characters = _replaced(characters, list(self._find_normal(self._normal_pattern, characters, edges)))
         return characters
-
-    def _find_written(self, pattern: re.Pattern[str], text: str, edges: Edges) -> Iterator[tuple[int, int, int]]:
-        for low, high in edges:
-            for match in pattern.finditer(text, low, high):
-                token, (start, end) = self._written[match[0]], match.span()
-                neighbours = text[max(low, start - 1) : start] + text[end : min(high, end + 1)]
-                if not (token.single_word and any(map(_in_word, neighbours))):
-                    yield start, end, token.id
 
     def _find_normal(self, pattern: re.Pattern[str], characters: Characters, edges: Edges) -> Iterator[_Match]:
         text, kinds = str(characters), characters.kind

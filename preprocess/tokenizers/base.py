@@ -78,8 +78,14 @@ class Kind:
 
 KINDS = (
     Kind("WordPiece", "WordPiece", ("vocab.txt",), "*vocab*.txt", "preprocess.tokenizers.wordpiece:load"),
-    Kind("Unigram (SentencePiece)", "Unigram", ("spiece.model", "sentencepiece.bpe.model"), "*.model"),
-    Kind("BPE", "BPE", ("vocab.json", "merges.txt")),
+    Kind(
+        "Unigram (SentencePiece)",
+        "Unigram",
+        ("spiece.model", "sentencepiece.bpe.model"),
+        "*.model",
+        "preprocess.tokenizers.unigram:load",
+    ),
+    Kind("BPE", "BPE", ("vocab.json", "merges.txt"), load="preprocess.tokenizers.bpe:load"),
     Kind("WordLevel", "WordLevel"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,24 @@ TEMPLATES = {
     "roberta": ("RobertaTokenizer", "XLMRobertaTokenizer"),
     "xlnet": ("CpmTokenizer", "XLNetTokenizer"),
 }
+#: What special tokens are called where no file says it, by role, the first that a vocabulary has: BERT's and
+#: ALBERT's names, XLNet's, RoBERTa's and XLM-R's.
+USUAL_ROLES = {
+    "pad": ("<pad>", "[PAD]"),
+    "unk": ("<unk>", "[UNK]"),
+    "cls": ("[CLS]", "<cls>", "<s>"),
+    "sep": ("[SEP]", "<sep>", "</s>"),
+    "mask": ("<mask>", "[MASK]"),
+    "bos": ("<s>",),
+    "eos": ("</s>",),
+}
+#: The parts of pairs of texts, by template: what tokenizer.json's post_processor puts together.
+_PAIRS = {
+    "bert": ("cls", "A", "sep", "B", "sep"),
+    "roberta": ("cls", "A", "sep", "sep", "B", "sep"),
+    "xlnet": ("A", "sep", "B", "sep", "cls"),
+}
+_PROCESSORS = {"BertProcessing": "bert", "RobertaProcessing": "roberta"}
 SAVED = "tokenizer.json"
 _CONFIG, _SPECIAL, _ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -73,9 +91,45 @@ class TokenizerFiles:
 
     @property
     def template(self) -> str | None:
-        """Name of the template that this tokenizer's class is used with; None where the files name no known class."""
-        name = str(self.config.get("tokenizer_class", "")).removesuffix("Fast")
-        return next((template for template, classes in TEMPLATES.items() if name in classes), None)
+        """Name of the template that this tokenizer is used with; None where the files state none that is known.
+
+        How tokenizer.json puts pairs of texts together says it, else the class that tokenizer_config.json names.
+        """
+        if (stated := self._processed()) is not None:
+            return stated
+        return next((template for template, classes in TEMPLATES.items() if self.tokenizer_class in classes), None)
+
+    @property
+    def tokenizer_class(self) -> str:
+        """What tokenizer_config.json calls the tokenizer's class, without "Fast"; "" where it does not."""
+        return str(self.config.get("tokenizer_class") or "").removesuffix("Fast")
+
+    def _processed(self) -> str | None:
+        """Return the template of tokenizer.json's post_processor, None where there is none that is known."""
+        processor = self.part("post_processor")
+        for step in processor.get("processors") or [processor]:
+            if not isinstance(step, dict):
+                continue
+            if (named := _PROCESSORS.get(str(step.get("type")))) is not None:
+                return named
+            if isinstance(pair := step.get("pair"), list):
+                shape = _shape([_part_of_pair(part) for part in pair])
+                return next((name for name, parts in _PAIRS.items() if _shape(parts) == shape), None)
+        return None
+
+    def usual_roles(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the usual special token of each role that a vocabulary has, and those added to it.
+
+        Args:
+            ids: its pieces.
+        """
+        entries = self.saved.get("added_tokens")
+        added = {str(entry.get("content")) for entry in entries or [] if isinstance(entry, dict)}
+        found = {
+            role: next((name for name in names if name in added or name in ids), None)
+            for role, names in USUAL_ROLES.items()
+        }
+        return {role: name for role, name in found.items() if name is not None}
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return an object of tokenizer.json, {} where it has none.
@@ -85,12 +139,12 @@ class TokenizerFiles:
         """
         return _object(self.saved.get(name), self.saved_path, name)
 
-    def switch(self, key: str, saved_key: str) -> bool | None:
+    def switch(self, key: str, saved_key: str = "") -> bool | None:
         """Return an option that is true or false, None where no file has it.
 
         Args:
             key: its name in tokenizer_config.json.
-            saved_key: its name in tokenizer.json's normalizer, which is asked next.
+            saved_key: its name in tokenizer.json's normalizer, which is asked next; "" where it has none.
 
         Raises:
             DataError: if it is something else.
@@ -176,6 +230,19 @@ class TokenizerFiles:
                 # transformers 5 also keeps them by a name of their own.
                 for entry in entries.values() if isinstance(entries, dict) else entries:
                     yield path, _content(entry, path)
+
+
+def _part_of_pair(part: Any) -> str:
+    """Return "A" or "B" for a text of a pair, else the special token in brackets."""
+    kind, content = next(iter(part.items())) if isinstance(part, dict) and part else ("", {})
+    name = str(content.get("id") if isinstance(content, dict) else "")
+    return name if kind == "Sequence" else f"[{name}]"
+
+
+def _shape(parts: Sequence[str]) -> list[int | str]:
+    """Return the parts of a pair with numbers for its special tokens, in order of appearance."""
+    special = list(dict.fromkeys(part for part in parts if part not in ("A", "B")))
+    return [part if part in ("A", "B") else special.index(part) for part in parts]
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -282,7 +282,19 @@ def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int)
         raise DataError(
             f"window {wrong} has logits {seen[wrong]} times; every window must be predicted exactly once."
         )
+    _drop_empty_pieces(features, best.position)
     return best
+
+
+def _drop_empty_pieces(features: FeatureSet, position: NDArray[np.int32]) -> None:
+    """Put -1 for the positions of pieces without a character, such as a lone "▁": no answer begins or ends there."""
+    empty = features.piece_spans[:, 0] == features.piece_spans[:, 1]
+    if not empty.any():
+        return
+    place = position - features.doc_offset[:, None]
+    in_context = (place >= 0) & (place < features.doc_length[:, None])
+    first = features.piece_splits[features.context_index] + features.piece_start
+    position[np.where(in_context, empty[np.where(in_context, first[:, None] + place, 0)], False)] = -1
 
 
 def _top(scores: NDArray[np.float32], size: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -128,7 +128,7 @@ def test_a_new_family_differs_in_what_its_file_says(mirror):
 
 
 def test_windows_of_a_new_family_are_laid_out_as_its_file_says(mirror):
-    template, tokenizer = template_of(read_config(mirror)), load_tokenizer(mirror)
+    template, tokenizer = template_of(read_config(mirror), load_tokenizer(mirror)), load_tokenizer(mirror)
     examples = [Example("1", "庚", "乙丙甲", (Answer("甲", 2, 3),)), Example("2", "庚", "乙")]
     features = encode(examples, [examples[0].answers[0], None], tokenizer, template=template)
     batch = collate(features, np.arange(2))

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from experiment.inputs.model import template_of
 from experiment.inputs.settings import (
     FILE_NAME,
     Settings,
@@ -19,7 +20,9 @@ from experiment.inputs.settings import (
 from experiment.options.flags import ExportOptions, PredictOptions, StatsOptions, TrainOptions
 from experiment.options.recipe import resolve_recipe
 from preprocess.base.errors import UsageError
+from preprocess.template import BERT, TEMPLATES
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
+from pretrained_configs.config import ModelConfig
 from tasks.core.discovery import get_task
 from tasks.core.task import TaskOptions
 
@@ -32,7 +35,7 @@ def settings(**changes):
     """Return those of a DRCD model that reads the text as published."""
     values = {"task": "drcd", "version": "1+opencc-none", "options": WINDOWS | DECODING, "precision": "fp32"}
     values |= {"task_options": {"opencc_config": "none", "answer_policy": None}}
-    values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}}
+    values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}, "template": BERT.as_json()}
     return Settings(**values | changes)
 
 
@@ -43,7 +46,7 @@ def predict(**given):
 def test_training_writes_what_predicting_reads(tmp_path):
     options = TrainOptions(task="drcd", opencc_config="none", output_dir=tmp_path, **WINDOWS)
     task = get_task("drcd", TaskOptions(opencc_config="none"))
-    write_settings(tmp_path, task, resolve_recipe(options, task, None), DECODING, TOKENIZER)
+    write_settings(tmp_path, task, resolve_recipe(options, task, None), DECODING, TOKENIZER, BERT)
     assert read_settings(tmp_path) == settings()
 
 
@@ -171,3 +174,19 @@ def test_damaged_file_is_one_line_that_says_what_to_do(text, tmp_path):
 def test_keys_of_a_later_version_are_passed_over(tmp_path):
     (tmp_path / FILE_NAME).write_text(json.dumps({**asdict(settings()), "invented": 1}))
     assert read_settings(tmp_path) == settings()
+
+
+def test_windows_are_laid_out_as_in_the_fine_tuning_wherever_the_tokenizer_is_from():
+    config = ModelConfig(20, 8, 1, 2, 16, max_position_embeddings=32)
+    assert template_of(config, TOKENIZER) == BERT
+    assert template_of(config, TOKENIZER, settings()) == BERT
+    assert template_of(config, TOKENIZER, settings(template=TEMPLATES["xlnet"].as_json())) == TEMPLATES["xlnet"]
+    # Files of an older version do not say it.
+    assert template_of(config, TOKENIZER, settings(template={})) == BERT
+
+
+@pytest.mark.parametrize("template", [{"order": ["cls"]}, {"unheard": 1}, "bert"])
+def test_a_damaged_template_is_one_clear_line(tmp_path, template):
+    (tmp_path / "mrc_settings.json").write_text(json.dumps(asdict(settings(template=template))), "utf-8")
+    with pytest.raises(UsageError, match="not a settings file of this toolkit"):
+        read_settings(tmp_path)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiment.cli import main
-from experiment.inputs.model import from_checkpoint
+from experiment.inputs.model import from_checkpoint, template_of
 from experiment.inputs.tokenizer import describe_tokenizer, fitting_tokenizer, read_tokenizer
 from experiment.options.flags import PredictOptions
 from preprocess.base.errors import UsageError
+from preprocess.template import TEMPLATES
 from pretrained_configs import catalog
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import format_for
 from pretrained_configs.writer import write_checkpoint
+from tests.support.vocabularies import write_unigram
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 #: Vocabularies by what they can hold.
@@ -295,3 +298,25 @@ def test_inspect_plan_and_convert_say_that_train_will_refuse_the_tokenizer(model
 def test_about_a_tokenizer_is_one_line_where_all_is_well(model):
     n_rows = json.loads((model / "config.json").read_text())["vocab_size"]
     assert len(describe_tokenizer(model, None, _config(n_rows))) == 1
+
+
+# --- another family's tokenizer ---------------------------------------------------------------------------------
+
+
+def test_a_bert_may_have_xlm_r_s_vocabulary_and_spare_rows(tmp_path):
+    write_unigram(tmp_path / "e5")
+    config = ModelConfig(28, 8, 1, 2, 16, max_position_embeddings=32)
+    loaded = fitting_tokenizer(tmp_path / "e5", None, config)
+    assert loaded.casing == "casing: cased, as tokenizer.json says" and not loaded.warnings
+    assert template_of(config, loaded.tokenizer) == TEMPLATES["roberta"]
+    with pytest.raises(UsageError, match="the vocabulary has 28 entries, the model's embedding 900 rows"):
+        fitting_tokenizer(tmp_path / "e5", None, replace(config, vocab_size=900))
+
+
+def test_casing_of_a_tokenizer_json_is_what_it_does(tmp_path):
+    write_unigram(tmp_path / "x", normalizer={"type": "Sequence", "normalizers": [{"type": "Lowercase"}]})
+    assert read_tokenizer(tmp_path / "x", None).tokenizer.options["do_lower_case"] is True
+    # What tokenizer_config.json says beside it is not done, by transformers either.
+    (tmp_path / "x" / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}), encoding="utf-8")
+    assert read_tokenizer(tmp_path / "x", None).casing == "casing: lower-cased, as tokenizer.json says"
+    assert read_tokenizer(tmp_path / "x", False).tokenizer.options["do_lower_case"] is False

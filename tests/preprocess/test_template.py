@@ -12,7 +12,7 @@ import pytest
 from preprocess.base.errors import DataError
 from preprocess.batch import collate, unpadded
 from preprocess.cache import cache_key, open_features, write_features
-from preprocess.template import BERT, TEMPLATES, Template, null_positions, template_of
+from preprocess.template import BERT, TEMPLATES, Template, null_positions, pretrained_template, template_of
 from preprocess.tokenizers.files import TEMPLATES as NAMES
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import Answer, Example, FeatureSet, Outputs
@@ -166,3 +166,19 @@ def test_outputs_of_whole_windows_are_not_moved() -> None:
     kind = np.array([[1, 2], [3, 4]], np.float32)
     moved = unpadded(features, Outputs(np.array([0, 1]), {"start": scores[0], "end": scores[1], "kind": kind}))
     assert moved.values["kind"] is kind
+
+
+def test_special_tokens_stand_as_the_tokenizer_has_them_and_the_rest_is_the_family_s() -> None:
+    # A BERT with XLM-R's vocabulary has read `<s> A </s></s> B </s>`, all of token type 0.
+    assert pretrained_template("roberta", BERT) == ROBERTA
+    # A RoBERTa with BERT's vocabulary has one token type.
+    assert pretrained_template("bert", ROBERTA) == Template(segments=(0,) * 5)
+    left = Template(order=("cls", "context", "sep"), segments=(0, 0, 1), padding_side="left", padding_segment=1)
+    found = pretrained_template("bert", left)
+    assert (found.order, found.padding_side, found.padding_segment) == (BERT.order, "left", 1)
+
+
+def test_a_tokenizer_that_says_nothing_or_has_cls_at_the_other_end_leaves_the_layout_to_the_family() -> None:
+    for family in TEMPLATES.values():
+        assert pretrained_template(None, family) == pretrained_template("unheard", family) == family
+    assert pretrained_template("bert", XLNET) == XLNET and pretrained_template("xlnet", BERT) == BERT

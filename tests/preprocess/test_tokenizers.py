@@ -173,11 +173,6 @@ def test_ids_that_no_token_has_stay_free(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"tokenizer.json": '{"model": {"type": "Unigram", "vocab": [["<unk>", 0.0]]}}'}, "a Unigram"),
-        ({"tokenizer.json": '{"model": {"vocab": [["<unk>", 0.0]]}}'}, "a Unigram"),  # XLNet's of 2020 have no type
-        ({"spiece.model": ""}, r"spiece.model: a Unigram \(SentencePiece\)"),
-        ({"tokenizer.json": '{"model": {"type": "BPE", "vocab": {}, "merges": []}}'}, "a BPE"),
-        ({"vocab.json": "{}", "merges.txt": ""}, "vocab.json: a BPE"),
         ({"tokenizer.json": '{"model": {"type": "WordLevel", "vocab": {}}}'}, "a WordLevel"),
     ],
 )
@@ -185,7 +180,9 @@ def test_another_kind_of_tokenizer_is_called_by_its_name(tmp_path: Path, files: 
     for name, content in files.items():
         (tmp_path / name).write_text(content, "utf-8")
     for path in (tmp_path, tmp_path / next(iter(files))):
-        with pytest.raises(DataError, match=f"{message}.* tokenizer; WordPiece is what can be read so far"):
+        with pytest.raises(
+            DataError, match=f"{message}.* tokenizer; WordPiece or Unigram .* or BPE is what can be read"
+        ):
             load_tokenizer(path)
 
 

@@ -187,6 +187,21 @@ def test_question_without_a_valid_span_gets_one_empty_candidate() -> None:
     assert SpanProblem().best_answers(examples, features, [logits], options) == {"q0": "", "q1": "丙丁"}
 
 
+def test_a_piece_without_a_character_is_no_edge_of_an_answer() -> None:
+    # As "甲 ▁ 乙丙": a "▁" that stands for the blank alone is the second piece.
+    examples, features = build(["甲 乙丙"], [(0, 0, 4, 0, 4)])
+    spans = np.array([(0, 1), (2, 2), (2, 3), (3, 4)], np.int32)
+    features = replace(features, piece_spans=spans)
+    logits = peaks(8, [({1: 9.0, 2: 5.0}, {1: 9.0, 3: 5.0, 0: 1.0})])
+    options = DecodeOptions(n_best_size=8)
+    assert SpanProblem().best_answers(examples, features, [logits], options) == {"q0": "乙丙"}
+    listed = decode_spans(examples, features, [logits], options)["q0"].nbest
+    assert all(entry.text and entry.text == entry.text.strip() for entry in listed)
+    # As the only piece that scores, it leaves no answer rather than an empty one.
+    only = replace(features, max_context=np.array([[1, 2]], np.int32))
+    assert decode_spans(examples, only, [logits], options)["q0"].char_start == -1
+
+
 def test_texts_of_the_list_are_distinct_and_the_best_place_is_kept() -> None:
     examples, features = build(["北京和北京"], [(0, 0, 5, 0, 5)])
     logits = peaks(10, [({0: 3.0, 3: 5.0}, {1: 3.0, 4: 5.0})])
