@@ -14,6 +14,8 @@ from tf_modeling.layers import Dropout, FeedForward, TransformerLayer
 from tf_modeling.nn import LayerNorm, Linear, Module, Pass
 from tf_modeling.relative import relative_attention
 
+_Vectors = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
 
 class Biases(Module):
     """What is added to a query before it meets contents, positions and segments."""
@@ -25,7 +27,7 @@ class Biases(Module):
         self.position = self.parameter(width)
         self.segment = self.parameter(width)
 
-    def call(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def call(self) -> _Vectors:
         """Return them, [H] each."""
         return self.content.value, self.position.value, self.segment.value
 
@@ -66,7 +68,7 @@ class RelativeAttention(Module):
         real: tf.Tensor,
         types: tf.Tensor,
         encodings: tf.Tensor,
-        shared: Biases | None,
+        shared: _Vectors | None,
         run: Pass,
     ) -> tf.Tensor:
         """Attend: x [B, S, H], real bool [B, S], types int [B, S], encodings [2 S - 1, H] -> [B, S, H]."""
@@ -75,9 +77,9 @@ class RelativeAttention(Module):
         heads = tf.reshape(self.qkv(x, run=run), [b, s, 3, self.n_heads, width])
         q, k, v = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
         r = tf.transpose(tf.reshape(self.position(encodings, run=run), [-1, self.n_heads, width]), [1, 0, 2])
-        biases = shared if self.biases is None else self.biases
+        biases = shared if self.biases is None else self.biases.call()
         assert biases is not None, "each layer has its own, or all have the encoder's"
-        c, p, e = (tf.reshape(bias, [self.n_heads, width]) for bias in biases.call())
+        c, p, e = (tf.reshape(bias, [self.n_heads, width]) for bias in biases)
         segments = tf.reshape(self.segments.call(), [2, self.n_heads, width])
         context = relative_attention(q, k, v, r, (c, p, e), segments, types, real, self.p, run.seed())
         return self.output(tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [b, s, h]), run=run)
@@ -114,7 +116,7 @@ class XLNetLayer(Module):
         real: tf.Tensor,
         types: tf.Tensor,
         encodings: tf.Tensor,
-        shared: Biases | None,
+        shared: _Vectors | None,
         run: Pass,
     ) -> tf.Tensor:
         """Transform x float32 [B, S, H] -> the same; for what else there is see `XLNetEncoder.layer_arguments`."""
@@ -145,7 +147,9 @@ class XLNetEncoder(Encoder):
         Dropout of the encodings is drawn once for all windows of a batch, which share their projections.
         """
         encodings = self.dropout(self._encodings(tf.shape(attention_mask)[1]), run=run)
-        return tf.cast(attention_mask, tf.bool), token_type_ids, encodings, self.biases
+        # As variables: a layer that is computed again has to read them itself, or they would get no gradient.
+        tied = self.biases and (self.biases.content, self.biases.position, self.biases.segment)
+        return tf.cast(attention_mask, tf.bool), token_type_ids, encodings, tied
 
     def _encodings(self, length: tf.Tensor) -> tf.Tensor:
         """Encode the distances length - 1 … 1 - length in sines and cosines: float32 [2 length - 1, H]."""
