@@ -55,7 +55,8 @@ def relative_attention(
     added = _position_scores(q + position, r) + tf.where(same, tf.zeros([], q.dtype), of_others)
     index = tf.range(tf.shape(real)[1])
     visible = (real[:, None, :] | (index[:, None] == index))[:, None]
-    return attention(q + content, k, v, visible, p, seed, added * tf.cast(q.shape[-1] ** -0.5, q.dtype))
+    scaled = added * tf.cast(q.shape[-1] ** -0.5, q.dtype)
+    return attention(q + content, k, v, visible, p, seed, added=scaled)
 
 
 def _position_scores(q: tf.Tensor, r: tf.Tensor) -> tf.Tensor:
