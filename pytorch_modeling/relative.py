@@ -18,8 +18,10 @@ from torch import Tensor
 
 from pytorch_modeling.dropout import draw_seed, drop_seeded_, keep_scale
 
-#: Queries whose scores are there at the same time, of one window on a CPU and of all windows elsewhere.
+#: Queries of a window whose scores are there at the same time.
 _ROWS = 64
+#: Scores that are there at the same time on a CPU, where they stay in its cache; elsewhere those of all windows are.
+_SCORES = 2**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,9 @@ class _RelativeAttention(torch.autograd.Function):
 
 def _parts(v: Tensor) -> Iterator[tuple[slice, slice]]:
     """Yield the windows and the queries that are computed at a time, for v [B, heads, S, d]."""
-    n_windows, length = v.shape[0], v.shape[2]
-    step = 1 if v.device.type == "cpu" else n_windows  # the scores of a few rows of one window stay in the cache
+    n_windows, n_heads, length, _ = v.shape
+    of_a_window = n_heads * min(length, _ROWS) * length
+    step = max(1, _SCORES // of_a_window) if v.device.type == "cpu" else n_windows
     for b in range(0, n_windows, step):
         for row in range(0, length, _ROWS):
             yield slice(b, b + step), slice(row, min(row + _ROWS, length))

@@ -66,8 +66,8 @@ def drawn(length: int, p: float) -> torch.Tensor:
     seed = int(torch.randint(2**62, ()))
     kept = torch.empty(B, HEADS, length, length, dtype=torch.float64)
     for n, (b, rows) in enumerate(relative._parts(kept)):
-        shape = (1, HEADS, rows.stop - rows.start, length)
-        kept[b, :, rows] = -keep_mask(shape, p, seed + n).double() / (1 - p)
+        part = kept[b, :, rows]
+        part.copy_(-keep_mask(tuple(part.shape), p, seed + n).double() / (1 - p))
     return kept
 
 
@@ -120,8 +120,9 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1])
-def test_no_tensor_of_all_scores_exists_forward_or_backward(p):
+def test_no_tensor_of_all_scores_exists_forward_or_backward(p, monkeypatch):
     length = 256
+    monkeypatch.setattr(relative, "_SCORES", 1)  # these windows are small: several would fit
     x = {name: torch.from_numpy(value).float().requires_grad_() for name, value in operands(length).items()}
     kept: list[torch.Size] = []
 
@@ -133,7 +134,7 @@ def test_no_tensor_of_all_scores_exists_forward_or_backward(p):
         ours(x, *map(torch.from_numpy, windows(length)), p).sum().backward()
     assert kept and not [shape for shape in kept if list(shape[-2:]) == [length, length]]
     # Some rows of one window, by distance.
-    assert largest.elements <= HEADS * relative._ROWS * (length + relative._ROWS)
+    assert largest.elements <= HEADS * relative._ROWS * (length + relative._ROWS) < B * HEADS * length * length
 
 
 def test_tensorflow_makes_no_tensor_of_twice_the_scores():
