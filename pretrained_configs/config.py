@@ -61,6 +61,8 @@ class ModelConfig:
         attention_probs_dropout_prob: dropout on the attention weights, while training.
         initializer_range: standard deviation of fresh weights.
         pad_token_id: vocabulary id that fills short inputs.
+        untie_r: XLNet: whether each layer has its own three biases of the relative attention, or all share one set.
+        clamp_len: XLNet: the largest distance between two tokens that is told from larger ones; -1 for no limit.
     """
 
     vocab_size: int
@@ -86,6 +88,8 @@ class ModelConfig:
     attention_probs_dropout_prob: float = 0.1
     initializer_range: float = 0.02
     pad_token_id: int = 0
+    untie_r: bool = field(default=True, metadata=_OWN)
+    clamp_len: int = field(default=-1, metadata=_OWN)
 
     def __post_init__(self) -> None:
         """Fill in the embedding's width and the family's activation; check types, ranges and sizes.
@@ -115,6 +119,7 @@ _CHOICES = {
     "layer_norm_type": LAYER_NORM_TYPES,
     "position_embedding_type": POSITION_EMBEDDING_TYPES,
 }
+_MAY_BE_NEGATIVE = ("pad_token_id", "clamp_len")
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 #: What fields may be at most: a width of 31 bits, in float32 a number and its square, and layers built in seconds.
 _MOST = {"int": 2**31 - 1, "float": 1e18}
@@ -129,6 +134,9 @@ def _wrong_fields(config: ModelConfig) -> list[str]:
         value = getattr(config, f.name)
         if f.type == "str":
             continue
+        if f.type == "bool":
+            problems += [f"{f.name} {value!r} is not true or false"] if not isinstance(value, bool) else []
+            continue
         # bool is an int to Python; "hidden_size": true is a mistake all the same.
         wanted = (int,) if f.type == "int" else (int, float)
         most = _MOST_LAYERS if f.name in _COUNTS else _MOST[str(f.type)]
@@ -137,7 +145,7 @@ def _wrong_fields(config: ModelConfig) -> list[str]:
             problems.append(f"{f.name} {value!r} is not {kind}")
         elif f.name in _PROBABILITIES and not 0 <= value < 1:
             problems.append(f"{f.name} {value!r} is not in [0, 1)")
-        elif f.name not in _PROBABILITIES and f.name != "pad_token_id" and not 0 < value < float("inf"):
+        elif f.name not in (*_PROBABILITIES, *_MAY_BE_NEGATIVE) and not 0 < value < float("inf"):
             problems.append(f"{f.name} {value!r} is not positive")
         elif value > most:
             problems.append(f"{f.name} {value!r} is more than {most}")

@@ -3,7 +3,8 @@
 A map is one JSON file under `namemaps/`:
 
 * "rules": our name, the published names it is made of, and the operation ("rename" where none is given) on them, each
-  with its axes reversed first where "transpose" says so. `{i}`, `{g}` and `{j}` stand for numbers, `{path}` for any
+  with its axes reversed first where "transpose" says so, heads and their width made one axis where "fold" does, and
+  the layer's row taken where "row" does. `{i}`, `{g}` and `{j}` stand for numbers, `{path}` for any
   name, the other placeholders for "weight" or "bias"; "rows" names the config field that counts the rows.
 * "leaves": what such a placeholder stands for on both sides, and whether the axes are reversed.
 * "extends": a map whose rules and other entries hold too, with "replace" applied to its published names.
@@ -19,27 +20,23 @@ else is one error that lists all of it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from preprocess.base.errors import CheckpointError
 from preprocess.base.names import did_you_mean
+from pretrained_configs.mapfile import DIRECTORY, module, read
 from pretrained_configs.report import LoadReport, Shape, fold
 from pretrained_configs.rules import LEAVES, OPS, Rule, compiled, placeholders, rules
 
 #: Parameters that a checkpoint need not have: a pre-trained encoder comes without a task's head.
 MAY_BE_FRESH = ("head.*", "pooler.*")
-
-_DIRECTORY = Path(__file__).with_name("namemaps")
-
 
 #: The format that models are saved in, where it has such an architecture.
 SAVED = "transformers"
@@ -74,6 +71,7 @@ class _Assignment:
     keys: tuple[str, ...]
     rule: Rule
     shape: Shape
+    layer: int
 
 
 class NameMap:
@@ -105,7 +103,7 @@ class NameMap:
                 raise CheckpointError(
                     f"namemap {name}: {rule.ours}: no operation {rule.op!r} (known: {', '.join(OPS)})"
                 )
-            if len(holders) != 1:
+            if len(holders) != 1 and not rule.row:
                 raise CheckpointError(f"namemap {name}: {rule.ours}: placeholders differ between the two sides")
             if rule.op == "rename" and len(rule.theirs) != 1:
                 raise CheckpointError(f"namemap {name}: {rule.ours}: rename takes one published name")
@@ -131,12 +129,12 @@ class NameMap:
         if name not in known:
             hint = did_you_mean(name, known)
             raise CheckpointError(f"namemap {name!r} does not exist (there are: {', '.join(known)}){hint}")
-        return cls(name, _read(name))
+        return cls(name, read(name))
 
     @staticmethod
     def names() -> list[str]:
         """Return the names of the maps that come with this package, sorted."""
-        return sorted(path.stem for path in _DIRECTORY.glob("*.json"))
+        return sorted(path.stem for path in DIRECTORY.glob("*.json"))
 
     def to_ours(
         self,
@@ -189,7 +187,7 @@ class NameMap:
 
     def shape_in(self, source: Source, ours: str) -> Shape | None:
         """Return the shape that one of our parameters has in a source; None if it is not all there."""
-        rule, names = self._rule_of(ours) or (None, ())
+        rule, names, _ = self._rule_of(ours) or (None, (), 0)
         keys = {self.canonical(key): key for key in source}
         if rule is None or not all(name in keys for name in names):
             return None
@@ -204,25 +202,35 @@ class NameMap:
         matrices = {ours: shape for ours, shape in shapes.items() if ours.endswith(".weight") and shape is not None}
         return {ours.split(".")[1]: shape[0] for ours, shape in matrices.items()}
 
-    def to_theirs(self, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def to_theirs(self, ours: Mapping[str, np.ndarray], n_heads: int = 0) -> dict[str, np.ndarray]:
         """Write our parameters under today's published names; the exact inverse of `to_ours`.
 
-        Parts of one parameter are views of it, nothing is copied.
+        Parts of one parameter are views of it, nothing is copied but what layers have in one published tensor.
+
+        Args:
+            ours: our name -> values.
+            n_heads: attention heads of the model, which formats need whose kernels have an axis of them.
 
         Raises:
             CheckpointError: naming every parameter that the map does not know or can't split.
         """
         theirs: dict[str, np.ndarray] = {}
+        rows: dict[str, dict[int, np.ndarray]] = {}
         unknown = []
         for name, tensor in ours.items():
-            rule, names = self._rule_of(name) or (None, ())
+            rule, names, layer = self._rule_of(name) or (None, (), 0)
             if rule is None:
                 unknown.append(name)
                 continue
             if len(names) > 1 and tensor.shape[rule.axis] % len(names):
                 unknown.append(f"{name} {list(tensor.shape)} (does not split into {len(names)})")
                 continue
-            theirs.update(zip(names, rule.inverse(tensor), strict=True))
+            for their, part in zip(names, rule.inverse(tensor, n_heads), strict=True):
+                if rule.row:
+                    rows.setdefault(their, {})[layer] = part
+                else:
+                    theirs[their] = part
+        theirs |= {their: np.stack([layers[i] for i in sorted(layers)]) for their, layers in rows.items()}
         if unknown:
             raise CheckpointError(f"namemap {self.name}: can't be written: {', '.join(fold(unknown))}")
         return theirs
@@ -235,20 +243,21 @@ class NameMap:
         assignments, absent = [], []
         used: set[str] = set()
         for ours, shape in wanted.items():
-            rule, names = self._rule_of(ours) or (None, ())
+            rule, names, layer = self._rule_of(ours) or (None, (), 0)
             used.update(names)
             if rule is not None and all(name in keys for name in names):
-                assignments.append(_Assignment(ours, tuple(keys[name] for name in names), rule, tuple(shape)))
+                assignments.append(_Assignment(ours, tuple(keys[name] for name in names), rule, tuple(shape), layer))
             else:
                 lacking = [name for name in names if name not in keys]
                 absent.append((ours, lacking, len(lacking) < len(names)))
-        self._judge_absent(report, absent, {_module(assignment.ours) for assignment in assignments}, may_be_fresh)
+        self._judge_absent(report, absent, {module(assignment.ours) for assignment in assignments}, may_be_fresh)
         report.missing = [line + self._tied_to(line, keys, source, wanted) for line in report.missing]
         for name, key in keys.items():
             if name not in used:
                 self._account(report, name, key, spare)
         for assignment in assignments:
             self._check_shape(report, assignment, source)
+        self._check_rows(report, assignments, source)
         return report, assignments
 
     def _index(self, source: Source, report: LoadReport) -> dict[str, str]:
@@ -277,18 +286,19 @@ class NameMap:
     def _reason(self, name: str) -> str | None:
         return next((reason for pattern, reason in self._ignore if fnmatchcase(name, pattern)), None)
 
-    def _rule_of(self, ours: str) -> tuple[Rule, tuple[str, ...]] | None:
-        """Return the rule that makes `ours`, and the published names it needs."""
+    def _rule_of(self, ours: str) -> tuple[Rule, tuple[str, ...], int] | None:
+        """Return the rule that makes `ours`, the published names it needs, and the number of its layer, or 0."""
         for pattern, rule in self._ours:
             if match := pattern.fullmatch(ours):
-                return rule, tuple(name.format(**match.groupdict()) for name in rule.theirs)
+                holders = match.groupdict()
+                return rule, tuple(name.format(**holders) for name in rule.theirs), int(holders.get("i", 0))
         return None
 
     def _ours_of(self, name: str) -> str | None:
         """Return the parameter that a published name belongs to."""
         for pattern, rule in self._theirs:
             if match := pattern.fullmatch(name):
-                return rule.ours.format(**match.groupdict())
+                return rule.ours.format(**{"i": "*", **match.groupdict()})  # of a tensor of all layers: any of them
         return None
 
     def _account(self, report: LoadReport, name: str, key: str, spare: tuple[str, ...]) -> None:
@@ -321,7 +331,7 @@ class NameMap:
     ) -> None:
         for ours, lacking, partly in absent:
             # Half a module (a weight without its bias) is a damaged checkpoint, never a fresh head.
-            whole = not partly and _module(ours) not in filled
+            whole = not partly and module(ours) not in filled
             if whole and any(fnmatchcase(ours, pattern) for pattern in may_be_fresh):
                 report.fresh.append(ours)
             else:
@@ -349,41 +359,23 @@ class NameMap:
             report.mapped.append((assignment.ours, assignment.keys, assignment.shape, "/".join(sorted(set(types)))))
 
     @staticmethod
+    def _check_rows(report: LoadReport, assignments: Iterable[_Assignment], source: Source) -> None:
+        """A tensor of all layers has as many rows as there are layers: none is left over."""
+        used: dict[str, int] = {}
+        for assignment in assignments:
+            for key in assignment.keys if assignment.rule.row else ():
+                used[key] = max(used.get(key, 0), assignment.layer + 1)
+        for key, n_layers in used.items():
+            stored = list(source[key].shape)
+            if stored[0] != n_layers:
+                report.mismatched.append(f"{key}: found {stored}, expected {n_layers} rows, one for each layer")
+
+    @staticmethod
     def _read(source: Source, assignments: Iterable[_Assignment]) -> Iterator[tuple[str, np.ndarray]]:
         for assignment in assignments:
             parts = (_values(source[key]) for key in assignment.keys)
-            yield assignment.ours, assignment.rule.forward(parts, assignment.shape)
-
-
-def _read(name: str) -> dict[str, Any]:
-    """Read a map's JSON, with what it takes over from the map that it extends."""
-    text = (_DIRECTORY / f"{name}.json").read_text(encoding="utf-8")
-    own: dict[str, Any] = json.loads(text)
-    if "extends" not in own:
-        return own
-    base = _read(own["extends"])
-    taken = json.dumps({key: base.get(key, []) for key in ("rules", "ignore", "aliases")})
-    for old, new in own.get("replace", {}).items():
-        taken = taken.replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1])
-    theirs = json.loads(taken)
-    overruled = {rule["ours"] for rule in own["rules"]}
-    kept = [rule for rule in theirs["rules"] if not _covers(overruled, rule["ours"])]
-    lists = {
-        "rules": own["rules"] + kept,
-        "ignore": own.get("ignore", []) + theirs["ignore"],
-        "aliases": own.get("aliases", []) + theirs["aliases"],
-    }
-    return {**base, **own, **lists}
-
-
-def _covers(templates: Iterable[str], ours: str) -> bool:
-    """Say whether one of the templates writes the same module's parameters as `ours`."""
-    return any(_module(template) == _module(ours) for template in templates)
+            yield assignment.ours, assignment.rule.forward(parts, assignment.shape, assignment.layer)
 
 
 def _values(tensor: LazyTensor | np.ndarray) -> np.ndarray:
     return tensor if isinstance(tensor, np.ndarray) else tensor.read()
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]

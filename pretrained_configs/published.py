@@ -41,6 +41,8 @@ _NOT_EVERYWHERE = {
     "position_embedding_type",
     "max_relative_position",
     "task_type_vocab_size",
+    "untie_r",
+    "clamp_len",
 }
 _FIELDS = tuple(f.name for f in fields(ModelConfig))
 #: Field that means something to some families alone -> its default.
@@ -137,7 +139,8 @@ def format_of_config(values: Mapping[str, Any], source: str) -> NameMap:
     """
     for name in NameMap.names():
         about = NameMap.load(name).values["config"]
-        if "file_keys" in about and all(key in values for key in about["file_keys"]):
+        others = any(values.get(key) is not None for key in about.get("without_keys", ()))
+        if "file_keys" in about and not others and all(key in values for key in about["file_keys"]):
             return NameMap.load(name)
     by_type: dict[str, str] = {}
     for name in NameMap.names():
@@ -179,12 +182,17 @@ def read_values(
         about.get("names", {}).get(key, key): v for key, v in values.items() if v is not None and key not in unread
     }
     known = {**about.get("defaults", {}), **{name: stated[name] for name in _FIELDS if name in stated}}
+    for name, other in about.get("same_as", {}).items():
+        if other in known:
+            known.setdefault(name, known[other])
     known |= _measured(about, known, tensors)
-    missing = [name for name in (*_REQUIRED, *about.get("required", ())) if name not in known]
+    theirs = {ours: name for name, ours in about.get("names", {}).items()}
+    missing = [theirs.get(name, name) for name in (*_REQUIRED, *about.get("required", ())) if name not in known]
     problems = [f"missing {', '.join(map(repr, missing))} (take the model's own config.json)"] if missing else []
     for name, only in about.get("only", {}).items():
         if values.get(name) not in (None, only):
             problems.append(f"{name} {values[name]!r} is not supported (only {only!r})")
+    problems += _wrong_quotients(about, values, known)
     if "model_type" in about:
         known["model_type"] = about["model_type"]
     known |= about.get("fixed", {})
@@ -202,6 +210,16 @@ def read_values(
         except CheckpointError as error:
             problems.append(str(error))
     raise CheckpointError(f"{source}: {'; '.join(problems)}")
+
+
+def _wrong_quotients(about: Mapping[str, Any], values: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Say where a configuration states a width that is not the quotient of two others, which we take it for."""
+    problems = []
+    for name, (whole, parts) in about.get("quotients", {}).items():
+        stated, size, n = values.get(name), known.get(whole), known.get(parts)
+        if isinstance(stated, int) and isinstance(size, int) and isinstance(n, int) and stated * n != size:
+            problems.append(f"{name} {stated} is not supported (only {whole} {size} / {parts} {n})")
+    return problems
 
 
 def _measured(about: Mapping[str, Any], known: Mapping[str, Any], tensors: Source | None) -> dict[str, Any]:
@@ -292,8 +310,10 @@ def write_values(config: ModelConfig, namemap: NameMap, head: str | None = None)
     own = {name for name in about.get("own", ()) if getattr(config, name) != _OWN_DEFAULTS[name]}
     left_out |= _NOT_EVERYWHERE - {*about.get("required", ()), *about.get("optional", ()), *own, *names}
     written = {names.get(name, name): getattr(config, name) for name in _FIELDS if name not in left_out}
+    quotients = about.get("quotients", {})
+    written |= {name: getattr(config, whole) // getattr(config, parts) for name, (whole, parts) in quotients.items()}
     written = {key: value for key, value in written.items() if key in about.get("keys", written)}
-    written["hidden_act"] = act
+    written[names.get("hidden_act", "hidden_act")] = act
     architecture = {"architectures": [classes[head or "encoder"]]} if classes else {}
     return {**architecture, **about.get("constants", {}), **written}
 

@@ -72,7 +72,9 @@ class Rule:
         op: a key of `OPS`.
         axis: the axis of the operation.
         rows: the config field that says how long the first axis is; "" where none does.
-        transpose: whether the axes of each published tensor are reversed before the operation.
+        row: whether the published tensors hold all layers along their first axis; ours, of layer `{i}`, is row i.
+        fold: whether the last two axes of each published tensor, heads and their width, are one axis of ours.
+        transpose: whether the axes of each published tensor are then reversed before the operation.
     """
 
     ours: str
@@ -80,22 +82,37 @@ class Rule:
     op: str = "rename"
     axis: int = 0
     rows: str = ""
+    row: bool = False
+    fold: bool = False
     transpose: bool = False
 
     def shape(self, parts: Sequence[Shape]) -> Shape | None:
         """Return our shape for parts of these shapes; None where they don't fit."""
-        turned = [part[::-1] if self.transpose else part for part in parts]
+        if any(len(part) < self.row + 2 * self.fold for part in parts):
+            return None
+        turned = [self._turned_shape(part) for part in parts]
         return OPS[self.op].shape(turned, self.axis)
 
-    def forward(self, parts: Iterable[np.ndarray], shape: Shape) -> np.ndarray:
-        """Make our tensor of this shape from its parts."""
-        turned = (part.T if self.transpose else part for part in parts)
-        return OPS[self.op].forward(turned, shape, self.axis)
+    def _turned_shape(self, part: Shape) -> Shape:
+        part = part[1:] if self.row else part
+        part = (*part[:-2], part[-2] * part[-1]) if self.fold else part
+        return part[::-1] if self.transpose else part
 
-    def inverse(self, tensor: np.ndarray) -> list[np.ndarray]:
-        """Split our tensor into the parts, views of it."""
+    def forward(self, parts: Iterable[np.ndarray], shape: Shape, layer: int) -> np.ndarray:
+        """Make our tensor of this shape from its parts; `layer` is the number that `{i}` stands for."""
+        return OPS[self.op].forward((self._turned(part, layer) for part in parts), shape, self.axis)
+
+    def _turned(self, part: np.ndarray, layer: int) -> np.ndarray:
+        part = part[layer] if self.row else part
+        part = part.reshape(*part.shape[:-2], -1) if self.fold else part
+        return part.T if self.transpose else part
+
+    def inverse(self, tensor: np.ndarray, n_heads: int) -> list[np.ndarray]:
+        """Split our tensor into the parts, views of it; of parts that hold all layers, into their rows."""
+        assert n_heads or not self.fold, f"{self.ours}: the number of heads is needed"
         parts = OPS[self.op].inverse(tensor, len(self.theirs), self.axis)
-        return [part.T if self.transpose else part for part in parts]
+        parts = [part.T if self.transpose else part for part in parts]
+        return [part.reshape(*part.shape[:-1], n_heads, -1) if self.fold else part for part in parts]
 
 
 def placeholders(template: str) -> list[str]:

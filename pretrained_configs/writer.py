@@ -33,7 +33,7 @@ def write_checkpoint(
     Raises:
         CheckpointError: naming every parameter that the format has no place for.
     """
-    tensors = namemap.to_theirs(ours)
+    tensors = namemap.to_theirs(ours, config.num_attention_heads)
     head = "span" if "head.span.weight" in ours else None
     values = write_values(config, namemap, head)
     target = namemap.values["config"]["target"]

@@ -47,6 +47,17 @@ def drop_(x: Tensor, mask: Tensor) -> Tensor:
     return x
 
 
+def drop_seeded_(x: Tensor, p: float, seed: int) -> Tensor:
+    """Set to 0, in place, what the mask of a seed drops; on one device it is the same for tensors of one shape."""
+    if p == 0.0:
+        return x
+    if x.device.type == "cpu":
+        return drop_(x, keep_mask(tuple(x.shape), p, seed))
+    generator = torch.Generator(x.device).manual_seed(seed)
+    kept = torch.empty(x.shape, device=x.device).bernoulli_(1 / keep_scale(p), generator=generator)
+    return x.mul_(kept)
+
+
 def draw_seed() -> int:
     """Draw the seed of a mask from PyTorch's own generator of the CPU, whose state a training checkpoint holds."""
     return int(torch.randint(2**62, ()))

@@ -40,8 +40,8 @@ class Embeddings(nn.Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum. A family may be without positions or token types here, and may add the
-    first row of a table of pre-training tasks.
+    projected to hidden_size before the sum. A family may be without positions, token types or LayerNorm here, and may
+    add the first row of a table of pre-training tasks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -57,7 +57,7 @@ class Embeddings(nn.Module):
         self.task_type = _embedding(config.task_type_vocab_size, width) if family.has_task_type_table else None
         #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
         self.shares_rows = config.type_vocab_size < family.template.n_segments
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps) if family.has_embedding_norm else None
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Embeddings(nn.Module):
             x = x + self.token_type(token_type_ids.clamp(max=last) if self.shares_rows else token_type_ids)
         if self.task_type is not None:
             x = x + self.task_type.weight[0]
-        return self.dropout(self.norm(x))
+        return self.dropout(x if self.norm is None else self.norm(x))
 
 
 def _embedding(n_rows: int, width: int) -> nn.Embedding:
@@ -211,6 +211,9 @@ def counted_position_ids(input_ids: Tensor, attention_mask: Tensor, pad_id: int)
 def initialise(fresh: Iterable[nn.Module], std: float) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
     for child in fresh:
+        if not isinstance(child, nn.Linear | GroupedLinear | nn.Embedding | nn.LayerNorm):
+            for vector in child.parameters(recurse=False):
+                nn.init.trunc_normal_(vector, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.Linear | GroupedLinear | nn.Embedding):
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.LayerNorm):

@@ -22,6 +22,7 @@ def attention(
     p: float,
     seed: tf.Tensor | None,
     distances: Distances | None = None,
+    added: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Scaled dot-product attention with dropout on the probabilities.
 
@@ -29,10 +30,11 @@ def attention(
         q: [B, heads, S, d].
         k: [B, heads, S, d].
         v: [B, heads, S, d].
-        mask: bool [B, 1, 1, S], True where a position may be attended to; at least one per row.
+        mask: bool [B, 1, 1 or S, S], True where a position may be attended to; at least one per row.
         p: dropout probability.
         seed: int32 [2]; None for no dropout.
         distances: what they are multiplied by, and added to, beside each other.
+        added: [B, heads, S, S], what is added to the scaled scores; None for nothing.
 
     Returns:
         [B, heads, S, d]; the softmax computes in float32.
@@ -43,13 +45,15 @@ def attention(
 
     @tf.custom_gradient
     def function(
-        q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *rows: tf.Tensor
+        q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *others: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, ...]]]:
-        apart = distances._replace(rows=rows[0]) if distances is not None else None
+        apart = distances._replace(rows=others[0]) if distances is not None else None
         q = q * tf.cast(root, dtype)
         scores = tf.cast(tf.matmul(q, k, transpose_b=True) + bias, tf.float32)
         if apart is not None:
             scores += tf.cast(apart.scores(q, k * tf.cast(root, dtype)), tf.float32)
+        if added is not None:
+            scores += tf.cast(others[-1], tf.float32)
         # What is dropped has its sign flipped: one tensor holds the probabilities and the mask.
         signed = tf.cast(tf.nn.softmax(scores), dtype)
         if seed is not None and p > 0.0:
@@ -75,8 +79,15 @@ def attention(
                 to_q, to_k, to_rows = apart.scores_gradients(dscores, q, k * tf.cast(root, dtype))
                 dq, drows = dq + to_q, (tf.add_n([to_rows, *drows]),)
                 dk = dk if to_k is None else dk + to_k * tf.cast(root, dtype)
-            return dq * tf.cast(root, dtype), dk, tf.matmul(kept, grad, transpose_a=True), *drows
+            return (
+                dq * tf.cast(root, dtype),
+                dk,
+                tf.matmul(kept, grad, transpose_a=True),
+                *drows,
+                *([] if added is None else [dscores]),
+            )
 
         return out, gradient
 
-    return function(q, k, v) if distances is None else function(q, k, v, tf.cast(distances.rows, dtype))
+    others = [] if distances is None else [tf.cast(distances.rows, dtype)]
+    return function(q, k, v, *others, *([] if added is None else [added]))

@@ -41,12 +41,15 @@ class Encoder(Module, ABC):
     def layer_sequence(self) -> Iterable[TransformerLayer]:
         """Return the layers in the order in which they run; one may occur more than once."""
 
-    def layer_arguments(self, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def layer_arguments(
+        self, attention_mask: tf.Tensor, token_type_ids: tf.Tensor, run: Pass
+    ) -> tuple[tf.Tensor, ...]:
         """Return what every layer is given beside its input: here which positions may be attended to.
 
         Args:
             attention_mask: int [B, S].
             token_type_ids: int [B, S].
+            run: precision and dropout.
         """
         return (tf.cast(attention_mask, tf.bool)[:, None, None, :],)
 
@@ -77,7 +80,7 @@ class Encoder(Module, ABC):
         if self.projection is not None:
             x = tf.cast(self.projection(x, run=run), tf.float32)
         states.append(x)
-        arguments = self.layer_arguments(attention_mask, token_type_ids)
+        arguments = self.layer_arguments(attention_mask, token_type_ids, run)
         for i, layer in enumerate(self.layer_sequence()):
             x = _recomputed(layer, x, arguments, run) if i < self.n_recomputed else layer(x, *arguments, run=run)
             states.append(x)

@@ -52,8 +52,8 @@ class Embeddings(Module):
     """Word + position + token type embeddings, normalised (Devlin et al. 2019, section 3).
 
     All are embedding_size wide; with the projection "word" (albert_zh) the word table alone is, and its rows are
-    projected to hidden_size before the sum. A family may be without positions or token types here, and may add the
-    first row of a table of pre-training tasks.
+    projected to hidden_size before the sum. A family may be without positions, token types or LayerNorm here, and may
+    add the first row of a table of pre-training tasks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,7 +69,7 @@ class Embeddings(Module):
         self.task_type = Embedding(config.task_type_vocab_size, width) if family.has_task_type_table else None
         #: Whether there are fewer rows than the input has token types: the last row stands for the rest.
         self.shares_rows = config.type_vocab_size < family.template.n_segments
-        self.norm = LayerNorm(width, eps=config.layer_norm_eps)
+        self.norm = LayerNorm(width, eps=config.layer_norm_eps) if family.has_embedding_norm else None
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def call(self, input_ids: tf.Tensor, token_type_ids: tf.Tensor, position_ids: tf.Tensor, run: Pass) -> tf.Tensor:
@@ -84,7 +84,7 @@ class Embeddings(Module):
             x = x + self.token_type(tf.minimum(token_type_ids, last) if self.shares_rows else token_type_ids)
         if self.task_type is not None:
             x = x + self.task_type.weight.value[0]
-        return self.dropout(self.norm(x), run=run)
+        return self.dropout(x if self.norm is None else self.norm(x), run=run)
 
 
 class SelfAttention(Module):
@@ -226,7 +226,7 @@ def counted_position_ids(input_ids: tf.Tensor, attention_mask: tf.Tensor, pad_id
 def initialise(fresh: Iterable[tuple[str, keras.Variable]], std: float, seed: int) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
     for i, (name, variable) in enumerate(fresh):
-        if len(variable.shape) > 1:
+        if len(variable.shape) > 1 or name.rpartition(".")[2] not in ("weight", "bias"):
             # Philox by name: the algorithm that is chosen otherwise depends on the device.
             values = tf.random.stateless_truncated_normal(variable.shape, [seed, i], stddev=std, alg="philox")
             variable.assign(values)

@@ -117,7 +117,10 @@ def _swapped_identity(
     identity = np.eye(config.hidden_size, dtype=np.float32)
     if config.embedding_projection == "none":
         projection = {"projection.weight": identity, "projection.bias": np.zeros(config.hidden_size, np.float32)}
-        return replace(config, embedding_projection="output"), projection
+        try:
+            return replace(config, embedding_projection="output"), projection
+        except CheckpointError:  # a family that projects no embeddings
+            return None
     if np.array_equal(ours["projection.weight"], identity) and not ours["projection.bias"].any():
         return replace(config, embedding_projection="none"), {}
     return None

@@ -173,10 +173,12 @@ def _read_inputs(path: Path, config: ModelConfig) -> dict[str, NDArray[Any]]:
 
 def _check_range(path: Path, arrays: list[NDArray[np.integer]], config: ModelConfig) -> None:
     ids, mask, types = arrays
+    # Without a table there are as many segments as anyone likes to tell apart.
+    n_types = config.type_vocab_size if config.family.has_token_type_table else np.iinfo(np.int32).max
     limits = (
         (ids, config.vocab_size, "input_ids"),
         (mask, 2, "attention_mask"),
-        (types, config.type_vocab_size, "token_type_ids"),
+        (types, n_types, "token_type_ids"),
     )
     for array, limit, name in limits:
         if array.size and not 0 <= array.min() <= array.max() < limit:

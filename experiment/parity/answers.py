@@ -11,8 +11,11 @@ from experiment.parity.compare import Part, StageRow, Tolerances, row
 from experiment.parity.observe import FRAMEWORKS
 from preprocess.batch import unpadded
 from preprocess.types import Outputs
-from tasks.core.prediction import DecodeOptions
+from tasks.core.prediction import DecodeOptions, Prediction
 from tasks.core.task import Task
+
+#: How far apart the scores of answers as good as each other may be, in units of what logits may differ by.
+_ROUNDING = 0.01
 
 
 @dataclass
@@ -38,7 +41,12 @@ class Answers:
         examples, features = self.data.examples, self.data.features
         places = ([unpadded(features, batch) for batch in outputs] for outputs in (first, second))
         decoded = [self.task.problem.decode(examples, features, outputs, self.options) for outputs in places]
+        first_answers, second_answers = decoded
         ours, theirs = ({id: prediction.text for id, prediction in answers.items()} for answers in decoded)
+        near = _ROUNDING * self.tolerances.logits
+        for id in ours:
+            if ours[id] != theirs[id] and _is_tie(first_answers[id], second_answers[id], near):
+                theirs[id] = ours[id]
         different = [id for id in ours if ours[id] != theirs[id]]
         allowed = float(math.floor(self.tolerances.answers * len(ours)))
         example = next(iter(different), "")
@@ -50,3 +58,12 @@ class Answers:
 
     def _score(self, name: str, ours: float, theirs: float) -> Part:
         return Part(name, abs(ours - theirs), max(abs(ours), abs(theirs)), self.tolerances.scores)
+
+
+def _is_tie(ours: Prediction, theirs: Prediction, near: float) -> bool:
+    """Say whether two different answers are as good as each other to one of the frameworks, to within rounding."""
+    for prediction, other in ((ours, theirs), (theirs, ours)):
+        scores = {candidate.text: candidate.start_logit + candidate.end_logit for candidate in prediction.nbest[::-1]}
+        if abs(scores.get(prediction.text, math.inf) - scores.get(other.text, -math.inf)) <= near:
+            return True
+    return False

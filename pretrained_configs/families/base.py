@@ -53,6 +53,7 @@ class Family:
         has_position_table: whether a table of positions is added to the word embeddings.
         has_token_type_table: whether a table of token types is; one with fewer rows than `template` has token types
             gets its last row for the rest.
+        has_embedding_norm: whether a LayerNorm follows the embeddings.
         position_offset: row of the position table that the first real token takes.
         padding_row: whether padding has a row of its own there, that of its id, and the first real token takes the
             next, whatever `position_offset` says; else padding on the right goes on counting.
@@ -67,6 +68,7 @@ class Family:
     template: InputTemplate = InputTemplate()
     has_position_table: bool = True
     has_token_type_table: bool = True
+    has_embedding_norm: bool = True
     position_offset: int = 0
     padding_row: bool = False
     has_task_type_table: bool = False
@@ -126,7 +128,7 @@ class Family:
             shapes["embeddings.token_type.weight"] = (config.type_vocab_size, width)
         if self.has_task_type_table:
             shapes["embeddings.task_type.weight"] = (config.task_type_vocab_size, width)
-        shapes |= norm("embeddings.norm", width)
+        shapes |= norm("embeddings.norm", width) if self.has_embedding_norm else {}
         return shapes | (linear("projection", embedding, hidden) if config.embedding_projection == "output" else {})
 
     def layer_parameters(self, config: ModelConfig) -> dict[str, Shape]:

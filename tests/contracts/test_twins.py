@@ -35,12 +35,12 @@ MISSING = {
     "export": {"export_onnx"},
     "trainer": {"autocast"},
     "encoder": {"compile_layers"},
-    "dropout": {"drop_", "draw_seed"},
+    "dropout": {"drop_", "drop_seeded_", "draw_seed"},
     "distribute": {"share", "sharded", "summing", "total", "whole", "fill", "sum_gradients"},
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch in predictions.
-EXTRA_PARAMETERS = {"run", "seed", "jit_compile"}
+EXTRA_PARAMETERS = {"run", "seed", "jit_compile", "added"}
 #: A parameter that a seed takes the place of.
 MISSING_PARAMETERS = {"training"}
 

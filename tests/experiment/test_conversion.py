@@ -27,6 +27,7 @@ BERT = ModelConfig(
     max_position_embeddings=12,
 )
 ALBERT = replace(BERT, model_type="albert", embedding_size=8, embedding_projection="output", hidden_act="gelu_tanh")
+XLNET = replace(BERT, model_type="xlnet", max_position_embeddings=512, pad_token_id=5)
 MODELS = {
     "bert": BERT,
     "electra": replace(BERT, model_type="electra", embedding_size=8, embedding_projection="output"),
@@ -34,6 +35,8 @@ MODELS = {
     "fast albert": replace(ALBERT, num_hidden_layers=4, num_hidden_groups=12, ffn_num_groups=16),
     "albert_zh": replace(ALBERT, embedding_projection="word", layer_norm_type="preln"),
     "albert, E = H": replace(ALBERT, embedding_size=16, embedding_projection="none"),
+    "xlnet": XLNET,
+    "tied xlnet": replace(XLNET, untie_r=False),
 }
 TARGETS = ("transformers", "tf1", "reference", "native")
 #: (model, target) that no program of the target computes.
@@ -43,6 +46,9 @@ NO_PLACE = {
     ("fast albert", "reference"),
     ("google albert", "reference"),
     ("electra", "reference"),
+    ("xlnet", "reference"),
+    ("tied xlnet", "reference"),
+    ("tied xlnet", "transformers"),
 }
 
 

@@ -39,6 +39,12 @@ def test_forward_flops_counted_by_hand():
     assert forward_flops(config, 16) == 2 * (16 * (4096 + 3072 + 64) + 2 * 16 * 16 * 32)
 
 
+def test_the_products_with_distances_count_as_one_of_attention():
+    config = ModelConfig(**{**SMALL, "num_hidden_layers": 1, "model_type": "xlnet"})
+    # Scores by content and by distance, and the weighted sum.
+    assert forward_flops(config, 16) == 2 * (16 * (4096 + 3072 + 64) + 3 * 16 * 16 * 32)
+
+
 @pytest.mark.parametrize(
     ("changes", "products"),
     [

@@ -267,6 +267,21 @@ def test_answers_of_left_padded_windows_are_found_where_their_rows_have_them():
     assert answers.scores["pytorch"]["em"] == answers.scores["tensorflow"]["em"] == 100.0
 
 
+def test_answers_that_score_the_same_to_within_rounding_are_no_difference():
+    tokenizer = WordPieceTokenizer([*SPECIAL_TOKENS, *"甲乙丙丁戊问"])
+    examples = [Example("1", "问", "甲乙丙丁戊", (Answer("丙", 2, 3),))]
+    features = encode_spans(SPAN, (), examples, [None], tokenizer, max_seq_length=40)
+    batch = collate(features, [0])
+    answers = Answers(get_task("cmrc2018"), Data(examples, features), DecodeOptions(), TOLERANCES["fp32"])
+    pieces = batch.inputs["input_ids"]
+    for lead, same in ((1e-7, True), (1e-3, False)):
+        sides = [
+            ((pieces == 6) * (1 + a) + (pieces == 8) * (1 + b)).astype(np.float32) for a, b in ((lead, 0), (0, lead))
+        ]
+        stages = list(answers.judge(*([span_outputs(batch.window, x, x)] for x in sides)))
+        assert [stage.ok for stage in stages] == [same] * len(stages)
+
+
 @pytest.mark.parity
 def test_the_command_compares_two_processes_and_imports_no_framework(corpus, tmp_path):
     arguments = [

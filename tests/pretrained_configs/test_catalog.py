@@ -58,6 +58,8 @@ PUBLISHED_SIZES = {
     "ernie-3.0-xbase-zh": 296,
     "minirbt-h256": 10.4,
     "minirbt-h288": 12.3,
+    "chinese-xlnet-base": 117,
+    "chinese-xlnet-mid": 209,
 }
 
 WANTED = set(PUBLISHED_SIZES) | {
@@ -75,11 +77,12 @@ WANTED = set(PUBLISHED_SIZES) | {
     *("chinese_roberta_L-2_H-128", "chinese_roberta_L-4_H-256", "chinese_roberta_L-4_H-512"),
     *("chinese_roberta_L-8_H-512", "roberta-base-chinese-extractive-qa"),
     *("roberta-base-squad2", "bert-base-cased-squad2", "xlm-roberta-base-squad2", "xlm-roberta-large-squad2"),
+    *("xlnet-base-cased", "xlnet-large-cased"),
 }
 #: Kind of tokenizer -> the files of which one is needed.
 VOCABULARIES = {
     "wordpiece": {"vocab.txt", "vocab_chinese.txt"},
-    "unigram": {"sentencepiece.bpe.model", "tokenizer.json"},
+    "unigram": {"spiece.model", "sentencepiece.bpe.model", "tokenizer.json"},
     "byte_bpe": {"vocab.json"},
 }
 #: Map of names -> the family of all its models, where that is not BERT.
@@ -88,6 +91,7 @@ FAMILIES = {
     "transformers_xlm_roberta": "xlm-roberta",
     "transformers_ernie_tasks": "ernie",
     "transformers_nezha": "nezha",
+    "transformers_xlnet": "xlnet",
 }
 
 

@@ -15,6 +15,7 @@ CONFIG = ModelConfig(
     60, 32, 3, 4, 48, max_position_embeddings=40, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2
 )
 ALBERT = {"model_type": "albert", "embedding_projection": "output"}
+XLNET = {"model_type": "xlnet"}
 
 
 def run(config: ModelConfig, n_recomputed: int) -> tuple[list[torch.Tensor], int]:
@@ -37,7 +38,11 @@ def run(config: ModelConfig, n_recomputed: int) -> tuple[list[torch.Tensor], int
     return [loss.detach(), *(p.grad for p in model.parameters())], sum(kept.values())
 
 
-@pytest.mark.parametrize("changes", [{}, ALBERT], ids=["bert", "albert"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, ALBERT, XLNET, {**XLNET, "untie_r": False}],
+    ids=["bert", "albert", "xlnet", "xlnet-tied"],
+)
 def test_recomputed_layers_give_the_same_gradients_from_less_memory(changes):
     config = replace(CONFIG, **changes)
     (expected, all_kept), (found, some_kept) = run(config, 0), run(config, 2)

@@ -50,6 +50,8 @@ VARIANTS = [
         "layer_norm_type": "preln",
         "ffn_num_groups": 4,
     },
+    {"model_type": "xlnet"},
+    {"model_type": "xlnet", "untie_r": False, "clamp_len": 4},
 ]
 
 

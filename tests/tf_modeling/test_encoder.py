@@ -12,7 +12,11 @@ from tf_modeling.model import parameters
 from tf_modeling.nn import Pass
 
 
-@pytest.mark.parametrize("changes", [{}, {"model_type": "albert"}], ids=["bert", "albert"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"model_type": "albert"}, {"model_type": "xlnet"}, {"model_type": "xlnet", "untie_r": False}],
+    ids=["bert", "albert", "xlnet", "xlnet-tied"],
+)
 def test_recomputed_layers_give_the_same_gradients(config, changes):
     dropping = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2, "num_hidden_layers": 3}
     model = build_model(config(**changes, **dropping), SPAN, device="cpu", seed=1)

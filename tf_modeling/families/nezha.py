@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pretrained_configs.config import ModelConfig
 from tf_modeling.families.bert import BertEncoder
+from tf_modeling.nn import Pass
 
 
 class NezhaEncoder(BertEncoder):
@@ -19,12 +20,14 @@ class NezhaEncoder(BertEncoder):
         self.max_relative_position = config.max_relative_position
         self.head_size = config.hidden_size // config.num_attention_heads
 
-    def layer_arguments(self, attention_mask: tf.Tensor, token_type_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def layer_arguments(
+        self, attention_mask: tf.Tensor, token_type_ids: tf.Tensor, run: Pass
+    ) -> tuple[tf.Tensor, ...]:
         """Return which positions may be attended to, and the vectors of distances, [2 S, d]."""
         length, most = tf.shape(attention_mask)[1], self.max_relative_position
         distance = tf.clip_by_value(tf.range(1 - length, length + 1), -most, most)
         rows = sinusoids(distance + most, self.head_size)
-        return (*super().layer_arguments(attention_mask, token_type_ids), rows)
+        return (*super().layer_arguments(attention_mask, token_type_ids, run), rows)
 
 
 def sinusoids(positions: tf.Tensor, width: int) -> tf.Tensor:
