@@ -11,8 +11,8 @@ from typing import Any
 
 from experiment.backend import Predictor
 from experiment.export.forms import FORMS, SUFFIX, Form, predictor
-from experiment.inputs.model import ModelSource
-from experiment.inputs.settings import FILE_NAME
+from experiment.inputs.model import ModelSource, template_of
+from experiment.inputs.settings import FILE_NAME, read_settings
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.model import TokenizerOptions
 from preprocess.base.errors import UsageError
@@ -20,13 +20,12 @@ from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.families.base import UNLIMITED
 from pretrained_configs.published import format_for, read_config, write_values
 
 #: What the bundle is, for whoever loads it without this toolkit.
 MANIFEST = "mrc_export.json"
 _CONFIG = "config.json"
-#: What a family calls its longest input where there is none.
-_UNLIMITED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,8 @@ def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:
         UsageError, DataError, CheckpointError: if it is missing or does not fit.
     """
     tokenizer = fitting_tokenizer(options.tokenizer_name or bundle.directory, options.do_lower_case, bundle.config)
-    return ModelSource(bundle.name, None, bundle.config, tokenizer)
+    template = template_of(bundle.config, tokenizer.tokenizer, read_settings(bundle.directory))
+    return ModelSource(bundle.name, None, bundle.config, tokenizer, template)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def assets(source: ModelSource) -> Iterator[list[Path]]:
 def max_length(config: ModelConfig) -> int | None:
     """Return the longest input, in tokens; None where there is no limit."""
     limit = config.family.usable_length(config)
-    return limit if limit < _UNLIMITED else None
+    return limit if limit < UNLIMITED else None
 
 
 def write_manifest(

@@ -14,6 +14,9 @@ from pretrained_configs.report import Shape
 if TYPE_CHECKING:  # which asks the families whether it can be built
     from pretrained_configs.config import ModelConfig
 
+#: The `usable_length` of a family that computes with any distance.
+UNLIMITED = 2**31 - 1
+
 Length = TypeVar("Length", int, NDArray[np.int64])
 
 
@@ -79,7 +82,7 @@ class Family:
     config_file: str = "bert_config.json"
 
     def usable_length(self, config: ModelConfig) -> int:
-        """Return the longest input, in tokens."""
+        """Return the longest input, in tokens; `UNLIMITED` where there is none."""
         return config.max_position_embeddings - self.first_position(config)
 
     def first_position(self, config: ModelConfig) -> int:

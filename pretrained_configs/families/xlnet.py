@@ -6,11 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.families.base import Family, InputTemplate, Length, linear, norm
+from pretrained_configs.families.base import UNLIMITED, Family, InputTemplate, Length, linear, norm
 from pretrained_configs.report import Shape
 
-#: No table limits the length: any distance has its encoding.
-_UNLIMITED = 2**31 - 1
 #: The relative attention's biases: what is added to a query before it meets contents, positions and segments.
 BIASES = ("content", "position", "segment")
 
@@ -30,8 +28,8 @@ class XLNet(Family):
     """A family whose attention knows distances and whether two tokens are of one segment, and has no other places."""
 
     def usable_length(self, config: ModelConfig) -> int:
-        """Return the longest input: there is no longest."""
-        return _UNLIMITED
+        """Return the longest input: any distance has its encoding."""
+        return UNLIMITED
 
     def embedding_parameters(self, config: ModelConfig) -> dict[str, Shape]:
         """Return the word table, and the biases that all layers share if they are tied."""

@@ -126,7 +126,8 @@ class XLNetEncoder(Encoder):
 
     def _encodings(self, length: int, device: torch.device) -> Tensor:
         """Encode the distances length - 1 … 1 - length in sines and cosines: float32 [2 length - 1, H]."""
-        distances = torch.arange(length - 1, -length, -1.0, device=device)
+        # Not a range with a step of -1: its length can't be exported while that of a window is free.
+        distances = (length - 1 - torch.arange(2 * length - 1, device=device)).float()
         if self.clamp_len > 0:
             distances = distances.clamp(-self.clamp_len, self.clamp_len)
         angles = distances[:, None] * torch.from_numpy(inverse_frequencies(self.width)).to(device)

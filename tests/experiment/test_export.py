@@ -83,7 +83,7 @@ def checkpoint(tmp_path_factory):
             tokenizer = load_tokenizer(CORPUS / "vocab.txt")
             tokenizer.save(directory)
             facts = {**tokenizer.options, "fingerprint": tokenizer.fingerprint}
-            settings = Settings(task, get_task(task).version, WINDOWS | DECODING, {}, facts, "bf16")
+            settings = Settings(task, get_task(task).version, WINDOWS | DECODING, {}, facts, precision="bf16")
             write_json(directory / FILE_NAME, asdict(settings))
             made[name] = directory
         return made[name]

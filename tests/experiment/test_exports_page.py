@@ -53,7 +53,7 @@ def workplace(tmp_path_factory):
     config = ModelConfig(tokenizer.vocab_size, 16, 1, 2, 32, max_position_embeddings=128, initializer_range=0.5)
     save_weights(build_model(config, task.problem.head, device="cpu", seed=3), model)
     facts = {**tokenizer.options, "fingerprint": tokenizer.fingerprint}
-    write_json(model / FILE_NAME, asdict(Settings(task.name, task.version, OPTIONS, {}, facts, "fp32")))
+    write_json(model / FILE_NAME, asdict(Settings(task.name, task.version, OPTIONS, {}, facts, precision="fp32")))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         yield root

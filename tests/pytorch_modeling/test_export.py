@@ -120,11 +120,13 @@ def test_longer_input_than_the_model_has_positions_for_is_refused(exported):
     limit = _limit(model)
     if limit > LIMIT:
         pytest.skip("this family reads inputs of any length")
-    inputs = _batch(1, limit + 1).inputs
+    inputs = {**_batch(1, limit + 1).inputs, "attention_mask": np.ones((1, limit + 1), np.int32)}
+    inputs["input_ids"] = np.maximum(inputs["input_ids"], 2)  # RoBERTa's padding has a position of its own
     with pytest.raises(AssertionError, match=str(limit)):
         load_export(directory)(inputs)
-    with pytest.raises(Exception, match="out of data bounds"):
-        _onnx(directory / "model.onnx")(inputs)
+    if model.config.family.has_position_table:  # NEZHA's distances are computed: its graph would take any length
+        with pytest.raises(Exception, match="out of data bounds"):
+            _onnx(directory / "model.onnx")(inputs)
 
 
 def test_onnx_says_what_is_free_and_what_is_not(exported):
