@@ -21,7 +21,9 @@ _PROTOCOL = "protocol_"
 
 def facts(tables: Sequence[Table]) -> list[dict[str, Any]]:
     """Return a flat record of each value; numbers in percent, None for what is not known."""
-    return [fact for table in tables for fact in _facts(table)]
+    # What was published without its split stands in the tables of all splits, and here once.
+    unique = {tuple(fact.items()): fact for table in tables for fact in _facts(table)}
+    return list(unique.values())
 
 
 def _facts(table: Table) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 
 import pytest
@@ -124,3 +125,12 @@ def test_numbers_are_those_of_the_collected_tables(every, data_dir):
                 dataset = names.get(row["dataset"], row["dataset"])
                 theirs[dataset, row["split"], row["model"], metric, row["mean"], row["max"]] += 1
     assert ours == theirs
+
+
+def test_data_form_holds_each_number_once(capsys):
+    """People's scores on DRCD, of no stated split, stand in two tables."""
+    names = ",".join(collections())
+    assert main(["leaderboard", "--published", names, "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts) == 1128
+    assert {fact["kind"] for fact in facts} == {"published", "human"}

@@ -48,7 +48,7 @@ def table_of(runs):
 
 @pytest.fixture
 def found(runs):
-    made = [runs.make(name, shares) for name, shares in (("a", [0.75, 0.75]), ("b", [0.73, 0.73]))]
+    made = [runs.make("a", [0.75, 0.75]), runs.make("b", [0.73, 0.73], last=True)]
     return tables([entry for run in made for entry in entries_of_run(run)], Layout())
 
 
