@@ -109,9 +109,10 @@ def _layout(options: LeaderboardOptions, entries: Sequence[Entry]) -> Layout:
                 raise UsageError(
                     f"{flag} {name!r}: one of {', '.join(allowed)} was expected{did_you_mean(name, allowed)}"
                 )
+    style = options.style or "columns"
     return Layout(
-        style=options.style or "columns",
-        parts=options.columns or PARTS,
+        style=style,
+        parts=options.columns or PARTS[style],
         metrics=options.metrics,
         sort=options.sort or "score",
         selections=options.selection,

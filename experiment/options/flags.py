@@ -206,7 +206,7 @@ class LeaderboardOptions:
     style: Literal["columns", "reference"] | None = None
     """A column per metric, or one per protocol as F1:87.521(88.628) EM:67.381(69.152) (default: columns)."""
     columns: tuple[Literal["score", "sd", "interval", "delta", "seeds"], ...] = ()
-    """What to show of each metric (default: score interval delta seeds)."""
+    """What to show of each metric (default: score interval delta seeds; no interval with --style reference)."""
     metrics: tuple[str, ...] = ()
     """Values to show, such as f1 em reference_f1 (default: those that select the checkpoint)."""
     sort: str | None = None

@@ -13,7 +13,11 @@ from experiment.report.entries import Entry, Protocol
 from experiment.report.statistics import Interval
 
 Part = Literal["score", "sd", "interval", "delta", "seeds"]
-PARTS: tuple[Part, ...] = ("score", "interval", "delta", "seeds")
+#: What stands there if nobody says what, by the style.
+PARTS: Mapping[str, tuple[Part, ...]] = {
+    "columns": ("score", "interval", "delta", "seeds"),
+    "reference": ("score", "delta", "seeds"),
+}
 _TITLES = {"em": "EM", "f1": "F1", "reference_em": "reference EM", "reference_f1": "reference F1"}
 #: Splits whose scores stand beside those of every split.
 _ANY_SPLIT = "unstated"
@@ -34,7 +38,7 @@ class Layout:
     """
 
     style: Literal["columns", "reference"] = "columns"
-    parts: tuple[Part, ...] = PARTS
+    parts: tuple[Part, ...] = PARTS["columns"]
     metrics: tuple[str, ...] = ()
     sort: str = "score"
     selections: tuple[str, ...] = ()
@@ -241,12 +245,7 @@ class _Builder:
             return Cell()
         entry = self.entries[number]
         if part == "all":
-            texts = [
-                f"{_TITLES.get(m, m).replace(' ', '_')}:{entry.values[m].text}"
-                for m in self.metrics[number]
-                if m in entry.values
-            ]
-            return Cell(" ".join(texts))
+            return self._all_in_one(number)
         if part == "delta":
             return Cell(self._delta(row, protocol, metric))
         value = entry.values.get(metric)
@@ -259,6 +258,15 @@ class _Builder:
         if part == "sd":
             return Cell(f"{value.sd:.3f}" if value.sd is not None else "-")
         return Cell(interval_text(value.interval))
+
+    def _all_in_one(self, number: int) -> Cell:
+        entry = self.entries[number]
+        metrics = [metric for metric in self.metrics[number] if metric in entry.values]
+        text = " ".join(f"{_TITLES.get(m, m).replace(' ', '_')}:{entry.values[m].text}" for m in metrics)
+        verdicts = [self.verdicts.get((number, metric)) for metric in metrics]
+        not_worse = all(verdict is not None and (verdict.best or verdict.not_worse) for verdict in verdicts)
+        best = bool(metrics) and all(self._is_best(number, metric) for metric in metrics)
+        return Cell(text, best, not_worse and not best and bool(metrics))
 
     def _is_best(self, number: int, metric: str) -> bool:
         entry = self.entries[number]

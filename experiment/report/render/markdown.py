@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from experiment.report.board import Cell, Table
 from experiment.report.render.text import one_line
 
-#: What Markdown reads as more than the character; at the end of addresses, which become links by themselves.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]~#!$|<>&]|(?<=\w)(?::(?=//)|@)|(?<=www)\.", re.IGNORECASE)
+#: What Markdown reads as more than the character, and what makes links of addresses and names.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]~#!$|<>&@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 #: A backslash before "|" does not keep every program from ending the cell; before the others it is shown in HTML.
 _AS_ENTITY = "|<>&:@."
 

@@ -196,6 +196,14 @@ def test_reference_style_is_one_cell(runs):
     assert [cell.text for cell in table.rows[0]] == ["a", "F1:82.500(85.000) EM:65.000(70.000)"]
 
 
+def test_reference_style_marks_what_is_best_in_all_metrics(runs):
+    made = [
+        runs.make(name, [share, share], last=name == "b") for name, share in (("a", 0.75), ("b", 0.74), ("c", 0.3))
+    ]
+    marks = [(row[1].best, row[1].not_worse) for row in table_of(*made, style="reference").rows]
+    assert marks == [(True, False), (False, True), (False, False)]
+
+
 # Beside published scores
 
 
@@ -242,6 +250,18 @@ def test_no_difference_from_a_score_of_another_metric(runs):
     published_values = [cell.text for title, cell in row.items() if title in ("F1 2", "EM 2")]
     assert len(published_values) == 2 and all(published_values)
     assert not any(title.startswith("Δ") for title in row)
+
+
+def test_data_form_holds_the_difference_beside_each_run(runs, capsys):
+    made = [runs.make(name, [0.65, 0.65], model="bert-base-chinese") for name in ("x", "y")]
+    command = ["leaderboard", *map(str, made), "--published", "reference", "--format", "json"]
+    assert main(command) == 0
+    facts = [
+        f for f in json.loads(capsys.readouterr().out) if f["model"] == "google_bert_base" and f["metric"] == "em"
+    ]
+    assert [fact["beside"] for fact in facts] == [f"bert-base-chinese ({run})" for run in made]
+    assert {round(fact["ours_minus_published"], 3) for fact in facts} == {0.235}
+    assert all(fact["reproduced"] for fact in facts)
 
 
 def test_suspect_rows_bear_a_footnote_and_are_never_the_best():

@@ -8,6 +8,8 @@ import json
 import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from experiment.report.board import Layout, tables
@@ -75,6 +77,28 @@ def test_names_stay_text_in_markdown(name, table_of):
 def test_half_of_a_pair_is_shown_by_its_code():
     """UTF-8 has none; a file that JSON escapes can."""
     assert one_line("a\ud800b") == r"a\ud800b"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.characters(max_codepoint=0x2FF, exclude_categories=["Cc", "Cf"]), max_size=12))
+def test_any_text_is_shown_as_it_is_in_markdown(text):
+    """In a cell between two others; ASCII and Latin letters, in any order."""
+    tokens = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(
+        f"| a | b | c |\n|---|---|---|\n| x | {markdown_escaped(text)} | y |\n"
+    )
+    cells = [tokens[i + 1] for i, token in enumerate(tokens) if token.type == "td_open"]
+    assert [("".join(c.content for c in cell.children)) for cell in cells] == ["x", visible(text), "y"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=12))
+def test_any_text_keeps_the_braces_of_latex_in_pairs(text):
+    escaped = latex_escaped(text)
+    depth = 0
+    for part in re.findall(r"\\[{}]|[{}]", escaped):
+        depth += {"{": 1, "}": -1}.get(part, 0)
+        assert depth >= 0
+    assert depth == 0 and not re.search(r"(?<!\\)[%#_&]", escaped)
 
 
 def test_addresses_are_no_links_in_markdown():
