@@ -178,18 +178,41 @@ class SplitOptions(TaskChoice):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardOptions:
-    """Tabulate run directories as mean(max) over their seeds.
+    """Tabulate run directories as mean(max) over their seeds, beside prediction files and published scores.
+
+    With any option but --output, each score has its interval over questions and seeds, the best is compared with the
+    others, and scores of different protocols stand in different columns.
 
     Examples:
-        leaderboard runs/roberta
-        leaderboard runs/*
-        leaderboard runs/roberta runs/macbert --output leaderboard.md
+        leaderboard runs/roberta runs/macbert
+        leaderboard runs/* --published reference,hfl --format latex --output table.tex
+        leaderboard runs/bert --task cmrc2018 --data_file dev.json --predictions llm=answers.json
     """
 
-    runs: Annotated[tuple[Path, ...], POSITIONAL]
+    runs: Annotated[tuple[Path, ...], POSITIONAL] = ()
     """Run directories."""
     output: Path | None = None
-    """Markdown file for the table."""
+    """File for the table."""
+    published: str | None = None
+    """Published scores to stand beside, separated by commas: reference, hfl, clue, human … (docs/leaderboard.md)."""
+    predictions: tuple[str, ...] = ()
+    """Prediction files of any toolkit, name=FILE; files of one name are seeds. Needs --task and --data_file."""
+    task: str | None = None
+    """Task whose metric scores --predictions, such as cmrc2018 (`tasks` lists them)."""
+    data_file: Path | None = None
+    """Data with the gold answers of --predictions; also says which questions share an article."""
+    format: Literal["markdown", "latex", "csv", "json", "terminal"] | None = None
+    """Form of the table (default: markdown); csv and json hold every number in full."""
+    style: Literal["columns", "reference"] | None = None
+    """A column per metric, or one per protocol as F1:87.521(88.628) EM:67.381(69.152) (default: columns)."""
+    columns: tuple[Literal["score", "sd", "interval", "delta", "seeds"], ...] = ()
+    """What to show of each metric (default: score interval delta seeds; no interval with --style reference)."""
+    metrics: tuple[str, ...] = ()
+    """Values to show, such as f1 em reference_f1 (default: those that select the checkpoint)."""
+    sort: str | None = None
+    """Order of the rows: score (sum of the metrics shown), a metric, model, or given (default: score)."""
+    selection: tuple[Literal["each_best", "best_dev"], ...] = ()
+    """Further rules to score runs by: each metric at its own best evaluation; on test, the seed best on dev."""
 
 
 @dataclass(frozen=True, kw_only=True)

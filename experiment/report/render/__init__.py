@@ -1,0 +1,1 @@
+"""The forms of a leaderboard. Each escapes what users have named."""
