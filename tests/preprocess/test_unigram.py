@@ -169,3 +169,41 @@ def test_spans_of_any_text_hold_what_their_pieces_say(xlmr: Path) -> None:
     assert not found.odd
     # The library's normaliser makes a blank of a blank with a mark.
     assert set(found.dropped) <= {*"\u200b\u200d\ufeff\x00\x07\x7f\u0301\u3099\uff9e\ufe0f"}
+
+
+ADDED = [
+    {"content": "[案]"},
+    {"content": "ABC", "normalized": True},
+    {"content": "<l>", "lstrip": True, "rstrip": True},
+    {"content": "w", "single_word": True},
+    {"content": "(x"},  # "（x" is none, although it is normalised to it
+]
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "never"])
+@pytest.mark.parametrize("steps", [[], ["NFKC"], ["NFKC", "Lowercase"]])
+def test_added_tokens_leave_the_ids_around_them_the_library_s(tmp_path: Path, scheme: str, steps: list[str]) -> None:
+    values = unigram_json()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": False, "normalized": False}
+    added = [*values["added_tokens"], *({**flags, **token, "id": 28 + i} for i, token in enumerate(ADDED))]
+    splitter = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
+    normalizer = {"type": "Sequence", "normalizers": [{"type": step} for step in steps]} if steps else None
+    write_unigram(tmp_path, added_tokens=added, normalizer=normalizer, pre_tokenizer=splitter)
+    tokenizer, engine = load_tokenizer(tmp_path), Engine.from_file(str(tmp_path / "tokenizer.json"))
+    random = Random(1)
+    parts = ["我", "北京", " ", "  ", "[案]", "ABC", "abc", "ＡＢＣ", "<l>", "w", "new", "（x", "(x", "…", "a"]
+    texts = ["".join(random.choices(parts, k=random.randint(0, 7))) for _ in range(300)]
+    encoded = tokenizer.encode(texts)
+    ids = [part.tolist() for part in np.split(encoded.ids, encoded.splits[1:-1])]
+    assert ids == [found.ids for found in engine.encode_batch(texts, add_special_tokens=False)]
+    text_of = np.repeat(np.arange(len(texts)), np.diff(encoded.splits))
+    found = [
+        (texts[text], span) for text, id, span in zip(text_of, encoded.ids, encoded.spans, strict=True) if id == 28
+    ]
+    assert found and all(text[a:b] == "[案]" for text, (a, b) in found)
+
+
+def test_a_normalizer_that_adds_to_texts_is_refused(tmp_path: Path) -> None:
+    write_unigram(tmp_path, normalizer={"type": "Prepend", "prepend": "▁"})
+    with pytest.raises(DataError, match="its normalizer adds to texts"):
+        load_tokenizer(tmp_path)
