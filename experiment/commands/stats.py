@@ -102,6 +102,7 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Iterator[str]:
         "contexts cut",
         "answers beyond window 1",
         "answers in no window",
+        "answers across pieces",
         "padding",
         "in batches",
     )
@@ -122,6 +123,7 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Iterator[str]:
                 f"{contexts_cut:.1%}",
                 _share(counts["target_not_in_first_window"], counts["target_span"]),
                 _share(counts["target_in_no_window"], counts["target_span"]),
+                _share(counts["target_widened"], counts["target_span"]),
                 f"{1 - tokens / (len(features) * length):.1%}",
                 f"{1 - tokens / padded:.1%}",
             )

@@ -55,6 +55,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         texts = task, split.examples, split.targets, source.tokenizer
         encoded[name] = encode(*texts, recipe, options.feature_cache_dir, template=source.template)
         counts = encoded[name].features.meta["counts"]
+        reports[name]["encoding"] = counts
         lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
     setup = RunSetup(
         recipe,

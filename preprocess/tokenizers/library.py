@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.tokenizers.added import AddedToken, WrittenTokens
@@ -78,12 +79,17 @@ class LibraryTokenizer:
         if missing:
             raise DataError(f"{source}: lacks the special tokens {', '.join(missing)}; {_RESTORE}")
         self.special_ids = {role: ids[token] for role, token in special.items() if token in ids}
-        self._engine = _engine(self._saved, set(special.values()), added, source)
         # Normalizing is done here, which the library's offsets don't survive; so is what comes before it.
-        self._normalize = _without(self._engine, source)
+        self._normalize = _normalize(normalizer, source)
         self._aligner = Aligner(self._normalize) if normalizer is not None else None
+        self._engine = self._without_normalizer(self._saved, added, source)
         written = (token for token in added if token.content not in special.values() and not token.normalized)
         self._looked_for = WrittenTokens(written)
+        # What follows an added token is not the beginning of its text, which some put white space before.
+        prepends = [step.get("prepend_scheme") for step in _steps(saved.get("pre_tokenizer"))]
+        self._inside = None
+        if self._looked_for and "first" in prepends:
+            self._inside = self._without_normalizer(_never_prepended(self._saved), added, source)
         self._byte_level = _has(saved.get("pre_tokenizer"), "ByteLevel")
         space = _BYTE_SPACE if self._byte_level else _METASPACE
         self._bare = np.array([bool(token) and not token.strip(space) for token in self._tokens])
@@ -122,10 +128,37 @@ class LibraryTokenizer:
         (directory / SAVED).write_text(json.dumps(self._saved, ensure_ascii=False) + "\n", "utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
-    def _encode_part(self, texts: list[str]) -> Columns:
+    def _without_normalizer(self, saved: Mapping[str, Any], added: Sequence[AddedToken], source: str) -> Any:
+        """Make the library's tokenizer of normalised texts, which finds no special token with a role in them.
+
+        Nor does it find tokens that are looked for as they are written: in normalised text there may be more of them.
+        """
+        vocab, roles = saved["model"]["vocab"], set(self._special.values())
+        own = {piece for piece, *_ in vocab} if isinstance(vocab, list) else vocab.keys()
+        tokens, names = [], {role: _NO_TEXT + role for role in roles}
+        for token in added:
+            if token.content not in roles and token.normalized:
+                normal = self._normalize(token.content)
+                names[token.content] = token.content if normal in own else normal
+            elif token.content not in roles:
+                if token.content in own:
+                    continue
+                # What is no piece keeps its id under another name.
+                names[token.content] = _NO_TEXT + token.content
+            tokens.append(replace(token, content=names[token.content], normalized=False, special=False))
+        model = dict(saved["model"])
+        # A Unigram model finds all pieces of its list, and prefers special ones: their score is 0.
+        if isinstance(vocab, list):
+            model["vocab"] = [[_NO_TEXT + piece if piece in roles else piece, *rest] for piece, *rest in vocab]
+        else:
+            model["vocab"] = {_NO_TEXT + piece if piece in roles else piece: id for piece, id in vocab.items()}
+            model["unk_token"] = names.get(model.get("unk_token", ""), model.get("unk_token"))
+        return _engine({**saved, "normalizer": None, "model": model}, tokens, source)
+
+    def _encode_part(self, texts: list[str], at_start: NDArray[np.bool_]) -> Columns:
         """Return ids, starts and ends of the pieces, and how many each text has."""
         cleaned = self._aligner.apply(texts) if self._aligner is not None else unchanged(texts)
-        encoded = self._engine.encode_batch(cleaned.texts, add_special_tokens=False)
+        encoded = self._run(cleaned.texts, at_start)
         counts = np.fromiter(map(len, encoded), np.int64, len(encoded))
         n = int(counts.sum())
         ids = np.fromiter(chain.from_iterable(e.ids for e in encoded), np.int64, n)
@@ -135,6 +168,18 @@ class LibraryTokenizer:
         starts, ends = trimmed(*cleaned.back(edges[:, 0], edges[:, 1]), blank, self._bare[ids])
         own = np.repeat(bases(texts), counts)
         return ids, starts - own, ends - own, counts
+
+    def _run(self, texts: list[str], at_start: NDArray[np.bool_]) -> list[Any]:
+        """Return what the library makes of normalised texts."""
+        if self._inside is None or at_start.all():
+            return list(self._engine.encode_batch(texts, add_special_tokens=False))
+        encoded: list[Any] = [None] * len(texts)
+        for engine, rows in ((self._engine, at_start), (self._inside, ~at_start)):
+            places = np.flatnonzero(rows).tolist()
+            found = engine.encode_batch([texts[place] for place in places], add_special_tokens=False)
+            for place, one in zip(places, found, strict=True):
+                encoded[place] = one
+        return encoded
 
     def _is_blank(self, char: str) -> bool:
         normal = self._normalize(char)
@@ -175,6 +220,15 @@ def _with_casing(normalizer: Any, lower: bool | None) -> Any:
     return {"type": "Sequence", "normalizers": steps}
 
 
+def _never_prepended(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer.json that puts no white space before a text."""
+    pre_tokenizers = [
+        {**step, "prepend_scheme": "never"} if "prepend_scheme" in step else step
+        for step in _steps(saved["pre_tokenizer"])
+    ]
+    return {**saved, "pre_tokenizer": {"type": "Sequence", "pretokenizers": pre_tokenizers}}
+
+
 def _entry(token: AddedToken) -> dict[str, Any]:
     return {"id": token.id, **{name: value for name, value in asdict(token).items() if name != "id"}}
 
@@ -193,39 +247,38 @@ def _own_tokens(saved: Mapping[str, Any], source: str) -> list[str]:
     return tokens
 
 
-def _engine(saved: Mapping[str, Any], roles: set[str], added: Sequence[AddedToken], source: str) -> Any:
-    """Make the library's tokenizer, which finds no special token with a role in a text."""
+def _engine(saved: Mapping[str, Any], added: Sequence[AddedToken], source: str) -> Any:
+    """Make a tokenizer of the library that adds nothing and cuts nothing off.
+
+    Raises:
+        DataError: if it can't be made, or does not have the added tokens where the files have them.
+    """
     from tokenizers import Tokenizer as Engine
 
-    # A Unigram model finds all pieces of its list, and prefers these: their score is 0.
-    hidden = {token: _NO_TEXT + token for token in roles}
-    model, vocab = dict(saved["model"]), saved["model"]["vocab"]
-    if isinstance(vocab, list):
-        model["vocab"] = [[hidden.get(piece, piece), *rest] for piece, *rest in vocab]
-    else:
-        model["vocab"] = {hidden.get(piece, piece): id for piece, id in vocab.items()}
-        model["unk_token"] = hidden.get(model.get("unk_token", ""), model.get("unk_token"))
-    named = [replace(token, content=hidden.get(token.content, token.content), special=False) for token in added]
-    entries = [_entry(token) for token in named]
-    changed = {"model": model, "added_tokens": entries, "truncation": None, "padding": None, "post_processor": None}
+    entries = [_entry(token) for token in added]
+    changed = {"added_tokens": entries, "truncation": None, "padding": None, "post_processor": None}
     try:
         engine = Engine.from_str(json.dumps({**saved, **changed}))
     except Exception as error:  # The library raises plain Exceptions.
         raise DataError(f"{source}: the tokenizers library can't read it ({error}); {_RESTORE}") from None
-    for token in named:
+    for token in added:
         if (id := engine.token_to_id(token.content)) != token.id:
             name = token.content.removeprefix(_NO_TEXT)
             raise DataError(f"{source}: the added token {name!r} should have id {id}, not {token.id}; {_RESTORE}")
     return engine
 
 
-def _without(engine: Any, source: str) -> Callable[[str], str]:
-    """Take the normalizer out of a tokenizer and return what it does to a text."""
-    normalizer = engine.normalizer
+def _normalize(normalizer: Any, source: str) -> Callable[[str], str]:
+    """Return what the normalizer of a tokenizer.json does to a text.
+
+    Raises:
+        DataError: if it can't be made, or puts something into every text.
+    """
     if normalizer is None:
         return str
-    engine.normalizer = None
-    normalize: Callable[[str], str] = normalizer.normalize_str
+    model = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
+    engine = _engine({"version": "1.0", "normalizer": normalizer, "model": model}, (), source)
+    normalize: Callable[[str], str] = engine.normalizer.normalize_str
     if normalize("ab") != normalize("a") + normalize("b"):
         raise DataError(f"{source}: its normalizer adds to texts; of such tokenizers no place in a text can be told")
     return normalize

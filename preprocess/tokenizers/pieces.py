@@ -93,16 +93,20 @@ def parts(texts: Sequence[str]) -> Iterator[list[str]]:
         yield part
 
 
-def around(texts: list[str], looked_for: WrittenTokens, encode: Callable[[list[str]], Columns]) -> Columns:
+#: Cuts texts without added tokens, given whether each stands at the beginning of a text, bool [n].
+Encode = Callable[[list[str], NDArray[np.bool_]], Columns]
+
+
+def around(texts: list[str], looked_for: WrittenTokens, encode: Encode) -> Columns:
     """Encode texts with added tokens in them: what stands between these is cut as if it were a text.
 
     Args:
         texts: n texts.
         looked_for: the added tokens.
-        encode: cuts texts without added tokens.
+        encode: cuts what stands between them.
     """
     if not looked_for:
-        return encode(texts)
+        return encode(texts, np.ones(len(texts), bool))
     between: list[str] = []
     owner: list[tuple[int, int, int]] = []  # order, text and start of what stands between
     found: list[tuple[int, int, int, int, int]] = []  # order, text, id, start and end of added tokens
@@ -117,8 +121,9 @@ def around(texts: list[str], looked_for: WrittenTokens, encode: Callable[[list[s
             if token is not None:
                 found.append((len(owner) + len(found), index, token.id, start, end))
                 at, strip = end, token.rstrip
-    ids, starts, ends, counts = encode(between)
-    order, text_of, shift = np.repeat(np.array(owner, np.int64).reshape(-1, 3), counts, axis=0).T
+    owners = np.array(owner, np.int64).reshape(-1, 3)
+    ids, starts, ends, counts = encode(between, owners[:, 2] == 0)
+    order, text_of, shift = np.repeat(owners, counts, axis=0).T
     added = np.array(found, np.int64).reshape(-1, 5).T
     sequence = np.argsort(np.concatenate([order, added[0]]), kind="stable")
     columns = (ids, added[2]), (starts + shift, added[3]), (ends + shift, added[4])

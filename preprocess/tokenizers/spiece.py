@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
@@ -195,7 +196,7 @@ class SentencePieceTokenizer:
         (directory / self._program.file).write_bytes(self._content)
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
-    def _encode_part(self, texts: list[str]) -> Columns:
+    def _encode_part(self, texts: list[str], _at_start: NDArray[np.bool_]) -> Columns:
         """Return ids, starts and ends of the pieces, and how many each text has."""
         cleaned = self._cleaner.apply(texts)
         inputs = cleaned.texts
