@@ -22,6 +22,8 @@ _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 _BY_ACTIVATION = {"gelu": (2, 1), "gelu_tanh": (2, 1), "quick_gelu": (3, 2), "relu": (1, 2)}
 #: Bytes per token that depend on no width: ids, attention mask and token types, positions, and the mask as bool.
 _PER_TOKEN = 4 * 8 + 1
+#: Queries whose scores are there at a time where attention projects distances (pytorch_modeling/relative.py).
+_ROWS = 64
 #: bitsandbytes keeps 4 bytes per moment of smaller tensors; of others 1, and a float32 scale per so many elements.
 _MIN_8BIT_SIZE, _8BIT_BLOCK = 4096, 256
 
@@ -169,7 +171,7 @@ class _Passes:
     def instants(self) -> Iterator[Memory]:
         """Yield what there is, weights and moments apart, whenever it can be more than at any other time."""
         kept = [self._layer_input() if recomputed else self._layer() for recomputed in self.recomputed]
-        outside = self._embeddings() + _PER_TOKEN * self.tokens
+        outside = self._embeddings() + _PER_TOKEN * self.tokens + self._around_layers()
         last_output = 4 * self.config.hidden_size * self.tokens
         # The last layer's forward pass.
         yield Memory(
@@ -188,6 +190,7 @@ class _Passes:
                 transients=max(
                     self._recomputed_transients() if self.recomputed[i] else self._backward_transients(),
                     self._pairs(),
+                    self._rows(),
                 ),
             )
         # The embeddings' backward pass.
@@ -222,7 +225,14 @@ class _Passes:
     def _embeddings(self) -> int:
         """What the embeddings leave for their backward pass: LayerNorm's input, the mask, the projection's input."""
         projected = self.config.embedding_size if self.config.embedding_projection != "none" else 0
-        return (4 * self._width + self._mask(self._width) + self.compute * projected) * self.tokens
+        normed = 4 * self._width if self.config.family.has_embedding_norm else 0
+        return (normed + self._mask(self._width) + self.compute * projected) * self.tokens
+
+    def _around_layers(self) -> int:
+        """What all layers get of distances, and what the last one's dropout leaves, with their masks."""
+        hidden, family = self.config.hidden_size, self.config.family
+        last = 4 * hidden + self._mask(hidden) if family.inner_dropout and self._mask(hidden) else 0
+        return last * self.tokens + (4 + self._mask(1)) * family.elements_per_batch(self.config, self.length)
 
     def _layer_input(self) -> int:
         """What a layer leaves that is computed again."""
@@ -239,7 +249,13 @@ class _Passes:
         per_token += (4 * max(1, kept - 1) + self.compute if in_blocks else self.compute * kept) * inner
         # Inputs of both LayerNorms, their means and deviations; both masks; the attention's log-sum-exp.
         per_token += 2 * (4 * hidden + 8) + 2 * self._mask(hidden) + 4 * self.config.num_attention_heads
-        return per_token * self.tokens
+        family = self.config.family
+        if family.inner_dropout and self._mask(inner):
+            # The mask between the products; and what it leaves, beside an activation that keeps its output.
+            per_token += self._mask(inner) + (self.compute * inner if kept == 1 else 0)
+        # What is computed once for all windows; what that was computed from is rounded in each layer.
+        of_batch = (1 + self.rounded) * self.compute * family.elements_per_batch(self.config, self.length)
+        return per_token * self.tokens + of_batch
 
     def _forward_transients(self) -> int:
         """Return input and middle of a layer in float32, where its backward pass needs rounded copies alone."""
@@ -265,6 +281,19 @@ class _Passes:
         products = self.config.family.distance_products(self.config)
         pairs = self.config.num_attention_heads * self.length * self.tokens
         return self.compute * (4 + products) * pairs if products else 0
+
+    def _rows(self) -> int:
+        """Return what backward through attention holds where distances are projected, less the feed-forward block.
+
+        Scores of a few rows exist at a time: by key and by distance, their probabilities, and the gradients of these.
+        """
+        if not self.config.family.elements_per_batch(self.config, self.length):
+            return 0
+        kept, _ = _BY_ACTIVATION[self.config.hidden_act]
+        scores = 4 * self.config.num_attention_heads * min(_ROWS, self.length)
+        of_operands = 4 * 4 * self.config.hidden_size  # queries, keys, values, and what comes back
+        per_token = 6 * scores + of_operands - self.compute * kept * self.config.intermediate_size
+        return per_token * self.tokens
 
     def _recomputed_transients(self) -> int:
         """Return the same for a layer that is computed again, or what the end of its second forward pass adds."""

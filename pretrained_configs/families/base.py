@@ -61,6 +61,7 @@ class Family:
         padding_row: whether padding has a row of its own there, that of its id, and the first real token takes the
             next, whatever `position_offset` says; else padding on the right goes on counting.
         has_task_type_table: whether the first row of a table of pre-training tasks is added, too.
+        inner_dropout: whether dropout also follows the activation of the feed-forward block, and the last layer.
         pooled_token: which real token's state stands for the whole input.
         published_pooler: whether published encoders come with a pooler.
         hidden_act: activation of the feed-forward block where no configuration states one.
@@ -75,6 +76,7 @@ class Family:
     position_offset: int = 0
     padding_row: bool = False
     has_task_type_table: bool = False
+    inner_dropout: bool = False
     pooled_token: Literal["first", "last"] = "first"
     published_pooler: bool = True
     hidden_act: str = "gelu"
@@ -96,6 +98,10 @@ class Family:
     def distance_products(self, config: ModelConfig) -> int:
         """Return how many products with the vector of their distance every pair of tokens costs each head."""
         return {"absolute": 0, "relative_key": 1, "relative_key_query": 2}[config.position_embedding_type]
+
+    def elements_per_batch(self, config: ModelConfig, length: int) -> int:
+        """Return how many numbers a layer computes once for all windows of a batch, of so many tokens each."""
+        return 0
 
     def layers(self, config: ModelConfig) -> list[str]:
         """Return what the names of each layer's parameters begin with, in the order in which the layers run."""

@@ -31,6 +31,10 @@ class XLNet(Family):
         """Return the longest input: any distance has its encoding."""
         return UNLIMITED
 
+    def elements_per_batch(self, config: ModelConfig, length: int) -> int:
+        """Return the size of the projected distances length - 1 … 1 - length."""
+        return (2 * length - 1) * config.hidden_size
+
     def embedding_parameters(self, config: ModelConfig) -> dict[str, Shape]:
         """Return the word table, and the biases that all layers share if they are tied."""
         shared = {} if config.untie_r else bias_parameters("biases", config.hidden_size)
@@ -82,6 +86,7 @@ FAMILY = XLNet(
     has_position_table=False,
     has_token_type_table=False,
     has_embedding_norm=False,
+    inner_dropout=True,
     pooled_token="last",
     published_pooler=False,
     own_fields=frozenset({"untie_r", "clamp_len"}),
