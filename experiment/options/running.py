@@ -9,6 +9,9 @@ from typing import Annotated
 from experiment.options.data import Count
 from experiment.options.fields import AT_LEAST_0
 
+#: What a user of an unfinished run is told; with the option it would be deleted.
+GOES_ON = "the same command goes on (without --overwrite_output_dir)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:

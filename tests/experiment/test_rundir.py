@@ -37,20 +37,31 @@ def trained(corpus, flags, tmp_path):
 
 
 @pytest.fixture
-def interrupted(corpus, flags, tmp_path, monkeypatch):
+def interrupt(corpus, flags, tmp_path, monkeypatch):
+    """Train the only seed of a run, with more flags, and interrupt it after so many steps; returns the directory."""
+    step = pytorch_modeling.Trainer.step
+
+    def after(most, *more):
+        n_steps = []
+
+        def dying(self, batches):
+            step(self, batches)
+            n_steps.append(1)
+            if len(n_steps) == most:
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pytorch_modeling.Trainer, "step", dying)
+            assert main(flags(corpus, tmp_path / "run", "--seeds", "1", *more)) == 130
+        return tmp_path / "run"
+
+    return after
+
+
+@pytest.fixture
+def interrupted(interrupt):
     """A run whose only seed has been interrupted after its third step."""
-    step, n_steps = pytorch_modeling.Trainer.step, []
-
-    def dying(self, batches):
-        step(self, batches)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pytorch_modeling.Trainer, "step", dying)
-        assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 130
-    return tmp_path / "run"
+    return interrupt(3)
 
 
 # --- names that look like a run's ---
@@ -117,6 +128,25 @@ def test_directory_without_a_seed_of_its_own_is_no_run(trained, tmp_path):
     shutil.copytree(trained / "seed_1", tmp_path / "copies" / "seed_1_backup")
     with pytest.raises(UsageError, match="not a run directory"):
         run_records(tmp_path / "copies")
+
+
+# --- going on ---
+
+
+@pytest.mark.parametrize("profiled", [("--profile",), ()], ids=["begun with a profile", "begun without"])
+def test_run_goes_on_whether_a_profile_is_wanted_now_or_was(profiled, interrupt, corpus, flags, capsys):
+    run = interrupt(3, *profiled)
+    assert main(flags(corpus, run, "--seeds", "1", *(() if profiled else ("--profile",)))) == 0
+    assert "seed 1: goes on after step 3/6" in capsys.readouterr().out
+    assert _record(run)["status"] == "finished"
+
+
+def test_hint_of_an_interrupted_run_keeps_its_progress(interrupt, corpus, flags, capsys):
+    """The very same command would delete it."""
+    run = interrupt(3, "--overwrite_output_dir")
+    assert "interrupted; the same command goes on (without --overwrite_output_dir)" in capsys.readouterr().err
+    assert main(flags(corpus, run, "--seeds", "1")) == 0
+    assert "seed 1: goes on after step 3/6" in capsys.readouterr().out
 
 
 # --- going on under other names ---
