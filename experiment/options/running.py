@@ -27,7 +27,7 @@ class RunOptions:
     """Write a profiler's trace of a few steps of each seed."""
     save_steps: Annotated[int, AT_LEAST_0] | None = None
     """Steps per training checkpoint, from which the same command goes on; 0 for none (default: one after each
-    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C always leave one."""
+    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C leave one, too, where the disk has room."""
     save_total_limit: Count = 2
     """Training checkpoints that are kept; all are deleted when the seed is finished."""
     max_nonfinite_steps: Count = 20
