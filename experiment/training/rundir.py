@@ -35,6 +35,7 @@ _FREE |= {
     "fsdp",
     "profile",
 }
+_REMEDY = "give those again, or another directory"
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 #: Options that name an input -> the hash of what it holds, which decides whether it is the same.
@@ -123,7 +124,9 @@ def _differing(options: TrainRecipe, old: Mapping[str, Any], names: Collection[s
 def _check_options(options: TrainRecipe, old: Mapping[str, Any]) -> None:
     """Refuse to train under other options than those of the run that is there."""
     if said := _differing(options, old, options.config.keys() - _FREE - _BATCH - _HASHED.keys()):
-        raise UsageError(f"--output_dir {options.output_dir}: holds an unfinished run with other options ({said})")
+        raise UsageError(
+            f"--output_dir {options.output_dir}: holds an unfinished run with other options ({said}); {_REMEDY}"
+        )
 
 
 def _check_seed_directories(options: TrainRecipe) -> None:
@@ -182,7 +185,7 @@ def _check_batch(options: TrainRecipe, n_devices: int, old: Mapping[str, Any], n
         raise UsageError(
             f"--output_dir {options.output_dir}: holds an unfinished run with other options (steps of {then} "
             f"windows there, {size} here: --per_device_train_batch_size × --gradient_accumulation_steps × number "
-            "of devices)"
+            f"of devices); {_REMEDY}"
         )
 
 

@@ -171,6 +171,7 @@ def test_options_name_the_seeds_of_commands_that_start_together(recipe, tmp_path
 
 def test_commands_that_start_together_with_other_options_are_no_one_run(recipe, tmp_path):
     rundir.prepare(recipe(seeds=(1,)))
-    with pytest.raises(UsageError, match=r"other options \(learning_rate 3e-05 there, 0.001 here\)"):
+    said = r"other options \(learning_rate 3e-05 there, 0.001 here\); give those again, or another directory$"
+    with pytest.raises(UsageError, match=said):
         rundir.prepare(recipe(seeds=(2,), learning_rate=1e-3))
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seeds"] == [1]
