@@ -80,8 +80,6 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
-    if options.model_name_or_path is None:
-        raise UsageError("give the fine-tuned model with --model_name_or_path")
     model = model or _find(options.model_name_or_path, options.hidden_act)
     settings = read_settings(model.directory)
     if isinstance(model, Bundle):

@@ -165,7 +165,7 @@ class Backend(Protocol):
         """Return a context that writes a trace of what is computed in it."""
 
     def device_facts(self, model: Any) -> dict[str, Any]:
-        """Return "device" (its name) and "peak_bytes" (its peak memory so far, or None on a CPU)."""
+        """Return "device" (its name) and "peak_bytes" (the most memory held so far: of the process, on a CPU)."""
 
     def translated(self, error: Exception) -> Exception:
         """Return what an error of the framework means: a MemoryError, a LostPeerError; any other one as it is."""
@@ -203,6 +203,7 @@ def load_backend(framework: str) -> Backend:
     Raises:
         UsageError: if the framework is not installed, or does not start.
     """
+    first = not any(package in sys.modules for package in PACKAGES.values())
     try:
         module: Any = import_module(PACKAGES[framework])
     except ModuleNotFoundError as error:
@@ -212,6 +213,9 @@ def load_backend(framework: str) -> Backend:
         raise UsageError(f"--framework {framework}: {missing} is not installed; {INSTALLS[missing]}") from None
     except ImportError as error:
         raise UsageError(f"--framework {framework}: {' '.join(str(error).split())}") from error
-    # A framework's modules are half a million objects for good: without this each full collection walks them, 0.1 s.
-    gc.freeze()
+    if first:
+        # A framework's modules are half a million objects for good: without this each full collection walks them,
+        # 0.1 s. Once: later there may be models among what is alive, or waits to be collected, and they would stay.
+        gc.collect()
+        gc.freeze()
     return module

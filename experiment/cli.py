@@ -15,6 +15,7 @@ from experiment.io.streams import OutputError, hold_descriptors, say, settle, st
 from experiment.launch import launched, program
 from experiment.options import arguments as command_line
 from experiment.options.help import Default, help_text, overview
+from experiment.options.running import GOES_ON
 from preprocess.base.errors import CheckpointError, DataError, LostPeerError, TrainingError, UsageError
 from preprocess.base.names import did_you_mean
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_streams(unfailing=trains):
             status = _carry_out(arguments)
     except KeyboardInterrupt:
-        hint = "; the same command goes on with the seeds that are not finished" if trains else ""
+        hint = f"; {GOES_ON} with the seeds that are not finished" if trains else ""
         if launched().rank == 0:
             say(f"interrupted{hint}")
         status = 130
@@ -123,7 +124,7 @@ def _users_mistake(error: Exception) -> str | None:
             "double --gradient_accumulation_steps (the steps stay the same); else lower --per_device_eval_batch_size"
         )
     if isinstance(error, LostPeerError):
-        return "another process of this run has ended; torchrun says which; the same command goes on"
+        return f"another process of this run has ended; torchrun says which; {GOES_ON}"
     return None
 
 

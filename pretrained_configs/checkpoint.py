@@ -35,6 +35,7 @@ class Checkpoint:
         wrapping: how the names of its tensors are read.
         name: what tables call it.
         published: what the catalogue knows of it, if it was asked for by its short name or hub id.
+        stamps: size and time of its weights' files, when they were understood.
     """
 
     files: LocalCheckpoint
@@ -43,6 +44,7 @@ class Checkpoint:
     wrapping: Wrapping
     name: str
     published: PublishedModel | None
+    stamps: tuple[tuple[int, int], ...]
 
     @property
     def directory(self) -> Path:
@@ -57,10 +59,11 @@ class Checkpoint:
             CheckpointError: as `formats.reader.open_tensors`.
         """
         with open_tensors(self.files) as stored:
-            if set(stored) != set(self.wrapping.stored.values()):
+            # Whoever has hashed it, or has seen which tensors it holds, relies on its being the same.
+            if _stamps(self.files) != self.stamps:
                 raise CheckpointError(
-                    f"{self.files.weights[0]}: holds other tensors than when it was first read; start again when "
-                    "nothing writes to it any more"
+                    f"{self.files.weights[0]}: has changed since it was first read; start again when nothing writes "
+                    "to it any more"
                 )
             try:
                 yield _read_by(self.wrapping, stored)
@@ -121,12 +124,19 @@ def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> 
     place = locate(name_or_path)
     files = files_of(place.path)
     values = read_json_object(files.config)
+    stamps = _stamps(files)  # before it is read
     with open_tensors(files) as tensors:
         if not tensors:
             raise CheckpointError(f"{files.weights[0]}: holds no tensors; give the model's weights file")
         wrapping, namemap = _recognised(tensors, values, files, hidden_act)
         config = read_values(values, namemap, str(files.config), _read_by(wrapping, tensors), hidden_act)
-    return Checkpoint(files, config, namemap, wrapping, place.name, place.published)
+    return Checkpoint(files, config, namemap, wrapping, place.name, place.published, stamps)
+
+
+def _stamps(files: LocalCheckpoint) -> tuple[tuple[int, int], ...]:
+    """Return size and time of modification of each file; zeros for one that is missing, which its reader refuses."""
+    stats = [path.stat() if path.exists() else None for path in files.weights]
+    return tuple((stat.st_size, stat.st_mtime_ns) if stat is not None else (0, 0) for stat in stats)
 
 
 def _recognised(

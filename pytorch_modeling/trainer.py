@@ -295,11 +295,12 @@ class Trainer:
         self._n_windows = [(n, m) for n, m in state["n_windows"]]
         for i, hook in enumerate(self.hooks):
             hook.load_state_dict(state["hooks"][str(i)])
-        saved = state["rng"].get(str(self._group.rank))
-        if saved is None:
+        saved = state["rng"].get(str(self._group.rank), {})
+        generators = self._generators()
+        if not dict(generators).keys() <= saved.keys():  # of fewer processes, or of a CPU
             self._seed_generators()
             return
-        for name, generator in self._generators():
+        for name, generator in generators:
             generator.set_state(torch.from_numpy(saved[name]))
 
     def _named(self) -> list[tuple[str, Tensor]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from preprocess.base.jsonfile import decode, parse_json, read_bytes
 from preprocess.readers.layouts import detect
 from preprocess.readers.report import DataReport
 from preprocess.text.offsets import is_unicode
+from preprocess.types import Example
 from tasks.core.task import Task
 
 
@@ -43,38 +45,51 @@ def split(options: SplitOptions) -> None:
     content = read_bytes(options.data_file, DataError)
     document = parse_json(content, options.data_file, DataError, "give a JSON data file", lines=True)
     items, _ = detect(options.data_file, document)
-    report = _report(task, options.data_file, content)
+    _, report = _read(task, options.data_file, content)
     groups = group_articles(items)
     if len(groups) < 2:
         raise UsageError(f"{options.data_file}: holds one article (or case); it can't be split")
     held_out = draw(groups, [_domain(items[group[0]]) for group in groups], options.test_size, options.seed)
-    console = terminal()
-    for line in report.lines():
-        console.print(line)
     in_lines = isinstance(document, list) and not decode(content).lstrip().startswith("[")
+    lines, texts = report.lines(), {}
     for name, path in paths.items():
         part = [item for index, item in enumerate(items) if (index in held_out) == (name == "dev")]
         values = part if in_lines else [{**document, "data": part} if isinstance(document, dict) else part]
-        write_text(path, "".join(map(_as_json, values)))
-        examples, _ = read_examples(task, path)
+        texts[path] = "".join(map(_as_json, values))
+        examples, _ = _read(task, path, texts[path].encode("utf-8"))
         domains = Counter(map(_domain, part))
         counts = "".join(f", {domain} {n}" for domain, n in sorted(domains.items()) if domain)
-        console.print(f"{path}: {len(part)} articles{counts}; {len(examples)} questions")
+        lines.append(f"{path}: {len(part)} articles{counts}; {len(examples)} questions")
+    _write(texts)
+    console = terminal()
+    for line in lines:
+        console.print(line)
 
 
-def _report(task: Task, path: Path, content: bytes) -> DataReport:
-    """Let the task read what was read of a file; a pipe can't be read again."""
+def _write(texts: Mapping[Path, str]) -> None:
+    """Write files that are not there yet: all of them, or none."""
+    try:
+        for path, text in texts.items():
+            write_text(path, text)
+    except BaseException:
+        for path in texts:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _read(task: Task, path: Path, content: bytes) -> tuple[list[Example], DataReport]:
+    """Let the task read what was read of a file, or will be written; a pipe can't be read again."""
     if path.is_file():
-        return read_examples(task, path)[1]
+        return read_examples(task, path)
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(content)
         copy.flush()
         try:
-            _, report = read_examples(task, Path(copy.name))
+            examples, report = read_examples(task, Path(copy.name))
         except DataError as error:
             raise DataError(str(error).replace(copy.name, str(path))) from None
     report.file = str(path)
-    return report
+    return examples, report
 
 
 def _domain(item: Any) -> str:

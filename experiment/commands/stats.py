@@ -15,7 +15,7 @@ from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import StatsOptions
-from experiment.options.recipe import task_of
+from experiment.options.recipe import filled, stride_of, task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
 from preprocess.batch import collate, eval_batches
@@ -46,19 +46,18 @@ def stats(options: StatsOptions) -> None:
     examples, report = read_examples(task, options.data_file)
     console = terminal()
     console.print("\n".join([loaded.casing, *report.lines()]))
-    recipe = task.defaults
+    options = filled(options, task.defaults)
+    stride = stride_of(options)
     trained = settings.template if settings is not None else None
     template = Template(**trained) if trained else TEMPLATES[loaded.tokenizer.template or "bert"]
-    query = options.max_query_length or recipe["max_query_length"]
-    stride = options.doc_stride or recipe["doc_stride"]
     by_length = {
         length: task.problem.encode(
             examples,
             first_targets(task, examples),
             loaded.tokenizer,
             max_seq_length=length,
-            doc_stride=stride,
-            max_query_length=query,
+            max_query_length=options.max_query_length,
+            **{stride.name: stride.tokens},
             template=template,
             transform=task.transform,
         )

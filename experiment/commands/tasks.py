@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiment.inputs.download import task_directory
+from experiment.inputs.download import command, task_directory
 from experiment.io.terminal import terminal
-from experiment.launch import program
 from experiment.options.flags import TasksOptions
 from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Source, Task
@@ -31,7 +30,7 @@ def describe(task: Task, data_dir: Path) -> Iterator[str]:
         yield f"  {source.split:<6}{source.file_name}  {_facts(source)}"
         yield f"        {source.url}"
         path = task_directory(task, data_dir) / source.file_name
-        yield f"        {path if path.is_file() else f'not downloaded: {program()} download --task {task.name}'}"
+        yield f"        {path if path.is_file() else f'not downloaded: {command(task, data_dir)}'}"
     if not task.sources:
         yield "  no published files; give your own"
 

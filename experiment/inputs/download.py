@@ -52,8 +52,13 @@ def how_to_get(task: Task, split: str, flag: str, data_dir: Path) -> str:
     if split not in published:
         named = f"publishes only {', '.join(published)}" if published else "lists no published files"
         return f"give --{flag}: task {task.name!r} {named}, no {split} file"
+    return f"give --{flag}, or fetch the published file: {command(task, data_dir)}"
+
+
+def command(task: Task, data_dir: Path) -> str:
+    """Return what is typed to fetch a task's files."""
     place = "" if data_dir.expanduser() == DEFAULT_DATA_DIR.expanduser() else f" --data_dir {data_dir}"
-    return f"give --{flag}, or fetch the published file: {program()} download --task {task.name}{place}"
+    return f"{program()} download --task {task.name}{place}"
 
 
 def fetch_all(sources: Sequence[Source], directory: Path, *, timeout_s: float = 30.0) -> list[Path]:

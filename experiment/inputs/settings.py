@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from experiment.options.data import TaskChoice
+from experiment.options.fields import options_of
+from experiment.options.model import TokenizerOptions
 from experiment.options.recipe import TrainRecipe, precision_of, task_of
+from experiment.options.windows import WindowOptions
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
-from preprocess.base.jsonfile import read_json_object
+from preprocess.base.jsonfile import describe, read_json_object
 from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
 from tasks.core.discovery import get_task
@@ -94,14 +98,32 @@ def read_settings(directory: Path) -> Settings | None:
     try:
         known = {option.name for option in fields(Settings)}
         settings = Settings(**{name: value for name, value in values.items() if name in known})
-        if not all(value is None or type(value) in (int, float) for value in settings.options.values()):
-            raise ValueError('"options" must hold numbers')
-        for choices in (settings.task_options or {}, settings.tokenizer):
-            choices.keys()
+        _check(settings)
         Template(**settings.template)
     except (ValueError, TypeError, AttributeError, AssertionError) as error:
         raise UsageError(f"{path}: not a settings file of this toolkit ({error}); delete it") from None
     return settings
+
+
+def _check(settings: Settings) -> None:
+    """Raise ValueError (TypeError, where values by name were expected) unless flags could have given these values."""
+    groups = (TaskChoice, WindowOptions, TokenizerOptions)
+    known = {option.name: option for group in groups for option in options_of(group)}
+    values = {**settings.options, **(settings.task_options or {}), **settings.tokenizer, "task": settings.task}
+    for name, value in values.items():
+        option = known.get(name)
+        if option is None or value is None:
+            continue
+        try:
+            if option.read(str(value)) != value:
+                raise ValueError(f"found {describe(value)}")
+        except ValueError as error:
+            raise ValueError(f"{name} {value}: {error}") from None
+        if problems := list(option.problems(value)):
+            raise ValueError(f"{name} {'; '.join(problems)}")
+    for text in (settings.task, settings.version, settings.precision):
+        if not isinstance(text, str):
+            raise ValueError(f"a text was expected, found {describe(text)}")
 
 
 def recall(settings: Settings | None, options: Options, *, but: Collection[str] = ()) -> tuple[Options, list[str]]:

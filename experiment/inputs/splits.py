@@ -70,6 +70,18 @@ def _read_split(task: Task, name: str, path: Path, limit: int | None) -> Split:
         lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
         return Split(usable.examples, usable.targets, {**facts, "without_target": usable.without_target}, None)
     # A test file may come without answers; it is then answered and not scored.
-    scored = name == "dev" or any(example.answers for example in examples)
+    targets = first_targets(task, examples)
+    scored = name == "dev" or _tells_answers(examples, targets)
     scorer = scorer_of(task, examples, report) if scored else None
-    return Split(examples, first_targets(task, examples), facts, scorer)
+    return Split(examples, targets, facts, scorer)
+
+
+def _tells_answers(examples: Sequence[Example], targets: Sequence[Any]) -> bool:
+    """Whether a file tells what is right: by answers, or by saying of every question that there is none.
+
+    Empty lists alone do not say so: answers that are kept secret may have been taken out of them.
+    """
+    return any(example.answers for example in examples) or all(
+        example.extra.get("is_impossible") == "true" and target is not None
+        for example, target in zip(examples, targets, strict=True)
+    )

@@ -140,7 +140,9 @@ def understand(line: CommandLine, options: type) -> Any:
     if line.config is not None and not problems:
         from experiment.options.configfile import read_config  # and yaml
 
-        given = read_config(line.config)
+        other = getattr(options, "passes_over", None)
+        passed_over = {option.name for option in options_of(other)} - by_name.keys() if other is not None else set()
+        given = [each for each in read_config(line.config) if each.name.replace("-", "_") not in passed_over]
     given += _positional(line, by_name, problems)
     values: dict[str, Any] = {}
     for setting in [*given, *line.given]:

@@ -42,6 +42,8 @@ AT_LEAST_1 = Rule("at least 1", lambda x: x >= 1)
 ABOVE_0 = Rule("more than 0", lambda x: x > 0)
 #: Far beyond what can be meant, and what 64 bits hold the products of.
 TO_A_MILLION = Rule("at least 1 and at most 1000000", lambda x: 1 <= x <= 10**6)
+#: Of all values of an option together.
+AT_LEAST_ONE = Rule("at least one is needed", lambda values: len(values) > 0)
 _FINITE = Rule("finite", lambda x: True)
 
 #: Words for a switch's two states, in any case.
@@ -128,7 +130,7 @@ class Option:
             if item is not None:
                 yield from (f"{item}: must be {rule.words}" for rule in self.rules if not _holds(rule, item))
         if self.many:
-            values = " ".join(map(str, value))
+            values = " ".join(map(str, value)) or "no value"
             yield from (f"{values}: {rule.words}" for rule in self.rules_of_all if not rule.holds(value))
 
 

@@ -25,8 +25,8 @@ from experiment.options.devices import (
     StepPrecisionOptions,
     TrainingDeviceOptions,
 )
-from experiment.options.fields import POSITIONAL, Named, NameOrPath, Rule
-from experiment.options.model import HiddenAct, ModelChoice, TokenizerOptions
+from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
+from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import NotNegative, OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.running import RunOptions
 from experiment.options.windows import Size, WindowOptions
@@ -67,11 +67,16 @@ class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptio
 class PlanOptions(StepOptions):
     """Predict memory, largest batch and time of `train` with the same options, on known GPUs and this machine.
 
+    A --config file may hold the other options of `train`, too: they change nothing here.
+
     Examples:
         plan --task cmrc2018 --model_name_or_path chinese-roberta-wwm-ext-large --bf16
         plan --task cmrc2018 --model_name_or_path chinese-roberta-wwm-ext-large --gpu t4 --gradient_checkpointing 12
         plan --config runs/roberta/config.yaml --gpu a100-40gb --n_devices 4 --json plan.json
     """
+
+    #: Whose options a --config file may hold without any effect.
+    passes_over = TrainOptions
 
     gpu: str | None = None
     """Only this GPU, such as a100-40gb or h100 (default: all that are known, and this machine's CPU)."""
@@ -83,9 +88,11 @@ class PlanOptions(StepOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(
-    TaskChoice, ModelChoice, TokenizerOptions, WindowOptions, DeviceChoice, PrecisionOptions, FeatureCacheOptions
+    TaskChoice, FineTuned, TokenizerOptions, WindowOptions, DeviceChoice, PrecisionOptions, FeatureCacheOptions
 ):
-    """Answer the questions of a file, or one question, with a fine-tuned model.
+    """Answer the questions of a file, or one question, with a fine-tuned model, or with what `export` made of it.
+
+    Options that are left out are as in the fine-tuning, if the checkpoint tells, else the recipe's.
 
     Examples:
         predict --task cmrc2018 --model_name_or_path runs/roberta/seed_123/checkpoint-best --test_file test.json \
@@ -146,10 +153,12 @@ class StatsOptions(TaskChoice):
     """Directory, vocab.txt or tokenizer.json."""
     do_lower_case: bool | None = None
     """Lower-case and strip accents (default: as the vocabulary and the tokenizer's files tell; the log says why)."""
-    max_seq_length: tuple[Size, ...] = (128, 256, 384, 512)
+    max_seq_length: Annotated[tuple[Size, ...], AT_LEAST_ONE] = (128, 256, 384, 512)
     """Window lengths to compare, in tokens."""
     doc_stride: Size | None = None
     """Tokens between the starts of two windows."""
+    doc_overlap: Annotated[int, AT_LEAST_0] | None = None
+    """Tokens that two windows share; replaces --doc_stride."""
     max_query_length: Size | None = None
     """Questions are cut to this many tokens."""
     histogram: Path | None = None
@@ -255,7 +264,7 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(TokenizerOptions):
+class ExportOptions(FineTuned, TokenizerOptions):
     """Write a fine-tuned checkpoint as SavedModel, ONNX or ExportedProgram, to be served without this toolkit.
 
     Examples:
@@ -264,8 +273,6 @@ class ExportOptions(TokenizerOptions):
         export --model_name_or_path my/model --tokenizer_name vocab.txt --hidden_act gelu_tanh --output served
     """
 
-    model_name_or_path: NameOrPath
-    """Fine-tuned checkpoint of either framework, such as the checkpoint-best of a run."""
     output: Path
     """Directory to write; must not exist, or be empty."""
     format: Literal["saved_model", "onnx", "exported_program"] = "saved_model"
@@ -276,8 +283,6 @@ class ExportOptions(TokenizerOptions):
     """With --check: only the first so many questions."""
     task: str | None = None
     """Task whose layout --check has (default: the one that the checkpoint was fine-tuned for)."""
-    hidden_act: HiddenAct | None = None
-    """Activation, if the one of the checkpoint's config is to be overruled."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ def _head(option: Option) -> str:
 
 def _default(option: Option, defaults: Mapping[str, Default]) -> str:
     """Say what an option is where it is left out, unless its docstring does."""
-    if option.name in defaults:
+    if option.default is None and option.name in defaults:  # a recipe fills in nothing else
         value, source = defaults[option.name]
         return f" (default: {_text(value)}, {source})"
     if option.default is None and option.name in PUBLISHED_RECIPE:

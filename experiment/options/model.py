@@ -24,6 +24,16 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """Model."""
+
+    model_name_or_path: NameOrPath
+    """Fine-tuned checkpoint of either framework, such as the checkpoint-best of a run."""
+    hidden_act: HiddenAct | None = None
+    """Activation, if the one of the checkpoint's config is to be overruled."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenizerOptions:
     """Vocabulary."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from experiment.options.data import TaskChoice
 from experiment.options.devices import Framework, PrecisionOptions
 from experiment.options.fields import check_ranges
-from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, TrainOptions
+from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, StatsOptions, TrainOptions
 from experiment.options.help import Default
 from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
@@ -165,6 +165,7 @@ class TrainRecipe(StepRecipe):
     config: Mapping[str, Any]
 
 
+Filled = TypeVar("Filled", bound="Options | StatsOptions")
 Options = PredictOptions | ParityOptions | PlanOptions | TrainOptions
 _RECIPES: dict[type, type[Recipe]] = {
     PredictOptions: Recipe,
@@ -195,37 +196,42 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
     """
     check_ranges(options)  # also of those that nobody typed
     published_recipe = published.recipes.get(task.name, {}) if published is not None else {}
-    filled = _filled(options, {**task.defaults, **published_recipe})
-    threshold = filled.null_score_diff_threshold
-    values: dict[str, Any] = {option.name: getattr(filled, option.name) for option in fields(filled)}
-    values |= {
-        "stride": _stride(filled),
-        "precision": precision_of(filled),
-        "null_score_diff_threshold": 0.0 if threshold is None else threshold,
-        "tunes_threshold": threshold is None,
-        "config": to_plain(filled),
-    }
-    if isinstance(filled, TrainOptions):
-        values |= {"save_steps": filled.save_steps or 0, "saves_by_time": filled.save_steps is None}
-        scale = filled.loss_scale
-        values["loss_scale"] = "dynamic" if scale is None or scale == "dynamic" else float(scale)
-    recipe = _RECIPES[type(options)]
-    return recipe(**{field.name: values[field.name] for field in fields(recipe)})
-
-
-def _filled(options: Options, recipe: dict[str, Any]) -> Options:
-    """Return options with what was left out taken from a recipe."""
-    if options.doc_stride is not None and options.doc_overlap is not None:
-        raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
     if options.bf16 and options.fp16:
         raise UsageError("--bf16 and --fp16 both given: use one")
+    recipe = {**task.defaults, **published_recipe}
     if isinstance(options, ParityOptions | PlanOptions | TrainOptions):
         recipe = {"adam_epsilon": ADAM_EPSILON[options.optim], **recipe}
     if isinstance(options, TrainOptions) and not options.fp16:
         if options.loss_scale not in (None, "dynamic"):
             raise UsageError(f"--loss_scale {options.loss_scale} needs --fp16: nothing else scales the loss")
         recipe = {**recipe, "loss_scale": "dynamic"}
-    recipe = {"loss_scale": "dynamic", **recipe}
+    whole = filled(options, {"loss_scale": "dynamic", **recipe})
+    threshold = whole.null_score_diff_threshold
+    values: dict[str, Any] = {option.name: getattr(whole, option.name) for option in fields(whole)}
+    values |= {
+        "stride": stride_of(whole),
+        "precision": precision_of(whole),
+        "null_score_diff_threshold": 0.0 if threshold is None else threshold,
+        "tunes_threshold": threshold is None,
+        "config": to_plain(whole),
+    }
+    if isinstance(whole, TrainOptions):
+        values |= {"save_steps": whole.save_steps or 0, "saves_by_time": whole.save_steps is None}
+        scale = whole.loss_scale
+        values["loss_scale"] = "dynamic" if scale is None or scale == "dynamic" else float(scale)
+    kind = _RECIPES[type(options)]
+    return kind(**{field.name: values[field.name] for field in fields(kind)})
+
+
+def filled(options: Filled, recipe: Mapping[str, Any]) -> Filled:
+    """Return options with what was left out taken from a recipe.
+
+    Raises:
+        UsageError: if the stride is given in both ways.
+    """
+    recipe = dict(recipe)
+    if options.doc_stride is not None and options.doc_overlap is not None:
+        raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
     for given, replaced in (("doc_overlap", "doc_stride"), ("doc_stride", "doc_overlap")):
         if getattr(options, given) is not None:
             recipe.pop(replaced, None)
@@ -238,7 +244,8 @@ def precision_of(options: PrecisionOptions) -> Precision:
     return "bf16" if options.bf16 else "fp16" if options.fp16 else "fp32"
 
 
-def _stride(options: Options) -> Stride:
+def stride_of(options: Options | StatsOptions) -> Stride:
+    """Return how windows follow each other under options in which nothing was left out."""
     if options.doc_overlap is not None:
         return Stride("doc_overlap", options.doc_overlap)
     assert options.doc_stride is not None, "every task has a default"

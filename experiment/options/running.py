@@ -9,6 +9,9 @@ from typing import Annotated
 from experiment.options.data import Count
 from experiment.options.fields import AT_LEAST_0
 
+#: What a user of an unfinished run is told; with the option it would be deleted.
+GOES_ON = "the same command goes on (without --overwrite_output_dir)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -24,7 +27,7 @@ class RunOptions:
     """Write a profiler's trace of a few steps of each seed."""
     save_steps: Annotated[int, AT_LEAST_0] | None = None
     """Steps per training checkpoint, from which the same command goes on; 0 for none (default: one after each
-    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C always leave one."""
+    evaluation, and every 10 minutes between them). SIGTERM and Ctrl-C leave one, too, where the disk has room."""
     save_total_limit: Count = 2
     """Training checkpoints that are kept; all are deleted when the seed is finished."""
     max_nonfinite_steps: Count = 20

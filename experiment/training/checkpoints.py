@@ -125,10 +125,7 @@ class Checkpoints:
         existing = self._existing()
         for file, digest in sums.items():
             copy = temporary / f"{file}.copy"
-            before = existing[-1] / file if existing else None
-            if before is not None and _sound([before], digest) == before:
-                _take_file(before, copy)
-            else:
+            if not (existing and _linked(existing[-1] / file, digest, copy)):
                 shutil.copyfile(temporary / file, copy)
             os.replace(copy, temporary / file)
 
@@ -138,7 +135,7 @@ class Checkpoints:
             yield
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            self._say(f"no checkpoint of step {step} to resume from ({error}); training goes on")
+            self._say(f"no checkpoint of step {step} to resume from ({error}); the older ones stay")
 
     def wait(self) -> None:
         """Return when nothing is being written any more."""
@@ -268,6 +265,16 @@ def _sound(candidates: Sequence[Path], expected: str) -> Path | None:
     return None
 
 
+def _linked(path: Path, expected: str, target: Path) -> bool:
+    """Make `target` a link to a file if that can be read and has this SHA-256; returns whether it is one."""
+    try:
+        _check(path, expected)
+        os.link(path, target)
+    except (Damaged, OSError):
+        return False
+    return True
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Read a state whose checksum is right."""
     with safe_open(path, "np") as file:
@@ -301,11 +308,7 @@ def _take(source: Path, target: Path) -> None:
     """Make `target` a directory with the files that `source` has now; they may be the very same."""
     target.mkdir()
     for file in source.iterdir():
-        _take_file(file, target / file.name)
-
-
-def _take_file(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # the file system has no links
-        shutil.copyfile(source, target)
+        try:
+            os.link(file, target / file.name)
+        except OSError:  # the file system has no links
+            shutil.copyfile(file, target / file.name)

@@ -19,6 +19,9 @@ class Hook:
     update) is the framework's: attach one of its own `TrainerHook`s to `run.trainer`.
     """
 
+    #: Whether it only looks on: it has no state and moves no number, so that a seed may go on with it or without it.
+    looks_on = False
+
     def attach(self, run: SeedRun) -> None:
         """Model and trainer are built; no step is taken, and nothing is restored yet."""
 
@@ -54,7 +57,7 @@ HookFactory = Callable[[], Hook]
 
 
 def hook_states(hooks: Sequence[Hook]) -> dict[str, dict[str, Any]]:
-    """Return the state of each hook by the name of its class; two of one class get a number."""
+    """Return each hook's state by its class's name, of two with a number; those that only look on have none."""
     return {name: hook.state_dict() for name, hook in _named(hooks).items()}
 
 
@@ -73,7 +76,7 @@ def restore_hooks(hooks: Sequence[Hook], saved: Mapping[str, Mapping[str, Any]])
 
 def _named(hooks: Sequence[Hook]) -> dict[str, Hook]:
     named: dict[str, Hook] = {}
-    for hook in hooks:
+    for hook in (hook for hook in hooks if not hook.looks_on):
         name = type(hook).__name__
         named[name if name not in named else f"{name} {len(named)}"] = hook
     return named

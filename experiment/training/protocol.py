@@ -71,8 +71,8 @@ def _one_seed(setup: RunSetup, seed: int, log: RunLog, methods: Sequence[HookFac
             directory.mkdir(exist_ok=True)
             held.enter_context(rundir.lock(directory, "give this one other --seeds"))
             status = rundir.status(setup.options.output_dir, seed)
-            if status in ("finished", "not started"):
-                checkpoints.remove()  # a process was killed before it could
+            if status == "finished" or rundir.overwrites(setup.options):
+                checkpoints.remove()  # a process was killed before it could, or they are of a seed without a Record
             if status == "finished":
                 log.line(f"seed {seed}: finished before, kept")
                 return read_record(directory / FILE_NAME), None

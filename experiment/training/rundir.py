@@ -16,23 +16,26 @@ from experiment.options.recipe import TrainRecipe
 from experiment.training.checkpoints import ASIDE
 from experiment.training.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.training.guards import NONFINITE_FILE
-from experiment.training.record import FILE_NAME, read_record, seed_directory, seed_records
+from experiment.training.record import FILE_NAME, Record, read_record, seed_directory, seed_records
 from experiment.training.steps import windows_per_step
 from preprocess.base.errors import UsageError
 from preprocess.base.files import delete, locked, write_text
 
 CONFIG_FILE = "config.yaml"
-#: Options that may differ when a run is taken up again: they change no number.
+#: Options that may differ when a run is taken up again: they change no number by more than devices round differently.
 _FREE = {"seeds", "overwrite_output_dir", "feature_cache_dir", "data_dir", "logging_steps", "output_dir"}
 _FREE |= {
     "save_steps",
     "save_total_limit",
     "max_nonfinite_steps",
+    "per_device_eval_batch_size",
+    "device",
     "gradient_checkpointing",
     "auto_find_batch_size",
     "fsdp",
     "profile",
 }
+_REMEDY = "give those again, or another directory"
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 #: Options that name an input -> the hash of what it holds, which decides whether it is the same.
@@ -84,17 +87,46 @@ def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> li
         return []
     if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
         raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
-    new = options.config
-    differing = {
-        name: f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]
-    }
-    if different := sorted(differing.keys() - _FREE - _BATCH - _HASHED.keys()):
-        said = ", ".join(differing[name] for name in different)
-        raise UsageError(f"{where}: holds an unfinished run with other options ({said})")
-    _check_batch(options, n_devices)
-    _check_hashes(options, hashes)
-    said = ", ".join(differing[name] for name in sorted(differing.keys() & _HASHED.keys()))
+    _check_options(options, old)
+    for path, record in seed_records(directory).items():
+        _check_batch(options, n_devices, record.config, record.n_devices)
+        if record.status == "finished" or (path / CHECKPOINTS).is_dir():
+            _check_hashes(options, hashes, record.seed, record.hashes)
+    said = _differing(options, old, _HASHED.keys())
     return [f"{where}: goes on with other names of the same inputs ({said})"] if said else []
+
+
+def check_resumed(options: TrainRecipe, record: Record, state: Mapping[str, Any]) -> None:
+    """Refuse a training checkpoint of another run: the Record that told may have been lost.
+
+    Args:
+        options: the recipe.
+        record: of the seed that is to go on.
+        state: what the checkpoint holds; of an older version, it does not say what it was trained on.
+
+    Raises:
+        UsageError: saying what differs.
+    """
+    if "config" in state:
+        _check_options(options, state["config"])
+        _check_batch(options, record.n_devices, state["config"], state["n_devices"])
+        _check_hashes(options, record.hashes, record.seed, state["hashes"])
+
+
+def _differing(options: TrainRecipe, old: Mapping[str, Any], names: Collection[str]) -> str:
+    """Say in which of these options a run differs from an older one."""
+    new = options.config
+    return ", ".join(
+        f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in sorted(names) if old.get(name) != new[name]
+    )
+
+
+def _check_options(options: TrainRecipe, old: Mapping[str, Any]) -> None:
+    """Refuse to train under other options than those of the run that is there."""
+    if said := _differing(options, old, options.config.keys() - _FREE - _BATCH - _HASHED.keys()):
+        raise UsageError(
+            f"--output_dir {options.output_dir}: holds an unfinished run with other options ({said}); {_REMEDY}"
+        )
 
 
 def _check_seed_directories(options: TrainRecipe) -> None:
@@ -107,16 +139,12 @@ def _check_seed_directories(options: TrainRecipe) -> None:
             raise UsageError(f"{path}: holds the Record of seed {other}, not of seed {seed}; move it away")
 
 
-def _check_hashes(options: TrainRecipe, hashes: Mapping[str, str]) -> None:
-    """Refuse other data, another tokenizer or model than those of the seeds that are kept or go on."""
-    for path, record in seed_records(options.output_dir).items():
-        if record.status == "finished" or (path / CHECKPOINTS).is_dir():
-            differences = " and ".join(_differences(record.hashes, hashes))
-            if differences:
-                raise UsageError(
-                    f"--output_dir {options.output_dir}: seed {record.seed} was trained {differences}; use another "
-                    "directory"
-                )
+def _check_hashes(options: TrainRecipe, hashes: Mapping[str, str], seed: int, kept: Mapping[str, str]) -> None:
+    """Refuse other data, another tokenizer or model than those of a seed that is kept or goes on."""
+    if differences := " and ".join(_differences(kept, hashes)):
+        raise UsageError(
+            f"--output_dir {options.output_dir}: seed {seed} was trained {differences}; use another directory"
+        )
 
 
 def _differences(kept: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
@@ -149,17 +177,16 @@ def _options_of(directory: Path) -> dict[str, Any] | None:
     return values if ours else None
 
 
-def _check_batch(options: TrainRecipe, n_devices: int) -> None:
+def _check_batch(options: TrainRecipe, n_devices: int, old: Mapping[str, Any], n_devices_then: int) -> None:
     """Refuse steps of another size; how one is divided among devices and forward passes does not matter."""
     size = windows_per_step(options, n_devices)
-    for record in seed_records(options.output_dir).values():
-        then = math.prod([*(record.config[name] for name in _BATCH), record.n_devices])
-        if then != size:
-            raise UsageError(
-                f"--output_dir {options.output_dir}: holds an unfinished run with other options (steps of {then} "
-                f"windows there, {size} here: --per_device_train_batch_size × --gradient_accumulation_steps × number "
-                "of devices)"
-            )
+    then = math.prod([*(old[name] for name in _BATCH), n_devices_then])
+    if then != size:
+        raise UsageError(
+            f"--output_dir {options.output_dir}: holds an unfinished run with other options (steps of {then} "
+            f"windows there, {size} here: --per_device_train_batch_size × --gradient_accumulation_steps × number "
+            f"of devices); {_REMEDY}"
+        )
 
 
 def _check_inputs_outside(options: TrainRecipe) -> None:
@@ -203,23 +230,22 @@ def prepare(options: TrainRecipe) -> None:
     """Make the directory, without an older run if it is to be overwritten, and write the options into it.
 
     Raises:
-        UsageError: if another process trains in it what is to be overwritten.
+        UsageError: if another process trains in it what is to be overwritten, or has begun with other options.
     """
     directory = options.output_dir
-    anew = overwrites(options)
-    # Those of other commands, too: the written options repeat the whole run.
-    older = [] if anew else (_options_of(directory) or {"seeds": []})["seeds"]
-    # Whoever trains again with the written options must not delete the run by that.
-    plain = {
-        **options.config,
-        "overwrite_output_dir": False,
-        "seeds": list(dict.fromkeys([*older, *options.seeds])),
-    }
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     directory.mkdir(parents=True, exist_ok=True)
-    if anew:
-        _delete_run(directory)
-    write_text(directory / CONFIG_FILE, text)
+    with locked(directory, waits=True):  # several commands may start at once, each with seeds of its own
+        old = None if overwrites(options) else _options_of(directory)
+        if old is not None:
+            _check_options(options, old)
+        # Those of other commands, too: the written options repeat the whole run.
+        seeds = [*(old["seeds"] if old is not None else []), *options.seeds]
+        # Whoever trains again with the written options must not delete the run by that.
+        plain = {**options.config, "overwrite_output_dir": False, "seeds": list(dict.fromkeys(seeds))}
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        if overwrites(options):
+            _delete_run(directory)
+        write_text(directory / CONFIG_FILE, text)
 
 
 def _delete_run(directory: Path) -> None:

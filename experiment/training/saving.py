@@ -65,6 +65,9 @@ class Saving(Hook):
                 "progress": run.progress.state_dict(),
                 "hooks": hook_states(run.hooks),
                 "versions": run.record.versions,
+                "config": run.record.config,
+                "hashes": run.record.hashes,
+                "device": run.record.device,
                 "n_devices": run.record.n_devices,
             }
             if run.writes:

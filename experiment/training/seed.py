@@ -24,7 +24,7 @@ from experiment.training.loop import take_steps
 from experiment.training.meter import Meter
 from experiment.training.mixture import Mixture
 from experiment.training.record import Record, versions
-from experiment.training.rundir import BEST
+from experiment.training.rundir import BEST, check_resumed
 from experiment.training.runlog import Events, RunLog
 from experiment.training.saving import Saving, progress_of
 from experiment.training.selection import Selection
@@ -147,6 +147,7 @@ class SeedRun:
     def restore(self, saved: Saved) -> None:
         """Take over what a training checkpoint has counted; the states of trainer and hooks follow in `run`."""
         state = saved.state
+        check_resumed(self.setup.options, self.record, state)
         self.progress = progress_of(state)
         self.best_is_lost = saved.best_is_lost
         self.meter = Meter(self.setup.source.config, self.progress.counts)
@@ -236,6 +237,8 @@ class SeedRun:
         for hook in self.hooks:
             hook.attach(self)
         if saved is not None:
+            if (then := saved.state.get("device", device)) != device:
+                self.log.line(f"seed {self.seed}: begun on {then}, now on {device}; numbers may differ")
             self.trainer.load_state_dict(saved.state.pop("trainer"))
             restore_hooks(self.hooks, saved.state.pop("hooks"))
 

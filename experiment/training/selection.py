@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from experiment.inputs.settings import write_settings
+from experiment.options.running import GOES_ON
 from experiment.training.evaluation import Evaluation, brief, evaluate, selection
 from experiment.training.hooks import Hook
 from experiment.training.rundir import BEST
@@ -94,4 +95,4 @@ def _save_best(run: SeedRun) -> None:
                 windows = source.tokenizer, source.template
                 write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, *windows)
     except OSError as error:
-        raise OSError(f"{error}; when {BEST} can be written, the same command goes on") from error
+        raise OSError(f"{error}; when {BEST} can be written, {GOES_ON}") from error

@@ -80,6 +80,8 @@ class TrainingLog(Hook):
 class Profile(Hook):
     """Records a trace of a few steps."""
 
+    looks_on = True
+
     def begin(self, run: SeedRun) -> None:
         """Say so where too few steps are left."""
         self._n_steps = 0

@@ -104,15 +104,19 @@ def delete(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, waits: bool = False) -> Iterator[None]:
     """Hold a directory for this process; the lock goes with the process, however it ends.
 
+    Args:
+        directory: must exist.
+        waits: whether to wait while another process holds it.
+
     Raises:
-        BlockingIOError: if another process holds it.
+        BlockingIOError: if another process holds it, unless that is waited for.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -64,7 +64,7 @@ class Task:
             each; the first labels it in evaluation; empty where nothing can be trained on.
         scorer: prepares the gold of some examples once; the result scores any number of prediction files.
         selection: metric names whose sum selects the best checkpoint.
-        defaults: training parameters by the name of their run configuration field.
+        defaults: training parameters by the names of their options.
         transform: what the model reads instead of the published text, with the way back to its characters.
         options: names of the `TaskOptions` that `configure` understands.
         configure: returns the task with a user's choices made; its version names them if they can move a score.

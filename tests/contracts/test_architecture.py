@@ -183,3 +183,12 @@ def test_every_published_model_has_a_map_for_every_parameter():
         # A published encoder comes without our task's heads, and ELECTRA without a pooler.
         without = [p for p in report.missing if "no rule" in p and not p.startswith(("head.", "pooler."))]
         assert not without, name
+
+
+def test_pages_name_files_and_directories_that_are_there():
+    """Apart from the pages that lead a reader to a new file."""
+    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").glob("*.md") if "adding-" not in page.name)]
+    named = re.compile(rf"`((?:{'|'.join(sorted(OURS))}|benchmarks|examples|tests)/[\w./-]*)`")
+    paths = {(page.name, path) for page in pages for path in named.findall(page.read_text(encoding="utf-8"))}
+    missing = {(page, path) for page, path in paths if not (ROOT / path).exists()}
+    assert len(paths) > 20 and missing == {("architecture.md", "experiment/commands/x.py")}

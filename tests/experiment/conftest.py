@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from experiment.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 _PARAGRAPHS = [
@@ -74,6 +77,42 @@ def train_flags(corpus: Corpus, output: Path, *more: str) -> list[str]:
 @pytest.fixture
 def flags():
     return train_flags
+
+
+@pytest.fixture
+def trained(corpus, flags, tmp_path):
+    assert main(flags(corpus, tmp_path / "run", "--seeds", "1", "2")) == 0
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def interrupt(corpus, flags, tmp_path, monkeypatch):
+    """Train the only seed of a run, with more flags, and interrupt it after so many steps; returns the directory."""
+    import pytorch_modeling
+
+    step = pytorch_modeling.Trainer.step
+
+    def after(most, *more):
+        n_steps = []
+
+        def dying(self, batches):
+            step(self, batches)
+            n_steps.append(1)
+            if len(n_steps) == most:
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pytorch_modeling.Trainer, "step", dying)
+            assert main(flags(corpus, tmp_path / "run", "--seeds", "1", *more)) == 130
+        return tmp_path / "run"
+
+    return after
+
+
+@pytest.fixture
+def interrupted(interrupt):
+    """A run whose only seed has been interrupted after its third step."""
+    return interrupt(3)
 
 
 @pytest.fixture

@@ -254,10 +254,20 @@ def test_full_disk_leaves_the_last_checkpoint_and_no_remains(checkpoints, tmp_pa
         patch.setattr(f"experiment.training.checkpoints.{place}", faults.fill_disk)
         _save(checkpoints, tmp_path, 2)
     assert _names(tmp_path / "resume") == ["000001-step-1"]
-    expected = "no checkpoint of step 2 to resume from ([Errno 28] No space left on device); training goes on"
+    expected = "no checkpoint of step 2 to resume from ([Errno 28] No space left on device); the older ones stay"
     assert checkpoints.lines == [expected]
     _assert_is(checkpoints.load(), 1)
     _save(checkpoints, tmp_path, 3)
+    _assert_is(checkpoints.load(), 3)
+
+
+def test_copy_that_can_not_be_read_is_made_anew_for_the_next_checkpoint(checkpoints, tmp_path, monkeypatch):
+    """Or one bad block would end all saving, for as long as the best checkpoint stays the same."""
+    _save(checkpoints, tmp_path, 1)
+    _unreadable(monkeypatch, tmp_path / "resume" / "000001-step-1" / "best" / "weights")
+    _save(checkpoints, tmp_path, 2, 3, new_best=False)
+    assert _names(tmp_path / "resume") == ["000002-step-2", "000003-step-3"] and checkpoints.lines == []
+    assert len({path.stat().st_ino for path in tmp_path.glob("resume/*/best/weights")}) == 1
     _assert_is(checkpoints.load(), 3)
 
 

@@ -270,6 +270,20 @@ def test_inspect_mistakes(checkpoint, tmp_path, capsys):
     _fails(capsys, [*command, tmp_path / "big.npz"], "input_ids 2..999 is not within")
     np.savez(tmp_path / "part.npz", input_ids=ids)
     _fails(capsys, [*command, tmp_path / "part.npz"], "lacks attention_mask, token_type_ids")
+    for shape in ((0, 3), (2, 0)):
+        np.savez(tmp_path / "empty.npz", **dict.fromkeys(arrays, np.zeros(shape, int)))
+        _fails(capsys, [*command, tmp_path / "empty.npz"], "both at least 1, were expected")
+
+
+def test_inspect_says_what_it_can_not_compare(checkpoint, tmp_path, capsys):
+    ids = np.array([[2, 6, 3]])
+    arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    others = {"sequence_output": np.full((1, 3, 16), "text"), "layer_1": np.zeros((1, 3, 8))}
+    np.savez(tmp_path / "in.npz", **arrays, **others)
+    assert main(["inspect", "--model_name_or_path", str(checkpoint), "--inputs", str(tmp_path / "in.npz")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "sequence_output not compared: <U4 [1, 3, 16] beside the inputs, [1, 3, 16] computed" in text
+    assert "layer_1 not compared: float64 [1, 3, 8] beside the inputs, [1, 3, 16] computed" in text
 
 
 def test_damaged_checkpoint_is_refused(checkpoint, capsys):

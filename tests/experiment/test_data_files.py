@@ -145,3 +145,27 @@ def test_train_and_plan_give_that_advice(capsys: Any, corpus: Any, flags: Any, t
     plan = ["plan", "--task", "xquad_zh", "--config_name", str(corpus.model), "--max_seq_length", "64"]
     assert main([*plan, "--data_dir", str(tmp_path)]) == 0
     assert "give --train_file: task 'xquad_zh' publishes only test, no train file" in capsys.readouterr().out
+
+
+IMPOSSIBLE = {"answers": [], "is_impossible": True}
+
+
+@pytest.mark.parametrize(
+    ("task", "questions", "scored"),
+    [
+        ("squad_v2", [IMPOSSIBLE, IMPOSSIBLE], True),
+        ("cjrc", [IMPOSSIBLE, {"answers": [], "is_impossible": "true"}], True),
+        ("squad_v2", [{"answers": []}, {"answers": []}], False),
+        ("cjrc", [IMPOSSIBLE, {"answers": [], "is_impossible": "false"}], False),
+        ("cmrc2018", [IMPOSSIBLE], False),
+        ("squad_v2", [{}], False),
+    ],
+)
+def test_a_test_file_is_scored_if_it_tells_the_answers(
+    task: str, questions: list[Any], scored: bool, tmp_path: Path
+) -> None:
+    """Empty lists may be those of a file whose answers are kept secret; to say that there are none is an answer."""
+    path = tmp_path / "test.json"
+    qas = [{"id": str(i), "question": "谁？", **question} for i, question in enumerate(questions)]
+    path.write_text(json.dumps({"data": [{"paragraphs": [{"context": "小猫", "qas": qas}]}]}), "utf-8")
+    assert (splits.read_splits(get_task(task), {"test": path}, {})["test"].scorer is not None) == scored

@@ -363,7 +363,7 @@ def test_the_list_of_tasks_says_what_is_downloaded(task, tmp_path: Path, capsys)
     assert (
         f"dev   dev.json  0.3 MB, CC0\n        {task.sources[1].url}\n        {tmp_path}/cmrc2018/dev.json\n" in text
     )
-    assert text.count("not downloaded: run_mrc.py download --task cmrc2018") == 2
+    assert text.count(f"not downloaded: run_mrc.py download --task cmrc2018 --data_dir {tmp_path}\n") == 2
 
 
 def test_leftover_facts_are_plain_json(site: Site, target: Path) -> None:

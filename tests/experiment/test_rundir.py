@@ -30,29 +30,6 @@ def _listed(directory):
     return {path: path.lstat().st_mtime_ns for path in directory.rglob("*")}
 
 
-@pytest.fixture
-def trained(corpus, flags, tmp_path):
-    assert main(flags(corpus, tmp_path / "run", "--seeds", "1", "2")) == 0
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def interrupted(corpus, flags, tmp_path, monkeypatch):
-    """A run whose only seed has been interrupted after its third step."""
-    step, n_steps = pytorch_modeling.Trainer.step, []
-
-    def dying(self, batches):
-        step(self, batches)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pytorch_modeling.Trainer, "step", dying)
-        assert main(flags(corpus, tmp_path / "run", "--seeds", "1")) == 130
-    return tmp_path / "run"
-
-
 # --- names that look like a run's ---
 
 
@@ -117,59 +94,6 @@ def test_directory_without_a_seed_of_its_own_is_no_run(trained, tmp_path):
     shutil.copytree(trained / "seed_1", tmp_path / "copies" / "seed_1_backup")
     with pytest.raises(UsageError, match="not a run directory"):
         run_records(tmp_path / "copies")
-
-
-# --- going on under other names ---
-
-
-def test_run_goes_on_with_other_names_of_the_same_inputs(interrupted, corpus, flags, tmp_path, capsys):
-    shutil.move(corpus.data, tmp_path / "moved.json")
-    shutil.move(corpus.model, tmp_path / "moved")
-    arguments = flags(corpus, interrupted, "--seeds", "1", "--tokenizer_name", str(tmp_path / "moved"))
-    arguments = [a.replace(str(corpus.data), str(tmp_path / "moved.json")) for a in arguments]
-    arguments = [a.replace(str(corpus.model), str(tmp_path / "moved")) for a in arguments]
-    assert main(arguments) == 0
-    out = capsys.readouterr().out
-    assert "seed 1: goes on after step 3/6" in out
-    assert f"train_file '{corpus.data}' there, '{tmp_path / 'moved.json'}' here" in out
-    assert yaml.safe_load((interrupted / "config.yaml").read_text())["train_file"] == str(tmp_path / "moved.json")
-
-
-def test_run_does_not_go_on_with_other_content_of_the_same_name_or_another(
-    interrupted, corpus, flags, tmp_path, capsys
-):
-    other = tmp_path / "other.json"
-    other.write_text(corpus.data.read_text().replace("小狗", "小羊"))
-    arguments = flags(corpus, interrupted, "--seeds", "1")
-    at = arguments.index("--train_file") + 1
-    assert main([*arguments[:at], str(other), *arguments[at + 1 :]]) == 2
-    assert "seed 1 was trained on another train_file; use another directory" in capsys.readouterr().err
-    assert main([*arguments, "--test_file", str(other)]) == 2
-    assert "seed 1 was trained without a test_file; use another directory" in capsys.readouterr().err
-
-
-def test_more_seeds_are_never_averaged_with_those_of_other_data(trained, corpus, flags, tmp_path, capsys):
-    other = tmp_path / "other.json"
-    other.write_text(corpus.data.read_text().replace("小狗", "小羊"))
-    arguments = flags(corpus, trained, "--seeds", "3", "--train_file", str(other))
-    assert main(arguments) == 2
-    assert "seed 1 was trained on another train_file" in capsys.readouterr().err
-    assert not (trained / "seed_3").exists()
-
-
-def test_moved_run_goes_on(interrupted, corpus, flags, tmp_path, capsys):
-    shutil.move(interrupted, tmp_path / "elsewhere")
-    assert main(flags(corpus, tmp_path / "elsewhere", "--seeds", "1")) == 0
-    assert "seed 1: goes on after step 3/6" in capsys.readouterr().out
-    assert _record(tmp_path / "elsewhere")["status"] == "finished"
-
-
-def test_training_checkpoints_of_another_form_are_named_and_kept(interrupted, corpus, flags, monkeypatch, capsys):
-    before = {path: path.read_bytes() for path in interrupted.glob("seed_1/resume/*/*.safetensors")}
-    monkeypatch.setattr("experiment.training.saving._LAYOUT", 3)
-    assert main(flags(corpus, interrupted, "--seeds", "1")) == 2
-    assert "have the form 2 and this version of the toolkit reads 3" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in before} == before
 
 
 # --- overwriting ---

@@ -190,3 +190,26 @@ def test_a_damaged_template_is_one_clear_line(tmp_path, template):
     (tmp_path / "mrc_settings.json").write_text(json.dumps(asdict(settings(template=template))), "utf-8")
     with pytest.raises(UsageError, match="not a settings file of this toolkit"):
         read_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"options": {"max_seq_length": 112.5}}, "max_seq_length 112.5: a whole number was expected"),
+        ({"options": {"max_seq_length": True}}, "max_seq_length True: a whole number was expected"),
+        ({"options": {"doc_stride": -1}}, "doc_stride -1: must be at least 1"),
+        ({"options": {"null_score_diff_threshold": "high"}}, "null_score_diff_threshold high: a number was expected"),
+        ({"options": [64]}, "mapping"),
+        ({"task": ["drcd"]}, "found a list of 1"),
+        ({"task": None}, "a text was expected, found nothing"),
+        ({"version": 1}, "a text was expected, found the number 1"),
+        ({"task_options": {"answer_policy": "best"}}, "answer_policy best: one of first, majority, all was expected"),
+        ({"task_options": {"opencc_config": {}}}, "found an empty object"),
+        ({"tokenizer": {"do_lower_case": "maybe"}}, "do_lower_case maybe: true or false was expected"),
+    ],
+)
+def test_file_that_was_edited_to_what_no_flag_could_say_is_refused(changes, said, tmp_path):
+    (tmp_path / FILE_NAME).write_text(json.dumps(asdict(settings()) | changes))
+    with pytest.raises(UsageError, match="not a settings file of this toolkit") as caught:
+        read_settings(tmp_path)
+    assert said in str(caught.value)

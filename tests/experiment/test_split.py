@@ -182,3 +182,22 @@ def test_cjrc_dev_is_split_by_case_and_domain(data_dir: Path, tmp_path: Path) ->
     n = Counter(domain for _, domain in {(e.group, e.extra["domain"]) for e in dev})
     # 999 groups: cases 337 and 338 have one text, so one of the parts may have one case more.
     assert n["civil"] in (50, 51) and n["criminal"] == 50 and len(dev) == 6 * sum(n.values())
+
+
+@pytest.mark.parametrize("fault", ["a part without questions", "a full disk"])
+def test_a_split_that_fails_leaves_nothing(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next try would find train.json and refuse to replace it."""
+    articles = [article(n, n_questions=0 if n and fault == "a part without questions" else 2) for n in range(2)]
+    options = SplitOptions(task="cjrc", data_file=write(tmp_path, {"data": articles}), output_dir=tmp_path / "out")
+
+    def second_fails(path: Path, text: str) -> None:
+        if path.name == "dev.json":
+            raise OSError("No space left on device")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    if fault == "a full disk":
+        monkeypatch.setattr("experiment.commands.split.write_text", second_fails)
+    with pytest.raises((DataError, OSError), match=r"out/(train|dev)\.json: no questions in it|No space left"):
+        split(options)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -140,7 +140,7 @@ def test_hub_id_short_name_and_copy_are_read_alike(tmp_path, hub_cache, monkeypa
     """And a directory that is only called like a published model is what lies in it."""
     snapshot = _published(hub_cache, "google-bert", "bert-base-chinese", vocabulary, said)
     shutil.copytree(snapshot, tmp_path / "elsewhere" / "copy")
-    options = PredictOptions(task="cmrc2018")
+    options = PredictOptions(task="cmrc2018", model_name_or_path="x")
     names = ("google-bert/bert-base-chinese", "bert-base-chinese", str(tmp_path / "elsewhere" / "copy"))
     sources = [from_checkpoint(read_checkpoint(name), options) for name in names]
     assert len({source.tokenizer.fingerprint for source in sources}) == 1

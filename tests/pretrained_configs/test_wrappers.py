@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,7 +130,21 @@ def test_tensors_beside_the_wrapped_model_are_what_the_refusal_names(tmp_path, o
 def test_file_that_changes_after_it_was_found_is_not_read_as_another(tmp_path, ours):
     checkpoint = read_checkpoint(_save(tmp_path, ours, lambda name: name, "transformers"))
     write_safetensors(tmp_path / "model.safetensors", {"bert.embeddings.LayerNorm.bias": np.ones(4, np.float32)})
-    with pytest.raises(CheckpointError, match="holds other tensors than when it was first read"):
+    with pytest.raises(CheckpointError, match="has changed since it was first read"):
+        checkpoint.check(SHAPES, fresh_head=True)
+
+
+def test_file_that_gets_other_values_after_it_was_found_is_not_read(tmp_path, ours):
+    """Names and shapes tell nothing, and a Record would hold the hash of the first one."""
+    checkpoint = read_checkpoint(_save(tmp_path, ours, lambda name: name, "transformers"))
+    path = tmp_path / "model.safetensors"
+    before = path.stat()
+    with checkpoint.open() as tensors:
+        values = {name: np.asarray(tensor.read()) for name, tensor in tensors.items()}
+    write_safetensors(path, {name: value + 1 for name, value in values.items()})
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))  # not within the clock's last tick
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(CheckpointError, match="has changed since it was first read"):
         checkpoint.check(SHAPES, fresh_head=True)
 
 

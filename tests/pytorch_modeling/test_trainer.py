@@ -261,6 +261,18 @@ def test_state_dict_continues_bit_exactly():
         assert torch.equal(a, b)
 
 
+def test_state_of_a_cpu_goes_on_where_there_is_one_more_generator(monkeypatch):
+    """That of a GPU: a run of --device auto may meet one when it goes on."""
+    trainer = Trainer(build_model(CONFIG, SPAN, device="cpu", seed=1), TrainerSpec(n_steps=4, **ARGUMENTS))
+    trainer.step([make_batch()])
+    state = trainer.state_dict()
+    own = trainer._generators()
+    monkeypatch.setattr(trainer, "_generators", lambda: [*own, ("cuda", torch.Generator())])
+    trainer.load_state_dict(state)
+    trainer.step([make_batch(seed=1)])
+    assert trainer.n_done == 2 and math.isfinite(trainer.metrics()["loss"])
+
+
 def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     config = dataclasses.replace(CONFIG, num_hidden_layers=1)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+import yaml
 
 from experiment.cli import main
 from experiment.commands import COMMANDS
 from experiment.options.arguments import split, understand
 from experiment.options.fields import AT_LEAST_1, POSITIONAL, Named, NameOrPath, Rule, options_of
+from experiment.options.flags import PlanOptions, StatsOptions, TrainOptions
 from experiment.options.help import examples
+from experiment.options.recipe import to_plain
 from preprocess.base.errors import UsageError
 
 Once = Rule("each once", lambda values: len(set(values)) == len(values))
@@ -226,13 +229,40 @@ def test_help_is_asked_for_only_where_a_flag_may_stand():
 def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/roberta").mkdir(parents=True)
-    (tmp_path / "runs/roberta/config.yaml").write_text("task: cmrc2018\nmodel_name_or_path: hfl/rbt3\n")
+    run = TrainOptions(task="cmrc2018", model_name_or_path="hfl/rbt3", output_dir=Path("runs/roberta"))
+    (tmp_path / "runs/roberta/config.yaml").write_text(yaml.safe_dump(to_plain(run)))
     options = COMMANDS[command].options
     found = list(examples(options))
     assert len(found) == (2 if command == "tasks" else 3)
     for example in found:
         name, *arguments = example.partition(" >")[0].split()
         assert name == command
+        understand(split(arguments, options), options)
+
+
+def test_only_what_train_knows_is_passed_over_in_a_file_for_plan_and_nothing_on_the_command_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("task: cmrc2018\nlogging_steps: 5\nloging_steps: 5\n")
+    with pytest.raises(UsageError, match="line 3: loging_steps: unknown option$"):
+        understand(split(["--config", str(path)], PlanOptions), PlanOptions)
+    with pytest.raises(UsageError, match="^unknown option --logging_steps"):
+        understand(split(["--task", "cmrc2018", "--logging_steps", "5"], PlanOptions), PlanOptions)
+
+
+def test_predict_has_no_model_from_scratch(capsys):
+    assert main(["predict", "--task", "cmrc2018", "--model_name_or_path", "x", "--config_name", "y"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown option --config_name")
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        (StatsOptions, ["--task", "t", "--data_file", "d", "--tokenizer_name", "v", "--max_seq_length"]),
+        (TrainOptions, ["--task", "t", "--output_dir", "o", "--seeds"]),
+    ],
+)
+def test_a_list_of_which_one_is_needed_is_not_empty(options, arguments):
+    with pytest.raises(UsageError, match="no value: at least one"):
         understand(split(arguments, options), options)
 
 

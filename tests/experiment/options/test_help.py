@@ -95,6 +95,13 @@ def test_other_defaults_are_shown_as_they_would_be_typed(helped):
         assert _entry(text, flag).endswith(f"(default: {default})."), flag
 
 
+def test_defaults_that_no_recipe_fills_in_are_the_options_own(helped):
+    length = _entry(helped("stats", "--task", "cmrc2018"), "--max_seq_length")
+    assert length.endswith("(default: 128 256 384 512).")
+    size = _entry(helped("parity", "--task", "cmrc2018"), "--per_device_train_batch_size")
+    assert size.endswith("(default: 8).")
+
+
 def test_an_example_can_be_pasted(helped):
     for columns in (70, 110):
         text = helped("train", columns=columns).partition("Examples:\n")[2].replace("\\\n", " ")

@@ -24,7 +24,7 @@ def _resolved(published=None, **typed) -> TrainRecipe:
 
 @pytest.mark.parametrize("kind", [TrainOptions, PlanOptions, ParityOptions, PredictOptions])
 def test_nothing_in_a_recipe_is_none(kind):
-    options = TRAIN if kind is TrainOptions else kind(task="cmrc2018")
+    options = TRAIN if kind is TrainOptions else kind(task="cmrc2018", model_name_or_path="x")
     recipe = resolve_recipe(options, TASK, None)
     empty = {field.name for field in fields(recipe) if getattr(recipe, field.name) is None}
     assert empty <= {"jit_compile"}  # which the backend alone can decide
@@ -69,7 +69,7 @@ def test_contradictions_are_refused():
 
 def test_a_value_that_cannot_be_meant_is_refused_although_nobody_typed_it():
     with pytest.raises(UsageError, match="--max_seq_length 0: must be at least 1 and at most 1000000"):
-        resolve_recipe(PredictOptions(task="cmrc2018", max_seq_length=0), TASK, None)
+        resolve_recipe(PredictOptions(task="cmrc2018", model_name_or_path="x", max_seq_length=0), TASK, None)
 
 
 def test_switches_become_what_they_stand_for():
@@ -113,7 +113,7 @@ def test_a_record_holds_the_options_by_their_flags():
 
 
 def test_predicting_needs_nothing_of_training():
-    recipe = resolve_recipe(PredictOptions(task="cmrc2018", n_best_size=3), TASK, None)
+    recipe = resolve_recipe(PredictOptions(task="cmrc2018", model_name_or_path="x", n_best_size=3), TASK, None)
     assert type(recipe) is Recipe and (recipe.max_seq_length, recipe.n_best_size) == (512, 3)
 
 
