@@ -140,7 +140,7 @@ def understand(line: CommandLine, options: type) -> Any:
     if line.config is not None and not problems:
         from experiment.options.configfile import read_config  # and yaml
 
-        given = read_config(line.config)
+        given = read_config(line.config, {option.name for option in by_name.values() if option.mapping})
     given += _positional(line, by_name, problems)
     values: dict[str, Any] = {}
     for setting in [*given, *line.given]:

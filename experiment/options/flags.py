@@ -26,6 +26,7 @@ from experiment.options.devices import (
     TrainingDeviceOptions,
 )
 from experiment.options.fields import POSITIONAL, Named, NameOrPath, Rule
+from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import NotNegative, OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.running import RunOptions
@@ -61,6 +62,20 @@ class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptio
         train --task drcd --config_name examples/corpus --train_file train.json --validation_file dev.json \
             --output_dir runs/scratch --seeds 1 2 3 --bf16
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions(GridAxes, GridWorkers, GridView):
+    """Train models x tasks x frameworks x seeds, and print their leaderboard; the same command goes on.
+
+    Examples:
+        grid --config examples/grids/demo.yaml
+        grid --config examples/grids/reference.yaml --dry_run --gpu a100-40gb
+        grid --status --watch --output_dir runs/reference
+    """
+
+    output_dir: Path
+    """Gets a run directory for each model, task, framework and variant."""
 
 
 @dataclass(frozen=True, kw_only=True)

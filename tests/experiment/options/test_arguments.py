@@ -16,6 +16,8 @@ from experiment.options.fields import AT_LEAST_1, POSITIONAL, Named, NameOrPath,
 from experiment.options.help import examples
 from preprocess.base.errors import UsageError
 
+ROOT = Path(__file__).resolve().parents[3]
+
 Once = Rule("each once", lambda values: len(set(values)) == len(values))
 
 
@@ -225,6 +227,7 @@ def test_help_is_asked_for_only_where_a_flag_may_stand():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "runs/roberta").mkdir(parents=True)
     (tmp_path / "runs/roberta/config.yaml").write_text("task: cmrc2018\nmodel_name_or_path: hfl/rbt3\n")
     options = COMMANDS[command].options
