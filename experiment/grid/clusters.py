@@ -21,8 +21,13 @@ _PATIENCE_S = 300.0
 class Ray:
     """A Ray cluster: a plain remote task for each cell, which Ray is not to repeat."""
 
-    def __init__(self, gpus: float | None, cpus: int) -> None:
+    def __init__(self, gpus: float | None, cpus: int, options: Mapping[str, Any]) -> None:
         """Join the cluster that RAY_ADDRESS names, or start one on this machine.
+
+        Args:
+            gpus: of each cell; None for one, if the cluster has any.
+            cpus: of each cell.
+            options: of ray.init.
 
         Raises:
             UsageError: if Ray is not installed.
@@ -34,7 +39,10 @@ class Ray:
         self._ray = ray
         handler = signal.getsignal(signal.SIGTERM)
         runtime = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        ray.init(log_to_driver=False, include_dashboard=False, runtime_env=runtime, ignore_reinit_error=True)
+        try:
+            ray.init(**{"log_to_driver": False, "runtime_env": runtime, "ignore_reinit_error": True, **options})
+        except (RuntimeError, ValueError, ConnectionError) as error:
+            raise UsageError(f"--executor ray: {error}; see --executor_options") from None
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end this process without a word to the workers
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0

@@ -74,10 +74,10 @@ def executor_of(options: GridOptions) -> Executor:
     Raises:
         UsageError: if that can't be had.
     """
+    asked = _asked(options.executor_options)
     if options.executor == "ray":
-        return Ray(options.gpus_per_cell, options.cpus_per_cell)
+        return Ray(options.gpus_per_cell, options.cpus_per_cell, asked)
     if options.executor == "submitit":
-        asked = _asked(options.executor_options)
         return Submitit(options.output_dir, options.gpus_per_cell, options.cpus_per_cell, asked)
     return Local(options.devices or visible_devices())
 

@@ -54,7 +54,8 @@ class GridWorkers:
     cpus_per_cell: Annotated[int, AT_LEAST_1] = 1
     """What a cell asks of Ray or Slurm."""
     executor_options: tuple[str, ...] = ()
-    """NAME=VALUE for submitit's AutoExecutor, such as timeout_min=600 slurm_partition=gpu cluster=slurm."""
+    """NAME=VALUE for submitit's AutoExecutor, such as timeout_min=600 slurm_partition=gpu, or for ray.init, such as
+    address=auto."""
     retry_failed: bool = False
     """Train cells that have failed once more; without, they are passed over."""
     retrain_changed: bool = False

@@ -104,8 +104,8 @@ def test_a_dry_run_plans_and_leaves_nothing(write, begun, tmp_path, capsys):
     assert len(rows) == 4 and rows[CMRC][0] == "1" and rows[CMRC][5] == "yes"
     assert "4 cells in 4 runs, 4 to train, on t4" in lines
     assert not (tmp_path / "table").exists() and begun == []
-    assert main([*write(), "--dry_run", "--gpu", "t5"]) == 2
-    assert "--gpu t5: unknown; did you mean 't4'?" in capsys.readouterr().err
+    assert main([*write(), "--dry_run", "--gpu", "t40"]) == 2
+    assert "--gpu t40: unknown; did you mean 't4'?" in capsys.readouterr().err
 
 
 def test_two_grids_in_one_directory_are_refused(write, begun, tmp_path, capsys):
