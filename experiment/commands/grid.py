@@ -26,7 +26,7 @@ def grid(options: GridOptions) -> int:
     """Train the cells that are not finished, one after another on each device, and print the leaderboard.
 
     Returns:
-        the exit status: 1 if there are cells that have failed.
+        the exit status: 1 if there are cells that have failed, or can't be planned.
 
     Raises:
         UsageError, DataError, CheckpointError: for a grid that can't be trained, before anything is.
@@ -40,9 +40,11 @@ def grid(options: GridOptions) -> int:
     runs = runs_of(options)
     if options.dry_run:
         devices = options.devices or visible_devices()
-        for line in outlook(runs, devices, device_named(options.gpu) or known_device(gpu_names())):
+        gpu = device_named(options.gpu) or known_device(gpu_names())
+        lines, ready = outlook(runs, devices, gpu)
+        for line in lines:
             print(line)
-        return 0
+        return 0 if ready else 1
     say = terminal().print
     with alone(options.output_dir):
         checked = check(runs)

@@ -72,13 +72,13 @@ class GridRun:
 
     Args:
         name: of its directory.
-        labels: what sections of --settings may call its cells.
+        model: what its model is called.
         given: options of train, later ones before earlier ones.
         options: what they mean.
     """
 
     name: str
-    labels: frozenset[str]
+    model: str
     given: tuple[Given, ...]
     options: TrainOptions
 
@@ -133,7 +133,7 @@ def runs_of(options: GridOptions) -> list[GridRun]:
         except UsageError as error:
             problems.append(str(error))
             continue
-        runs.append(GridRun(name, labels, (*settings, *own, seeds), train_options))
+        runs.append(GridRun(name, model.name, (*settings, *own, seeds), train_options))
     if problems:
         raise UsageError("; ".join(dict.fromkeys(problems)))
     if not runs:

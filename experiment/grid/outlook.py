@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from statistics import mean
 
 from experiment.estimate.hardware import Device, host_memory
@@ -15,6 +16,8 @@ from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions, StepOptions
 from experiment.options.recipe import task_of
 from preprocess.base.errors import CheckpointError, DataError, UsageError
+from pretrained_configs import catalog
+from pretrained_configs.locate import published_of
 
 _HEADER = ("run", "cells", "finished", "failed", "needs", "fits", "hours/cell", "hours left")
 
@@ -46,40 +49,32 @@ class Outlook:
         return None if self.cell_s is None else n_left * self.cell_s
 
 
-def outlook(runs: Sequence[GridRun], devices: Sequence[str], gpu: Device | None) -> Iterator[str]:
-    """Yield a row per run, and the whole.
+def outlook(runs: Sequence[GridRun], devices: Sequence[str], gpu: Device | None) -> tuple[list[str], bool]:
+    """Return a row per run and what is to be said of the whole, and whether every run can be planned.
 
     Args:
         runs: of the grid.
         devices: of this machine, that train at the same time.
         gpu: kind of GPU that is planned for; None for this machine's CPU.
-
-    Raises:
-        UsageError: naming each run that can't be trained, and why.
     """
     known, problems = [], []
     for run in runs:
         try:
             known.append(_outlook(run, gpu))
         except (UsageError, DataError, CheckpointError) as error:
-            problems.append(f"{run.name}: {error}")
-    if problems:
-        raise UsageError("; ".join(problems))
-    yield from aligned(_HEADER, [_cells(each) for each in known], right=_HEADER[1:])
-    yield ""
+            problems.append(f"not ready: {run.name}: {error}")
+    lines = [*aligned(_HEADER, [_cells(each) for each in known], right=_HEADER[1:]), ""]
     n_cells = sum(len(each.run.options.seeds) for each in known)
     n_left = n_cells - sum(each.n_finished + each.n_failed for each in known)
     where = gpu.name if gpu is not None else "this machine's CPU"
-    seconds = [each.left_s for each in known]
-    told = [each for each in seconds if each is not None]
-    n_untold = len(seconds) - len(told)
-    yield f"{n_cells} cells in {len(known)} runs, {n_left} to train, on {where}"
+    lines.append(f"{n_cells} cells in {len(known)} runs, {n_left} to train, on {where}")
+    told = [each.left_s for each in known if each.left_s is not None]
     if told:
-        hours = sum(told) / 3600
+        hours, n_untold = sum(told) / 3600, len(known) - len(told)
         more = f", and {n_untold} runs whose time is not known" if n_untold else ""
-        yield f"{hours:.2f} hours of one device{more}; {hours / len(devices):.2f} on {len(devices)} at the same time"
-    for note in dict.fromkeys(each.note for each in known if each.note):
-        yield f"not known: {note}"
+        lines.append(f"{hours:.2f} hours of one device{more}; {hours / len(devices):.2f} with {len(devices)} of them")
+    notes = dict.fromkeys(f"not known: {each.note}" for each in known if each.note)
+    return [*lines, *notes, *problems], not problems
 
 
 def _outlook(run: GridRun, gpu: Device | None) -> Outlook:
@@ -96,13 +91,21 @@ def _outlook(run: GridRun, gpu: Device | None) -> Outlook:
 
 def _plan(run: GridRun, gpu: Device | None) -> tuple[DevicePlan | None, str]:
     options = PlanOptions(**{field.name: getattr(run.options, field.name) for field in fields(StepOptions)})
+    path = options.model_name_or_path
+    if path is not None and published_of(path) is None and not Path(path).exists() and catalog.find(run.model):
+        options = replace(options, model_name_or_path=run.model)  # of weights that are to be had by hand
     task, model = task_of(options), architecture(options)
     if options.framework != "pytorch":
         return None, "memory and time of a step of TensorFlow"
     step = planned_step(options, task, model)
     if gpu is None:
         return cpu_plan(host_memory(), step), ""
-    computed = work(options, step.recipe, task, model, windows_per_step=step.per_device, windows_per_pass=step.batch)
+    try:
+        computed = work(
+            options, step.recipe, task, model, windows_per_step=step.per_device, windows_per_pass=step.batch
+        )
+    except (UsageError, DataError, CheckpointError, OSError) as error:
+        computed = str(error)
     known = computed if isinstance(computed, Work) else None
     return gpu_plan(gpu, step, known), "" if isinstance(computed, Work) else computed
 

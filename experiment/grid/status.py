@@ -60,8 +60,8 @@ def progress_of(cell: Cell) -> Progress:
     if status is None and (said.state == RUNNING or cell.log.is_file()) and _is_held(cell):
         return _as(said, RUNNING)
     if status is not None and status not in _STOPPED:
-        killed = f"its process was killed by signal {-status}" if status < 0 else f"exit status {status}"
-        return replace(said, state=FAILED, error=said.error or error or killed)
+        why = f"its process was killed by signal {-status}" if status < 0 else error or f"exit status {status}"
+        return replace(said, state=FAILED, error=said.error or why)
     return said if said.state in (FAILED, WAITING) else _as(said, INTERRUPTED)
 
 

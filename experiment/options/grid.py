@@ -9,13 +9,19 @@ from experiment.options.devices import Framework
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_1, MAPPING, NameOrPath, Rule
 from experiment.options.optimisation import Seeds
 
+_NAMED = ("GPU-", "MIG-")
 #: Annotates values of which none may stand there twice.
 _EACH_ONCE = Rule("each once", lambda x: len(set(x)) == len(x))
+
+#: Annotates what CUDA_VISIBLE_DEVICES takes, or "cpu": of other names no GPU would be visible, without a word.
+_DEVICE = Rule(
+    "a GPU's number or name (GPU-…, MIG-…), or cpu", lambda x: x == "cpu" or x.isdecimal() or x[:4] in _NAMED
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridAxes:
-    """Cells: the product of these."""
+    """What is combined with what."""
 
     models: Annotated[tuple[NameOrPath, ...], _EACH_ONCE] = ()
     """Checkpoints, as train's --model_name_or_path takes them; a run directory stands for the best checkpoint of each
@@ -46,7 +52,7 @@ class GridWorkers:
     executor: Literal["local", "ray", "submitit"] = "local"
     """Who starts the processes: this command, Ray (the cluster that RAY_ADDRESS names, else one of this machine), or
     Slurm by submitit. All but the first need the run directory on a disk that all machines share."""
-    devices: tuple[str, ...] = ()
+    devices: tuple[Annotated[str, _DEVICE], ...] = ()
     """With --executor local one worker each: numbers of GPUs, or cpu; `cpu cpu` are two workers (default: every GPU
     that is visible, else cpu)."""
     gpus_per_cell: Annotated[float, AT_LEAST_0] | None = None

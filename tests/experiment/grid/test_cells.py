@@ -122,6 +122,7 @@ def test_a_run_stands_for_the_best_checkpoints_of_its_finished_seeds(options, tm
         ("tasks: [cmrc2018, drcd]", "taks: [cmrc2018, drcd]", "line 4: taks: unknown option; did you mean 'tasks'?"),
         ("tiny=models/mine", "other/rbt3", "models of one name: 'rbt3': hfl/rbt3 and other/rbt3; give one"),
         ("seeds: [1, 2]", "seeds: [1, 1]", "each once"),
+        ("seeds: [1, 2]", "devices: [gpu0]", "devices gpu0: must be a GPU's number"),
         ("seeds: [1, 2]", "variants: [pytorch]", "'pytorch' is the name of two things"),
         ("seeds: [1, 2]", "variants: [a/b]", "--variants a/b: letters"),
         ("seeds: [1, 2]", "leave_out: [cmrc2018, drcd]", "--leave_out leaves no cell"),
