@@ -9,10 +9,10 @@ from experiment.options.devices import Framework
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_1, MAPPING, NameOrPath, Rule
 from experiment.options.optimisation import Seeds
 
-_NAMED = ("GPU-", "MIG-")
 #: Annotates values of which none may stand there twice.
 _EACH_ONCE = Rule("each once", lambda x: len(set(x)) == len(x))
-
+#: How the names of GPUs, and of parts of them, begin.
+_NAMED = ("GPU-", "MIG-")
 #: Annotates what CUDA_VISIBLE_DEVICES takes, or "cpu": of other names no GPU would be visible, without a word.
 _DEVICE = Rule(
     "a GPU's number or name (GPU-…, MIG-…), or cpu", lambda x: x == "cpu" or x.isdecimal() or x[:4] in _NAMED
