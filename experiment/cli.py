@@ -21,6 +21,8 @@ from preprocess.base.names import did_you_mean
 
 #: For so long another process than the first waits, with what it has to say, for the first one to say it.
 _PATIENCE_S = 5.0
+#: Options with which commands that train only tell something.
+_LOOKS = {"-h", "--help", "--dry_run", "--status", "--watch"}
 #: Exit status of a program whose reader has gone, as a shell sees one that SIGPIPE has ended.
 _NOBODY_READS = 128 + signal.SIGPIPE
 
@@ -29,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        the exit status: 0, 1 for findings of `validate` and `parity`, 2 for a user's mistake (one line on stderr),
-        130 for Ctrl-C, 141 where nobody reads what is printed. Of the processes of torchrun, which ends all when one
-        has failed, the first one speaks.
+        the exit status: 0, 1 for findings of `validate` and `parity` and failures of `grid`, 2 for a user's mistake
+        (one line on stderr), 130 for Ctrl-C, 141 where nobody reads what is printed. Of the processes of torchrun,
+        which ends all when one has failed, the first one speaks.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # What a training says is never worth the run.
-    trains = arguments[:1] == ["train"] and not {"-h", "--help"} & set(arguments)
+    trains = arguments[:1] in (["train"], ["grid"]) and not _LOOKS & set(arguments)
     hold_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

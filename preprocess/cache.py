@@ -7,6 +7,7 @@ CRC-32 of each file, and a hash of itself. Everything is checked before anything
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ import time
 import unicodedata
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,21 +83,50 @@ def cached_encode(
         return encoder.encode(examples, targets, tokenizer, transform=transform, **params)
     key = cache_key(encoder, examples, targets, tokenizer, transform=transform, **params)
     directory = Path(cache_dir) / key
-    try:
-        if directory.is_dir():
-            features = open_features(directory)
-            with contextlib.suppress(OSError):  # of a cache that is only read, nobody needs to know what was used
-                os.utime(directory / _MANIFEST)
-            return features
-    except (OSError, DataError) as error:
-        _LOG.warning("%s; rebuilding it", error)
-    features = encoder.encode(examples, targets, tokenizer, transform=transform, **params)
-    try:
-        write_features(directory, features)
-        return open_features(directory)
-    except (OSError, DataError) as error:
-        _LOG.warning("features can't be cached in %s (%s); going on in memory", cache_dir, error)
+    features = _sound(directory, logging.DEBUG)
+    if features is not None:
         return features
+    with _alone(directory):
+        features = _sound(directory, logging.WARNING)  # of another process, which had begun it first
+        if features is not None:
+            return features
+        features = encoder.encode(examples, targets, tokenizer, transform=transform, **params)
+        try:
+            write_features(directory, features)
+            return open_features(directory)
+        except (OSError, DataError) as error:
+            _LOG.warning("features can't be cached in %s (%s); going on in memory", cache_dir, error)
+            return features
+
+
+def _sound(directory: Path, level: int) -> FeatureSet | None:
+    """Return the features of an entry, or None where there is none, or a damaged one, which is logged."""
+    try:
+        if not directory.is_dir():
+            return None
+        features = open_features(directory)
+    except (OSError, DataError) as error:
+        _LOG.log(level, "%s; rebuilding it", error)
+        return None
+    with contextlib.suppress(OSError):  # of a cache that is only read, nobody needs to know what was used
+        os.utime(directory / _MANIFEST)
+    return features
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait for other processes that make the same entry, so that each is computed once; without a lock nobody waits.
+
+    Who comes when the file of the lock is being deleted may hold another one: then both compute, and one entry stays.
+    """
+    path = directory.with_name(f".{directory.name}.lock")
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # the cache can't be written, or its disk knows no locks
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(path, "wb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held.callback(path.unlink, missing_ok=True)
+        yield
 
 
 def cache_key(

@@ -37,9 +37,10 @@ class Command(NamedTuple):
 
 
 def find_commands() -> dict[str, Command]:
-    """Return the subcommands by name: first those of `experiment.options.flags`, in its order."""
+    """Return the subcommands by name: those of `experiment.options.flags` in its order, then what it imports."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
-    order = [name.removesuffix("Options").lower() for name in vars(flags)]
+    known = sorted(vars(flags).items(), key=lambda item: getattr(item[1], "__module__", "") != flags.__name__)
+    order = [name.removesuffix("Options").lower() for name, _ in known]
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
     return {name: Command(name) for name in names}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
-from experiment.estimate.hardware import DEVICES, Device, host_memory
+from experiment.estimate.hardware import DEVICES, device_named, host_memory
 from experiment.estimate.memory import CPU_OVERHEAD, GPU_OVERHEAD
 from experiment.estimate.plan import (
     FULL_TOKENS,
@@ -23,9 +23,7 @@ from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import task_of
-from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
-from preprocess.base.names import did_you_mean
 
 _HEADER = ("device", "has", "needs", "fits", "largest", "batch x accumulation", "min/epoch", "hours in all")
 
@@ -37,7 +35,8 @@ def plan(options: PlanOptions) -> None:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
     check_file("--json", options.json)
-    gpus = _chosen(options.gpu)
+    gpu = device_named(options.gpu)
+    gpus = DEVICES if gpu is None else [gpu]
     task = task_of(options)
     model = architecture(options)
     step = planned_step(options, task, model)
@@ -67,13 +66,6 @@ def plan(options: PlanOptions) -> None:
         time = asdict(known) if known is not None else None
         devices = [asdict(row) for row in rows]
         write_json(options.json, {"model": model.name, "memory": memory, "time": time, "devices": devices})
-
-
-def _chosen(gpu: str | None) -> Sequence[Device]:
-    names = [device.name for device in DEVICES]
-    if gpu is not None and gpu.lower() not in names:
-        raise UsageError(f"--gpu {gpu}: unknown{did_you_mean(gpu.lower(), names)}; known: {', '.join(names)}")
-    return [device for device in DEVICES if gpu is None or device.name == gpu.lower()]
 
 
 def _cells(row: DevicePlan, step: PlannedStep) -> tuple[str, ...]:

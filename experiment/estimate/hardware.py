@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from preprocess.base.errors import UsageError
+from preprocess.base.names import did_you_mean
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.families.base import Length
 
@@ -73,6 +76,23 @@ DEVICES = (
 )
 
 
+def device_named(name: str | None) -> Device | None:
+    """Return the GPU of a short name, in any case; None for none.
+
+    Raises:
+        UsageError: for a name that is not known.
+    """
+    names = [device.name for device in DEVICES]
+    if name is not None and name.lower() not in names:
+        raise UsageError(f"--gpu {name}: unknown{did_you_mean(name.lower(), names)}; known: {', '.join(names)}")
+    return next((device for device in DEVICES if name is not None and device.name == name.lower()), None)
+
+
+def known_device(names: Sequence[str]) -> Device | None:
+    """Return the first kind of GPU that one of these is, as torch.cuda.get_device_name calls it."""
+    return next((device for device in DEVICES for name in names if re.fullmatch(device.pattern, name)), None)
+
+
 def peak_flops(device_name: str, precision: str) -> float | None:
     """Return what a GPU computes at most.
 
@@ -83,11 +103,9 @@ def peak_flops(device_name: str, precision: str) -> float | None:
     Returns:
         FLOP/s of dense matrix products; None if the GPU is not in the table, or has no units for that precision.
     """
-    for device in DEVICES:
-        if re.fullmatch(device.pattern, device_name):
-            tflops = device.tflops.get(precision)
-            return tflops * 1e12 if tflops is not None else None
-    return None
+    device = known_device([device_name])
+    tflops = device.tflops.get(precision) if device is not None else None
+    return tflops * 1e12 if tflops is not None else None
 
 
 def host_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -142,7 +142,9 @@ def understand(line: CommandLine, options: type) -> Any:
 
         other = getattr(options, "passes_over", None)
         passed_over = {option.name for option in options_of(other)} - by_name.keys() if other is not None else set()
-        given = [each for each in read_config(line.config) if each.name.replace("-", "_") not in passed_over]
+        mappings = {option.name for option in by_name.values() if option.mapping}
+        settings = read_config(line.config, mappings)
+        given = [each for each in settings if each.name.replace("-", "_") not in passed_over]
     given += _positional(line, by_name, problems)
     values: dict[str, Any] = {}
     for setting in [*given, *line.given]:

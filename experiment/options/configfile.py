@@ -6,6 +6,7 @@ and what reads the flags of the command line reads them, too: `name: value` mean
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import yaml
@@ -25,8 +26,12 @@ _SAID = {
 }
 
 
-def read_config(path: Path) -> list[Given]:
+def read_config(path: Path, mappings: Collection[str] = ()) -> list[Given]:
     """Read the options in a YAML file.
+
+    Args:
+        path: of the file.
+        mappings: names of options whose value may be a mapping; it is given on as YAML text.
 
     Raises:
         UsageError: if it can't be read or is not a mapping of names to values, naming every line at fault.
@@ -34,36 +39,90 @@ def read_config(path: Path) -> list[Given]:
     label = f"--config {path}"
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
-        # Composed and not constructed: aliases are resolved, and no value is turned into anything else.
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise UsageError(f"{label}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise UsageError(f"{label}: {_reason(error)}") from None
+    return _options(_mapping(text, label, "the file"), label, mappings)
+
+
+def read_sections(text: str, label: str) -> list[tuple[str, list[Given]]]:
+    """Read a YAML mapping of names to mappings of options, such as `cjrc: {learning_rate: 4e-5}`.
+
+    Args:
+        text: the mapping.
+        label: what messages call it.
+
+    Raises:
+        UsageError: if it is anything else, naming what is at fault.
+    """
+    sections = []
+    for key, value in _mapping(text, label, "the text").value:
+        name = key.value if isinstance(key, yaml.ScalarNode) else _kind(key)
+        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.MappingNode):
+            raise UsageError(f"{label}, {name}: `name: {{option: value}}` was expected, found {_kind(value)}")
+        sections.append((name, _options(value, f"{label}, {name}", numbered=False)))
+    return sections
+
+
+def _mapping(text: str, label: str, what: str) -> yaml.MappingNode:
+    try:
+        # Composed and not constructed: aliases are resolved, and no value is turned into anything else.
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{label}: the file is not YAML ({_said(error)})") from None
+        raise UsageError(f"{label}: {what} is not YAML ({_said(error)})") from None
     if not isinstance(root, yaml.MappingNode):
         kind = "nothing" if root is None else _kind(root)
         raise UsageError(f"{label}: options were expected, one `name: value` per line; found {kind}")
+    return root
+
+
+def _options(
+    root: yaml.MappingNode, label: str, mappings: Collection[str] = (), *, numbered: bool = True
+) -> list[Given]:
+    """Return the options of a mapping; `numbered` says whether its lines are those that the user wrote."""
     given: list[Given] = []
     problems = []
     lines: dict[str, int] = {}
     for key, value in root.value:
         line = key.start_mark.line + 1
         name = key.value if isinstance(key, yaml.ScalarNode) else ""
-        where = f"{label}, line {line}: {name}"
-        problem = _problem(key, value)
+        at = f"{label}, line {line}" if numbered else label
+        where = f"{at}: {name}"
         same = name.replace("-", "_")
+        is_mapping = isinstance(value, yaml.MappingNode) and same in mappings
+        problem = None if is_mapping else _problem(key, value)
         if problem is None and same in lines:
-            problem = f"stands in line {lines[same]} already; which of the two is meant?"
+            place = f"stands in line {lines[same]} already" if numbered else "stands there twice"
+            problem = f"{place}; which of the two is meant?"
         if problem is not None:
-            problems.append(f"{where}: {problem}" if name else f"{label}, line {line}: {problem}")
+            problems.append(f"{where}: {problem}" if name else f"{at}: {problem}")
             continue
         lines[same] = line
-        given.append(_given(name, value, where))
+        if is_mapping:
+            given.append(Given(name, (_text(value),), where, is_list=True))
+        else:
+            given.append(_given(name, value, where))
     if problems:
         raise UsageError("; ".join(problems))
     return given
+
+
+def _text(node: yaml.Node) -> str:
+    """Return a mapping as YAML of its own."""
+    for part in _scalars(node):
+        if part.style is None and part.value == "":
+            part.value = "~"  # what is written for nothing would be quoted, and an empty text
+    return yaml.serialize(node)
+
+
+def _scalars(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+    if isinstance(node, yaml.ScalarNode):
+        yield node
+        return
+    for part in node.value:
+        for each in part if isinstance(part, tuple) else (part,):
+            yield from _scalars(each)
 
 
 def _problem(key: yaml.Node, value: yaml.Node) -> str | None:

@@ -34,6 +34,8 @@ class Named(NamedTuple):
 POSITIONAL = "positional"
 #: Annotates a text that may be a path, in which "~" is the user's home.
 PATH_LIKE = "path-like"
+#: Annotates texts that are YAML mappings; a --config file may hold the mapping itself.
+MAPPING = "mapping"
 #: A checkpoint or tokenizer: a path, a hub id or a short name.
 NameOrPath = Annotated[str, PATH_LIKE]
 
@@ -65,6 +67,7 @@ class Option:
         many: whether it takes any number of values.
         positional: whether its values stand there without a flag.
         path_like: whether "~" in it is the user's home.
+        mapping: whether its values are YAML mappings.
         rules: what each value must satisfy.
         rules_of_all: what the tuple of all values must satisfy.
         default: its value where it is left out; `dataclasses.MISSING` if it is required.
@@ -80,6 +83,7 @@ class Option:
     many: bool
     positional: bool
     path_like: bool
+    mapping: bool
     rules: tuple[Rule, ...]
     rules_of_all: tuple[Rule, ...]
     default: Any
@@ -219,6 +223,7 @@ def _option(field: dataclasses.Field[Any], hint: Any, help: str, group: str) -> 
         many=many,
         positional=POSITIONAL in marks,
         path_like=kind is Path or PATH_LIKE in marks,
+        mapping=MAPPING in marks,
         rules=rules or ((_FINITE,) if kind is float else ()),
         rules_of_all=rules_of_all,
         default=field.default,

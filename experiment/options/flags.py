@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 from experiment.options.data import (
     DEFAULT_DATA_DIR,
-    DEFAULT_FEATURE_CACHE,
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
@@ -26,10 +25,15 @@ from experiment.options.devices import (
     TrainingDeviceOptions,
 )
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
+from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
-from experiment.options.optimisation import NotNegative, OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.running import RunOptions
+from experiment.options.upkeep import CacheOptions, CompletionOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
+
+#: What `experiment.commands` finds here beside the classes below; `--help` names them last.
+__all__ = ["CacheOptions", "CompletionOptions", "ModelsOptions", "TasksOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,20 @@ class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptio
         train --task drcd --config_name examples/corpus --train_file train.json --validation_file dev.json \
             --output_dir runs/scratch --seeds 1 2 3 --bf16
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions(GridAxes, GridWorkers, GridView):
+    """Train models x tasks x frameworks x seeds, and print their leaderboard; the same command goes on.
+
+    Examples:
+        grid --config examples/grids/demo.yaml
+        grid --config examples/grids/reference.yaml --dry_run --gpu a100-40gb
+        grid --status --watch --output_dir runs/reference
+    """
+
+    output_dir: Path
+    """Gets a run directory for each model, task, framework and variant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,66 +369,3 @@ class ParityOptions(
     """Seed of fresh weights, of the order of the windows, and of random ids."""
     json: Path | None = None
     """JSON file for the table in full precision."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TasksOptions:
-    """List the tasks: recipe, and files with size, licence and where they are.
-
-    Examples:
-        tasks
-        tasks --data_dir data
-    """
-
-    data_dir: Path = DEFAULT_DATA_DIR
-    """Where downloaded files are looked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelsOptions:
-    """List the published models: size, longest input, licence, and where they are.
-
-    Examples:
-        models
-        models --model_name_or_path chinese-roberta-wwm-ext
-        models --json
-    """
-
-    model_name_or_path: str | None = None
-    """Only this one, a short name or a hub id, with its files, notes and recipes."""
-    json: bool = False
-    """Print everything that is known, as JSON."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheOptions:
-    """Say how much the cached features take, and delete them.
-
-    Examples:
-        cache
-        cache --prune --older_than 30
-        cache --prune --max_size 5
-    """
-
-    feature_cache_dir: Path = DEFAULT_FEATURE_CACHE
-    """Where features are cached."""
-    prune: bool = False
-    """Delete features: all of them, or what the next two options say. Runs that use them go on."""
-    older_than: NotNegative | None = None
-    """With --prune: delete only what was not used for so many days."""
-    max_size: NotNegative | None = None
-    """With --prune: delete only what was used longest ago, until so many gigabytes are left."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompletionOptions:
-    """Print a script that lets the shell complete commands, options, tasks and models.
-
-    Examples:
-        completion bash >> ~/.bashrc
-        completion zsh > ~/.zfunc/_chinese-mrc
-        completion fish > ~/.config/fish/completions/chinese-mrc.fish
-    """
-
-    shell: Annotated[Literal["bash", "zsh", "fish"], POSITIONAL]
-    """The shell."""

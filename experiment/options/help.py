@@ -106,6 +106,8 @@ def _head(option: Option) -> str:
         value = "{" + ",".join(option.choices) + "}"
     elif option.path_like and option.type is str:
         value = "NAME|PATH"
+    elif option.mapping:
+        value = "YAML"
     if option.many:
         value += " …"
     return value if option.positional else f"--{option.name} {value}"

@@ -17,7 +17,7 @@ from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.splits import read_splits
 from experiment.options.flags import TrainOptions
-from experiment.options.recipe import resolve_recipe, task_of
+from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.training.build import trainer_spec
 from experiment.training.mixture import Source
 from experiment.training.setup import RunSetup
@@ -27,14 +27,10 @@ from tasks.core.task import Task
 
 def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
-    task = task_of(options)
-    source = model_source(options)
-    options = _with_downloaded(options, task)
-    recipe = resolve_recipe(options, task, source.published)
+    options, task, source, recipe = resolved(options)
     backend = load_backend(options.framework)
     group = backend.Group.current()
     backend.allow_tf32(options.tf32)
-    check_limits(recipe, source.name, source.config, source.published)
     device = choose_device(backend, options.device)
     backend.check_trainer(trainer_spec(recipe), device)
     lines = [source.loaded_tokenizer.casing, *(f"warning: {line}" for line in source.loaded_tokenizer.warnings)]
@@ -46,8 +42,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         backend.outline(source.config, task.problem.head)
     if device == "cpu":
         check_host_memory(source.config, task.problem.head, host_memory())
-    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
-    splits = read_splits(task, files, {"train": options.max_train_samples, "dev": options.max_eval_samples})
+    splits = read_splits(task, *files_of(options))
     reports = {name: split.report for name, split in splits.items()}
     lines += [line for report in reports.values() for line in report["lines"]]
     encoded = {}
@@ -69,9 +64,29 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         encoded["dev"],
         encoded.get("test"),
         {name: split.scorer for name, split in splits.items() if split.scorer is not None},
-        {"config": recipe.config, "hashes": _hashes(reports, source)},
+        {"config": recipe.config, "hashes": hashes_of(reports, source)},
     )
     return setup, lines, reports
+
+
+def resolved(options: TrainOptions) -> tuple[TrainOptions, Task, ModelSource, TrainRecipe]:
+    """Find what options stand for: the options with all files in them, the task, the model and the recipe.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for what is missing or does not fit together.
+    """
+    task = task_of(options)
+    source = model_source(options)
+    options = _with_downloaded(options, task)
+    recipe = resolve_recipe(options, task, source.published)
+    check_limits(recipe, source.name, source.config, source.published)
+    return options, task, source, recipe
+
+
+def files_of(options: TrainOptions) -> tuple[dict[str, Path | None], dict[str, int | None]]:
+    """Return the files of the splits, and how many questions are used of each."""
+    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    return files, {"train": options.max_train_samples, "dev": options.max_eval_samples}
 
 
 def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
@@ -88,7 +103,8 @@ def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
     return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)
 
 
-def _hashes(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
+def hashes_of(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
+    """Return the hashes that a Record holds: of the files, by the reports on them, and of the model."""
     hashes = {f"{split}_file": report["sha256"] for split, report in reports.items()}
     architecture = json.dumps(dataclasses.asdict(source.config), sort_keys=True)
     return {

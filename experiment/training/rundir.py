@@ -92,7 +92,8 @@ def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> li
         _check_batch(options, n_devices, record.config, record.n_devices)
         if record.status == "finished" or (path / CHECKPOINTS).is_dir():
             _check_hashes(options, hashes, record.seed, record.hashes)
-    said = _differing(options, old, _HASHED.keys())
+    differing = _differing(old, options.config)
+    said = ", ".join(differing[name] for name in sorted(differing.keys() & _HASHED.keys()))
     return [f"{where}: goes on with other names of the same inputs ({said})"] if said else []
 
 
@@ -113,17 +114,42 @@ def check_resumed(options: TrainRecipe, record: Record, state: Mapping[str, Any]
         _check_hashes(options, record.hashes, record.seed, state["hashes"])
 
 
-def _differing(options: TrainRecipe, old: Mapping[str, Any], names: Collection[str]) -> str:
-    """Say in which of these options a run differs from an older one."""
-    new = options.config
-    return ", ".join(
-        f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in sorted(names) if old.get(name) != new[name]
-    )
+def changes(options: TrainRecipe, hashes: Mapping[str, str], task_version: str) -> list[str]:
+    """Say in what a run directory differs from a recipe, where that can move a number.
+
+    Args:
+        options: the recipe, with the directory.
+        hashes: of the data, tokenizer and model that it would be trained on.
+        task_version: that it would be scored by.
+
+    Returns:
+        a line for each difference; none for a directory without a run.
+    """
+    old = _options_of(options.output_dir)
+    if old is None:
+        return []
+    differing = _differing(old, options.config)
+    said = [differing[name] for name in sorted(differing.keys() - _FREE - _BATCH - _HASHED.keys())]
+    for record in seed_records(options.output_dir).values():
+        then, now = (math.prod(config[name] for name in _BATCH) for config in (record.config, options.config))
+        if then != now:
+            said.append(f"{then} windows per step there, {now} here")
+        if record.task_version != task_version:
+            said.append(f"version {record.task_version} of the task there, {task_version} here")
+        said += [f"trained {how}" for how in _differences(record.hashes, hashes)]
+    return list(dict.fromkeys(said))
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
+    """Say of options that differ how, by name."""
+    return {name: f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]}
 
 
 def _check_options(options: TrainRecipe, old: Mapping[str, Any]) -> None:
     """Refuse to train under other options than those of the run that is there."""
-    if said := _differing(options, old, options.config.keys() - _FREE - _BATCH - _HASHED.keys()):
+    differing = _differing(old, options.config)
+    if different := sorted(differing.keys() - _FREE - _BATCH - _HASHED.keys()):
+        said = ", ".join(differing[name] for name in different)
         raise UsageError(
             f"--output_dir {options.output_dir}: holds an unfinished run with other options ({said}); {_REMEDY}"
         )
@@ -165,6 +191,11 @@ def overwrites(options: TrainRecipe) -> bool:
 def deletes(options: TrainRecipe) -> bool:
     """Whether there is a seed of an older run that `prepare` will delete."""
     return overwrites(options) and bool(seed_records(options.output_dir))
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory is that of a run."""
+    return _options_of(directory) is not None
 
 
 def _options_of(directory: Path) -> dict[str, Any] | None:

@@ -294,6 +294,34 @@ def test_a_finished_sound_entry_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "entry").stat().st_ino == before and len(list(tmp_path.iterdir())) == 1
 
 
+def _compete_slowly(cache_dir: str, barrier: Any, results: Any) -> None:
+    encode, n_calls = SpanProblem.encode, 0
+
+    def slow(*arguments: Any, **params: Any) -> FeatureSet:
+        nonlocal n_calls
+        n_calls += 1
+        time.sleep(0.3)
+        return encode(*arguments, **params)
+
+    SpanProblem.encode = slow  # type: ignore[method-assign]
+    barrier.wait()
+    run(Path(cache_dir))
+    results.put(n_calls)
+
+
+def test_of_processes_that_need_the_same_features_one_computes_them(tmp_path: Path) -> None:
+    # The cells of a grid start together, and those of a task share their features.
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(3), context.Queue()
+    workers = [context.Process(target=_compete_slowly, args=(str(tmp_path), barrier, results)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    assert sorted(results.get(timeout=60) for _ in workers) == [0, 0, 1]
+    for worker in workers:
+        worker.join(60)
+    only_entry(tmp_path)  # and no lock is left
+
+
 def _compete(cache_dir: str, barrier: Any, results: Any) -> None:
     barrier.wait()
     features = run(Path(cache_dir))

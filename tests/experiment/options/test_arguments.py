@@ -19,6 +19,8 @@ from experiment.options.help import examples
 from experiment.options.recipe import to_plain
 from preprocess.base.errors import UsageError
 
+ROOT = Path(__file__).resolve().parents[3]
+
 Once = Rule("each once", lambda values: len(set(values)) == len(values))
 
 
@@ -228,6 +230,7 @@ def test_help_is_asked_for_only_where_a_flag_may_stand():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "runs/roberta").mkdir(parents=True)
     run = TrainOptions(task="cmrc2018", model_name_or_path="hfl/rbt3", output_dir=Path("runs/roberta"))
     (tmp_path / "runs/roberta/config.yaml").write_text(yaml.safe_dump(to_plain(run)))
