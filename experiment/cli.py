@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_streams(unfailing=trains):
             status = _carry_out(arguments)
     except KeyboardInterrupt:
-        hint = f"; {GOES_ON} with the seeds that are not finished" if trains else ""
+        again = GOES_ON if arguments[:1] == ["train"] else "the same command goes on"  # a grid overwrites nothing
+        hint = f"; {again} with the seeds that are not finished" if trains else ""
         if launched().rank == 0:
             say(f"interrupted{hint}")
         status = 130

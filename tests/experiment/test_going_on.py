@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -52,6 +53,12 @@ def test_run_that_goes_on_on_another_device_says_so(interrupt, corpus, flags, mo
         run = interrupt(3)
     assert main(flags(corpus, run, "--seeds", "1")) == 0
     assert "seed 1: begun on a GPU, now on CPU, " in capsys.readouterr().out
+
+
+def test_hint_of_an_interrupted_grid_names_no_option_that_it_has_not(monkeypatch, capsys):
+    monkeypatch.setattr("experiment.cli._carry_out", Mock(side_effect=KeyboardInterrupt))
+    assert main(["grid"]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on with the seeds that are not finished\n"
 
 
 # --- other names of the same inputs ---
