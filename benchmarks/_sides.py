@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from tasks.core.discovery import get_task
 
-from tasks.core.discovery import get_task  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_slice(source: Path, n_questions: int, published: Path, flat: Path) -> None:

@@ -23,7 +23,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _sides import run_ours, run_recipe, write_slice
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._sides import run_ours, run_recipe, write_slice  # noqa: E402
 
 #: Questions; as in the whole of CMRC2018, about six are trained on, in two epochs, for each that is evaluated.
 N_TRAIN, N_DEV = 150, 48

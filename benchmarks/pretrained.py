@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _sides import run_ours, run_recipe, write_slice
 
-from tasks.core.discovery import get_task
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._sides import run_ours, run_recipe, write_slice  # noqa: E402
+from tasks.core.discovery import get_task  # noqa: E402
 
 BAR = 2.0
 METRICS = ("f1", "em")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The directory that `import experiment` finds the package in.
+ROOT = Path(__file__).resolve().parents[1]
 #: What the program may be called: the file in the checkout, and what an installation puts on the PATH.
 PROGRAMS = ("run_mrc.py", "chinese-mrc")
 
@@ -39,6 +42,22 @@ def launched() -> Launch:
         size=int(os.environ["WORLD_SIZE"]),
         restart_count=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
+
+
+def visible_gpus() -> list[str] | None:
+    """Return the GPUs that this process was told to use, as CUDA_VISIBLE_DEVICES names them; None if not told."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if visible is None else [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+
+
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that imports this checkout, as this one does.
+
+    Args:
+        variables: what it gets beside the variables of this process.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def program() -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from experiment.grid.cells import LOGS, Cell
-from experiment.grid.executors import KILLED, LOOK_EVERY_S, ROOT, Worker, train_cell
+from experiment.grid.executors import KILLED, LOOK_EVERY_S, Worker, train_cell
+from experiment.launch import ROOT
 from preprocess.base.errors import UsageError
 
 #: Seconds in which Ray's cells write their last training checkpoints.

@@ -17,14 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import experiment
 from experiment.grid.cells import Cell
 from experiment.grid.status import exit_line
+from experiment.launch import environment_with
 
 #: Status of a cell whose process did not live to tell one.
 KILLED = -signal.SIGKILL
-#: The directory that `import experiment` finds the package in.
-ROOT = Path(str(experiment.__file__)).resolve().parents[1]
 #: Seconds between two looks at who has ended.
 LOOK_EVERY_S = 0.1
 
@@ -56,7 +54,6 @@ class Worker:
         self.cell = cell
         log = Path(place) / cell.log
         log.parent.mkdir(parents=True, exist_ok=True)
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # Not in the terminal's group: Ctrl-C is to reach the workers by `stop`, once.
         self._log = log.open("ab")
         self._process = subprocess.Popen(
@@ -68,7 +65,7 @@ class Worker:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=place or None,
-            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment_with(environment or {}),
             start_new_session=True,
         )
         self._say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} started {' '.join(cell.arguments)}\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections import Counter
@@ -13,7 +12,8 @@ from pathlib import Path
 from experiment.grid.cells import Cell
 from experiment.grid.clusters import Ray, Submitit
 from experiment.grid.executors import Executor, Local
-from experiment.grid.status import FAILED, FINISHED, Progress, progress_of, summary
+from experiment.grid.status import FAILED, FINISHED, CellProgress, progress_of, summary
+from experiment.launch import visible_gpus
 from experiment.options.flags import GridOptions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import locked
@@ -84,9 +84,9 @@ def executor_of(options: GridOptions) -> Executor:
 
 def visible_devices() -> list[str]:
     """Return the GPUs that processes of this one would see, as CUDA_VISIBLE_DEVICES takes them; else "cpu"."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = visible_gpus()
     if visible is not None:
-        return [name for name in visible.split(",") if name.strip() not in ("", "-1")] or ["cpu"]
+        return visible or ["cpu"]
     return [str(number) for number, _ in enumerate(gpu_names())] or ["cpu"]
 
 
@@ -117,7 +117,7 @@ def alone(grid: Path) -> Iterator[None]:
         yield
 
 
-def _line(cell: Cell, progress: dict[Cell, Progress]) -> str:
+def _line(cell: Cell, progress: dict[Cell, CellProgress]) -> str:
     each = progress[cell]
     n_ended = sum(other.state in (FINISHED, FAILED) for other in progress.values())
     what = f"{each.state} ({each.error}; {cell.log})" if each.state == FAILED else each.state

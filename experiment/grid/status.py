@@ -28,7 +28,7 @@ _STOPPED = (0, 130)
 
 
 @dataclass(frozen=True)
-class Progress:
+class CellProgress:
     """How far a cell is.
 
     Args:
@@ -46,16 +46,16 @@ class Progress:
     error: str = ""
 
 
-def progress_of(cell: Cell) -> Progress:
+def progress_of(cell: Cell) -> CellProgress:
     """Return how far a cell is."""
     path = cell.directory / FILE_NAME
     try:
         record = read_record(path) if path.is_file() else None
     except UsageError as unreadable:
-        return Progress(FAILED, error=str(unreadable))
+        return CellProgress(FAILED, error=str(unreadable))
     if record is not None and record.status == FINISHED:
-        return Progress(FINISHED, record.n_steps, record.n_steps, record.wall_s)
-    said = _of_record(record) if record is not None else Progress(WAITING)
+        return CellProgress(FINISHED, record.n_steps, record.n_steps, record.wall_s)
+    said = _of_record(record) if record is not None else CellProgress(WAITING)
     status, error = last_exit(cell)
     if status is None and (said.state == RUNNING or cell.log.is_file()) and _is_held(cell):
         return _as(said, RUNNING)
@@ -109,7 +109,7 @@ def lines_of(cells: Sequence[Cell], now: float | None = None) -> Iterator[str]:
             yield f"failed: {cell.name}: {each.error} ({cell.log})"
 
 
-def summary(progress: Mapping[Cell, Progress], now: float | None = None) -> str:
+def summary(progress: Mapping[Cell, CellProgress], now: float | None = None) -> str:
     """Return a line on the whole grid, with the time that it will take where that can be told.
 
     Args:
@@ -126,7 +126,7 @@ def summary(progress: Mapping[Cell, Progress], now: float | None = None) -> str:
     return f"{_of(progress)}: {said}; about {seconds / 3600:.2f} hours to go at this rate, until {ends}"
 
 
-def remaining_s(progress: Mapping[Cell, Progress]) -> float | None:
+def remaining_s(progress: Mapping[Cell, CellProgress]) -> float | None:
     """Return the seconds that the cells still take, one after another; None before anything is known of their speed.
 
     A seed takes as long as others of its run, else of its task, else as any.
@@ -146,20 +146,20 @@ def remaining_s(progress: Mapping[Cell, Progress]) -> float | None:
     return total
 
 
-def _of(progress: Mapping[Cell, Progress]) -> str:
+def _of(progress: Mapping[Cell, CellProgress]) -> str:
     return f"{len(progress)} cell{'' if len(progress) == 1 else 's'}"
 
 
-def _share(progress: Progress) -> float:
+def _share(progress: CellProgress) -> float:
     return progress.step / progress.n_steps if progress.n_steps else 0.0
 
 
-def _of_record(record: Record) -> Progress:
+def _of_record(record: Record) -> CellProgress:
     step = max((int(entry["step"]) for entry in record.evaluations), default=0)
-    return Progress(record.status, step, record.n_steps, record.wall_s, record.error)
+    return CellProgress(record.status, step, record.n_steps, record.wall_s, record.error)
 
 
-def _as(progress: Progress, state: str) -> Progress:
+def _as(progress: CellProgress, state: str) -> CellProgress:
     return replace(progress, state=state, error="")
 
 

@@ -338,10 +338,11 @@ def test_stats_prints_the_table_and_a_picture(corpus, tmp_path, capsys):
         "contexts cut": "100.0%",
         "answers beyond window 1": "3 (50.00%)",
         "answers in no window": "2 (33.33%)",
+        "answers across pieces": "0 (0.00%)",
         "padding": "8.3%",
         "in batches": "8.3%",
     }
     # 24 tokens in windows of 64, which batches pad to 32.
-    assert at_64 == ["64", "6", "1.000", "0.0%", "0 (0.00%)", "0 (0.00%)", "62.5%", "25.0%"]
+    assert at_64 == ["64", "6", "1.000", "0.0%", "0 (0.00%)", "0 (0.00%)", "0 (0.00%)", "62.5%", "25.0%"]
     assert picture_line == [f"histogram written to {picture}"]
     assert picture.read_bytes().startswith(b"\x89PNG")

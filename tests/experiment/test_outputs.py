@@ -26,6 +26,7 @@ WRITERS = {
     "export": ("--model_name_or_path ./no/model", "--output"),
     "plan": ("--task cmrc2018 --model_name_or_path ./no/model", "--json"),
     "validate": ("--task cmrc2018 no.json", "--output"),
+    "grid": ("--models no=./no/model --tasks cmrc2018 --seeds 1", "--output_dir"),
     "split": ("--task cmrc2018 --data_file no.json", "--output_dir"),
 }
 #: `train` has a check of its own (test_train.py); `download` computes nothing; the others print.

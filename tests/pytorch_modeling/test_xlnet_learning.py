@@ -37,7 +37,7 @@ CONFIG = ModelConfig(
     attention_probs_dropout_prob=0.0,
     initializer_range=0.1,
 )
-TEMPLATE = template_of(CONFIG)
+TEMPLATE = template_of(CONFIG, TOKENIZER)
 N_STEPS = 120
 
 
