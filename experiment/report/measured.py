@@ -19,6 +19,7 @@ from experiment.report.statistics import Sample
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.jsonfile import read_json_object
+from preprocess.types import Example
 from tasks.core.task import Task
 
 #: EM in percent, below which a seed is said not to have learned. A published table has 3.08 without remark.
@@ -258,12 +259,14 @@ class Gold:
         score: predictions -> score.
         articles: question id -> its article or case; "" for none.
         sha256: of the file.
+        examples: its questions.
     """
 
     task: Task
     score: Callable[[Mapping[str, Any]], Any]
     articles: dict[str, str]
     sha256: str
+    examples: Sequence[Example] = ()
 
 
 def read_gold(task: Task, path: Path) -> Gold:
@@ -274,7 +277,7 @@ def read_gold(task: Task, path: Path) -> Gold:
     """
     examples, report = read_examples(task, path)
     articles = {example.id: example.group or example.id for example in examples}
-    return Gold(task, scorer_of(task, examples, report), articles, report.sha256)
+    return Gold(task, scorer_of(task, examples, report), articles, report.sha256, examples)
 
 
 def named_files(predictions: Sequence[str]) -> dict[str, list[Path]]:

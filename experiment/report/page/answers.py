@@ -1,0 +1,188 @@
+"""Whose answers the report looks at: every seed of every run, and prediction files, with the questions they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiment.inputs.data import read_examples
+from experiment.io.predictions import read_predictions
+from experiment.report.measured import Gold
+from experiment.training.record import Record, run_records, seed_directory
+from preprocess.base.errors import DataError, UsageError
+from preprocess.base.hashing import sha256
+from preprocess.base.jsonfile import read_json_object
+from preprocess.types import Example
+from tasks.core.discovery import get_task
+from tasks.core.task import Task
+from tasks.problems.kinds import KindProblem
+
+_REMEDY = "score the seed again"
+
+
+@dataclass(frozen=True)
+class System:
+    """One model's seed: its answers to the questions of a file.
+
+    Args:
+        model: what it is called.
+        seed: its number, or that of the file.
+        answers: question id -> text.
+        scores: question id -> metric -> 0-1.
+        nbest: question id -> candidates, best first; empty where there is no such file.
+        threshold: above which null score minus span score the null answer is given; None where there is none.
+    """
+
+    model: str
+    seed: int
+    answers: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]
+    nbest: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """The questions of a file, and who has answered them.
+
+    Args:
+        task: whose file it is.
+        split: "dev", "test", or "given".
+        examples: the questions.
+        systems: in the order of the runs and seeds.
+        metrics: that the task's checkpoints are selected by.
+    """
+
+    task: Task
+    split: str
+    examples: Sequence[Example]
+    systems: Sequence[System]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those by which the task selects that every system has for every question it answers."""
+        tables = [scores for system in self.systems for scores in system.scores.values()]
+        return tuple(name for name in self.task.selection if all(name in scores for scores in tables))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Text -> kind of the answers that are no spans; none of a task all of whose answers are spans."""
+        problem = self.task.problem
+        return {text: kind for kind, text in problem.texts.items()} if isinstance(problem, KindProblem) else {}
+
+
+def label_of(run: Path, record: Record, ambiguous: bool) -> str:
+    """Return what a run is called; one whose name another one has, too, by its directory as well."""
+    framework = record.config.get("framework", "pytorch")
+    name = record.model if framework == "pytorch" else f"{record.model}, {framework}"
+    return f"{name} ({run})" if ambiguous else name
+
+
+def labels(runs: Sequence[Path]) -> dict[Path, str]:
+    """Return what each run is called: no two of one task alike."""
+    records = {run: run_records(run)[0] for run in runs}
+    plain = {run: (record.task, label_of(run, record, False)) for run, record in records.items()}
+    n_equal = {name: list(plain.values()).count(name) for name in plain.values()}
+    return {run: label_of(run, record, n_equal[plain[run]] > 1) for run, record in records.items()}
+
+
+class Questions:
+    """Finds the data files of runs, reads each once, and says what is not there."""
+
+    def __init__(self, data_files: Sequence[Path]) -> None:
+        """Look first among these files, then where a run found its own."""
+        self._given = {sha256(path): path for path in data_files}
+        self._read: dict[tuple[str, str, int | None], tuple[Task, list[Example]] | None] = {}
+        self.notes: list[str] = []
+
+    def of(self, record: Record, split: str) -> tuple[Task, list[Example]] | None:
+        """Return the questions that a run was scored on; None, with a note, if their file is not there any more."""
+        wanted, limit = record.hashes.get(f"{split}_file", ""), record.config.get("max_eval_samples")
+        key = record.task, wanted, limit
+        if key not in self._read:
+            self._read[key] = self._find(record, split, wanted, limit)
+        return self._read[key]
+
+    def _find(self, record: Record, split: str, wanted: str, limit: int | None) -> tuple[Task, list[Example]] | None:
+        name = record.config.get("validation_file" if split == "dev" else f"{split}_file")
+        path = self._given.get(wanted) or (Path(name) if name else None)
+        why = ""
+        if path is None or not path.is_file():
+            why = f"{path or 'its file'} is not there"
+        elif sha256(path) != wanted:
+            why = f"{path} has changed"
+        else:
+            try:
+                task = get_task(record.task)
+                return task, read_examples(task, path, limit)[0]
+            except DataError as error:
+                why = str(error)
+        self.notes.append(
+            f"{record.task}, {split}: no questions to look at ({why}); give the file with --data_file "
+            f"(SHA-256 {wanted[:8] or 'unknown'})"
+        )
+        return None
+
+
+def question_sets(
+    runs: Mapping[Path, str], questions: Questions, gold: Gold | None, predictions: Mapping[str, Sequence[Path]]
+) -> list[QuestionSet]:
+    """Read the answers of runs and prediction files, those to the same questions together.
+
+    Args:
+        runs: run directory -> what it is called.
+        questions: finds the files.
+        gold: what the prediction files are scored against.
+        predictions: name -> files, one a seed.
+
+    Raises:
+        UsageError, DataError: if a file of a run can't be read.
+    """
+    found: dict[tuple[str, str, int | None], tuple[Task, str, list[Example], list[System]]] = {}
+    for run, label in runs.items():
+        for record in run_records(run):
+            for split in sorted(record.scores) if record.status == "finished" else ():
+                if (read := questions.of(record, split)) is None:
+                    continue
+                system = _system(run, label, record, split)
+                if system is None:
+                    questions.notes.append(f"{run}, seed {record.seed}: no predictions or scores of {split} there")
+                    continue
+                data = record.hashes.get(f"{split}_file", ""), record.config.get("max_eval_samples")
+                found.setdefault((record.task, *data), (read[0], split, read[1], []))[-1].append(system)
+    if gold is not None and predictions:
+        key = gold.task.name, gold.sha256, None
+        systems = found.setdefault(key, (gold.task, "given", list(gold.examples), []))[-1]
+        systems += _systems_of_files(gold, predictions)
+    return [QuestionSet(*values) for values in found.values()]
+
+
+def _system(run: Path, label: str, record: Record, split: str) -> System | None:
+    directory = seed_directory(run, record.seed)
+    paths = [directory / f"{name}_{split}.json" for name in ("predictions", "scores", "nbest_predictions")]
+    if not (paths[0].is_file() and paths[1].is_file()):
+        return None
+    answers = {id: str(answer) for id, answer in read_predictions(paths[0]).items()}
+    scores = read_json_object(paths[1], UsageError, _REMEDY).get("per_example", {})
+    nbest = read_json_object(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
+    for id, candidates in nbest.items():
+        if not isinstance(candidates, list) or not all(map(_is_candidate, candidates)):
+            raise UsageError(f"{paths[2]}: {id!r} has no list of texts with probabilities; {_REMEDY}")
+    return System(label, record.seed, answers, scores, nbest, record.decode.get("null_score_diff_threshold"))
+
+
+def _is_candidate(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        return False
+    numbers = [value.get(name) for name in ("probability", "start_logit", "end_logit")]
+    return all(isinstance(number, int | float) for number in numbers)
+
+
+def _systems_of_files(gold: Gold, predictions: Mapping[str, Sequence[Path]]) -> Iterator[System]:
+    for name, paths in predictions.items():
+        for number, path in enumerate(paths, start=1):
+            answers = read_predictions(path)
+            scores = gold.score(answers).per_example
+            yield System(name, number, {id: str(answer) for id, answer in answers.items()}, scores)
