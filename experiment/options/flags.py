@@ -28,6 +28,7 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.reporting import ReportInputs
 from experiment.options.running import RunOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
@@ -240,6 +241,20 @@ class LeaderboardOptions:
     """Order of the rows: score (sum of the metrics shown), a metric, model, or given (default: score)."""
     selection: tuple[Literal["each_best", "best_dev"], ...] = ()
     """Further rules to score runs by: each metric at its own best evaluation; on test, the seed best on dev."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(ReportInputs):
+    """Write a page of HTML: scores, curves, calibration, and every question with its answers; it opens from disk.
+
+    Examples:
+        report runs/roberta runs/macbert --output report
+        report runs/* --data_file dev.json test.json --output report
+        report runs/bert --task cmrc2018 --data_file dev.json --predictions llm=answers.json --output report
+    """
+
+    output: Path
+    """Directory that gets index.html."""
 
 
 @dataclass(frozen=True, kw_only=True)

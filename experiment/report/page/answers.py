@@ -1,4 +1,4 @@
-"""Whose answers the report looks at: every seed of every run, and prediction files, with the questions they answer."""
+"""Whose answers the report looks at: seeds of runs, and prediction files, with the questions they answer."""
 
 from __future__ import annotations
 

@@ -10,7 +10,12 @@ _HIDDEN = {"Cc", "Cs", "Cf"}
 
 def one_line(text: str) -> str:
     """Return a text in one line: blanks for white space, and codes for what can't be seen."""
-    return "".join(_visible(character) for character in " ".join(text.split()))
+    return visible(" ".join(text.split()))
+
+
+def visible(text: str) -> str:
+    """Return a text with codes for what can't be seen, line ends among it."""
+    return "".join(_visible(character) for character in text)
 
 
 def _visible(character: str) -> str:
