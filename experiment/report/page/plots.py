@@ -14,13 +14,13 @@ Floats = NDArray[np.float64]
 
 #: Size of the drawing area and of the room for labels around it, in the unit of the SVG.
 _WIDTH, _HEIGHT = 340, 200
-_LEFT, _TOP, _BOTTOM, _RIGHT = 52, 12, 44, 14
+_LEFT, _TOP, _BOTTOM, _RIGHT = 62, 12, 44, 14
 #: Styles of lines in page.css; further ones start again.
 N_STYLES = 8
 #: A line of more points is thinned out: nobody sees more on so few pixels.
 _MOST_POINTS = 240
 _ROW = 26
-_LABEL_WIDTH = 150
+_LABEL_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ class Drawing:
 
 
 def _box(left: float = _LEFT, height: float = _HEIGHT) -> Box:
-    return Box(left, _TOP, _WIDTH, height, left + _WIDTH + _RIGHT, _TOP + height + _BOTTOM)
+    total = _LEFT + _WIDTH + _RIGHT  # the same for all, so that their letters have one size
+    return Box(left, _TOP, total - left - _RIGHT, height, total, _TOP + height + _BOTTOM)
 
 
 def draw(plot: Chart | Strips | Bars) -> Drawing:

@@ -170,7 +170,7 @@ class View:
                 counts += confusion([kind for kind, _ in answered], predicted, names)
             shades = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
             rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]
-            yield model, Grid(["annotated ＼ answered", *names], rows, shades.tolist())
+            yield model, Grid(["annotated ↓ answered →", *names], rows, shades.tolist())
 
 
 @dataclass(frozen=True)
