@@ -45,6 +45,7 @@ TASK = Task(
     name="cmrc2018",
     version="1",
     title="CMRC 2018",
+    hub_dataset="hfl/cmrc2018",
     read=_read,
     targets=_targets,
     problem=SpanProblem(),

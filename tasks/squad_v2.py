@@ -78,6 +78,7 @@ TASK = replace(
     name="squad_v2",
     version="1",
     title="SQuAD 2.0",
+    hub_dataset="rajpurkar/squad_v2",
     read=_read,
     targets=_targets,
     problem=_PROBLEM,

@@ -16,6 +16,7 @@ TASK = replace(
     name="xquad_zh",
     version="1",
     title="XQuAD-zh",
+    hub_dataset="google/xquad",
     read=read_examples,
     sources=(
         Source(

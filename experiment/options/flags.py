@@ -28,7 +28,7 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
-from experiment.options.reporting import ReportInputs
+from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
@@ -255,6 +255,20 @@ class ReportOptions(ReportInputs):
 
     output: Path
     """Directory that gets index.html."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardOptions(CardInputs):
+    """Write a run's README.md and results for the hub, with metrics, intervals, protocol and command.
+
+    Examples:
+        card runs/roberta
+        card runs/roberta --seed 2 --output card
+        card runs/roberta --push_to_hub me/roberta-cmrc2018 --weights --private
+    """
+
+    output: Path | None = None
+    """Directory for README.md and .eval_results (default: the run's)."""
 
 
 @dataclass(frozen=True, kw_only=True)

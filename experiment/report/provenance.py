@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 from experiment.options.fields import Option, options_of
@@ -27,8 +28,10 @@ def command_of(config: Mapping[str, Any], program: str = "chinese-mrc") -> str:
 
 
 def _differs(value: Any, default: Any) -> bool:
-    plain = list(default) if isinstance(default, tuple) else default
-    return bool(value != plain and value is not default and str(value) != str(default))
+    if isinstance(default, Path):
+        # As resolved, "~" is somebody's home directory.
+        return value is None or Path(value) != default.expanduser()
+    return bool(value != (list(default) if isinstance(default, tuple) else default))
 
 
 def _words(option: Option, value: Any) -> list[str]:

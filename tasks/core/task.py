@@ -73,6 +73,8 @@ class Task:
         na_scorer: the metric that also reads each question's probability of having no answer, and a threshold on it.
         null_odds: how sure n-best predictions are of having no answer, by question id, the higher the surer.
         sources: where the data is published.
+        language: of the texts, as ISO 639-1 names it.
+        hub_dataset: the data set on the hub, "owner/name"; "" where its publisher has not put it there.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Task:
     na_scorer: Callable[[Sequence[Example], Mapping[str, Any], Mapping[str, float], float], Score] | None = None
     null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()
+    language: str = "zh"
+    hub_dataset: str = ""
 
     def score(self, examples: Sequence[Example], predictions: Mapping[str, Any]) -> Score:
         """Return the official score of predictions (id to text); `scorer` is cheaper when called repeatedly."""
