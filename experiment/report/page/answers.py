@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,7 +178,7 @@ def _is_candidate(value: object) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         return False
     numbers = [value.get(name) for name in ("probability", "start_logit", "end_logit")]
-    return all(isinstance(number, int | float) for number in numbers)
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 def _systems_of_files(gold: Gold, predictions: Mapping[str, Sequence[Path]]) -> Iterator[System]:

@@ -274,9 +274,17 @@ def test_a_mistake_is_one_line(arguments, said, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_nbest_file_is_named(place, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "nbest",
+    [
+        '{"Q_1": [{"text": "a"}]}',
+        '{"Q_1": 3}',
+        '{"Q_1": [{"text": "a", "probability": NaN, "start_logit": 1, "end_logit": 1}]}',
+    ],
+)
+def test_a_damaged_nbest_file_is_named(nbest, place, tmp_path, capsys):
     run = write_run(tmp_path / "run", "cmrc2018", place / "dev.json", [ANSWERS])
-    (run / "seed_1/nbest_predictions_dev.json").write_text('{"Q_1": [{"text": "a"}]}')
+    (run / "seed_1/nbest_predictions_dev.json").write_text(nbest)
     assert main(["report", str(run), "--output", str(tmp_path / "out")]) == 2
     assert "nbest_predictions_dev.json: 'Q_1' has no list of texts with probabilities" in capsys.readouterr().err
 
