@@ -9,12 +9,15 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json, write_text
+from preprocess.base.hashing import sha256
 from preprocess.base.jsonfile import describe, read_json, read_json_object
 from preprocess.readers.layouts import is_scalar
 from preprocess.readers.report import shown
 from tasks.core.nbest import nbest_json
 from tasks.core.prediction import Prediction, Score
 from tasks.core.task import Task
+
+_PREDICTIONS, _PROTOCOL = "predictions.json", "protocol.json"
 
 
 def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
@@ -26,6 +29,31 @@ def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Pre
     if task.null_odds is not None:
         write_json(directory / f"null_odds{suffix}.json", task.null_odds(predictions))
     write_text(directory / f"nbest_predictions{suffix}.json", nbest_json(predictions))
+
+
+def write_answers(task: Task, directory: Path, answers: Mapping[str, str], protocol: Mapping[str, Any]) -> None:
+    """Write `predictions.json` {id: text} and, beside it, how these answers were come by.
+
+    Args:
+        task: whose answers they are.
+        directory: gets the files.
+        answers: question id -> text.
+        protocol: JSON-able; its "protocol" says in a few words what must be equal for scores to be compared.
+    """
+    path = directory / _PREDICTIONS
+    write_json(path, answers)
+    if task.official is not None:
+        write_json(directory / "predictions_official.json", task.official(answers))
+    write_json(directory / _PROTOCOL, {**protocol, "predictions_sha256": sha256(path)})
+
+
+def read_protocol(predictions: Path) -> dict[str, Any]:
+    """Return what stands beside predictions of how they were come by; nothing if that is not there, or of others."""
+    path = predictions.with_name(_PROTOCOL)
+    if not path.is_file():
+        return {}
+    values = read_json_object(path, DataError, "delete it")
+    return values if values.get("predictions_sha256") == sha256(predictions) else {}
 
 
 def write_score(path: Path, task: Task, score: Score) -> None:

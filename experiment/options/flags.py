@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from experiment.options.answers import AskLlmOptions as AskLlmOptions
 from experiment.options.data import (
     DEFAULT_DATA_DIR,
     Count,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiment.inputs.data import read_examples, scorer_of
-from experiment.io.predictions import read_predictions
+from experiment.io.predictions import read_predictions, read_protocol
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
 from experiment.report.statistics import Sample
@@ -304,6 +304,10 @@ def entries_of_predictions(gold: Gold, files: Mapping[str, Sequence[Path]]) -> l
     return [_entry_of_files(gold, name, paths) for name, paths in files.items()]
 
 
+def _how_come_by(predictions: Path) -> str:
+    return str(read_protocol(predictions).get("protocol", ""))
+
+
 def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
     scores, notes, n_collapsed = [], [], 0
     for path in paths:
@@ -332,6 +336,7 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
             selection="given",
             order="mean(max)",
             n_runs=str(len(paths)),
+            other="; ".join(dict.fromkeys(said for path in paths if (said := _how_come_by(path)))),
         ),
         values={n: value_of([score.values[n] for score in scores if n in score.values]) for n in names},
         samples=samples,

@@ -76,4 +76,4 @@ def test_every_command_has_its_function_and_class():
     assert list(COMMANDS)[0] == "train"
     for command in COMMANDS.values():
         assert callable(vars(command._module)[command.name])
-        assert command.options.__name__ == f"{command.name.capitalize()}Options"
+        assert command.options.__name__ == f"{command.name.title().replace('_', '')}Options"

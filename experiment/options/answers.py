@@ -1,0 +1,60 @@
+"""Options of the commands whose answers come from elsewhere than one model of this toolkit, or go elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from experiment.options.data import Count, TaskChoice
+from experiment.options.fields import ABOVE_0, AT_LEAST_0, PATH_LIKE, Named, Rule
+
+_Price = Annotated[float, AT_LEAST_0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskLlmOptions(TaskChoice):
+    """Let a language model behind an OpenAI-compatible endpoint answer the questions of a file.
+
+    The same command goes on with the questions that have no reply yet.
+
+    Examples:
+        ask_llm --task cmrc2018 --test_file dev.json --base_url http://localhost:8000/v1 --model qwen --output_dir llm
+        ask_llm --task cjrc --test_file dev.json --base_url https://api.example.com/v1 --api_key_env EXAMPLE_KEY \
+            --model large --concurrency 16 --price_input 0.5 --price_output 2 --output_dir llm
+        ask_llm --task squad_v2 --test_file dev.json --base_url http://localhost:8000/v1 --model qwen \
+            --prompt my_prompt.json --extra_body {"seed":1} --output_dir llm
+    """
+
+    test_file: Path
+    """Questions to answer, in the task's layout."""
+    base_url: str
+    """Address of the endpoint, such as http://localhost:8000/v1; /chat/completions is added."""
+    model_name: Annotated[str, Named("model")]
+    """Model, as the endpoint calls it."""
+    output_dir: Path
+    """Gets predictions.json, protocol.json, the replies and what became of each."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; nothing is sent if there is none. The key is never written."""
+    prompt: Annotated[str, PATH_LIKE] | None = None
+    """Version of the task's prompt, or a JSON file with another (default: the newest version)."""
+    temperature: Annotated[float, AT_LEAST_0] = 0.0
+    """Sampling temperature."""
+    max_tokens: Count = 512
+    """Longest reply, in the model's tokens."""
+    extra_body: str | None = None
+    """JSON object of further fields of the request, such as {"seed": 1}; null leaves a field out."""
+    concurrency: Annotated[int, Rule("at least 1 and at most 256", lambda x: 1 <= x <= 256)] = 4
+    """Requests at the same time."""
+    timeout: Annotated[float, ABOVE_0] = 120.0
+    """Seconds for the server to say something."""
+    max_retries: Annotated[int, Rule("at least 0 and at most 100", lambda x: 0 <= x <= 100)] = 6
+    """Times that a request is sent again after 429, 5xx, a timeout or a reply that can't be read."""
+    retry_wait: Annotated[float, ABOVE_0] = 1.0
+    """Seconds before the first of them, doubled with each; longer where the server asks for it."""
+    max_eval_samples: Count | None = None
+    """Use only the first so many questions."""
+    price_input: _Price | None = None
+    """Price of a million tokens of prompts, for the cost; in any currency."""
+    price_output: _Price | None = None
+    """Price of a million tokens of replies."""
