@@ -40,11 +40,15 @@ def write_answers(task: Task, directory: Path, answers: Mapping[str, str], proto
         answers: question id -> text.
         protocol: JSON-able; its "protocol" says in a few words what must be equal for scores to be compared.
     """
-    path = directory / _PREDICTIONS
-    write_json(path, answers)
+    write_json(directory / _PREDICTIONS, answers)
     if task.official is not None:
         write_json(directory / "predictions_official.json", task.official(answers))
-    write_json(directory / _PROTOCOL, {**protocol, "predictions_sha256": sha256(path)})
+    write_protocol(directory, protocol)
+
+
+def write_protocol(directory: Path, protocol: Mapping[str, Any]) -> None:
+    """Write beside the `predictions.json` of a directory how they were come by; see `write_answers`."""
+    write_json(directory / _PROTOCOL, {**protocol, "predictions_sha256": sha256(directory / _PREDICTIONS)})
 
 
 def read_protocol(predictions: Path) -> dict[str, Any]:

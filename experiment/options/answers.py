@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from experiment.options.data import Count, TaskChoice
-from experiment.options.fields import ABOVE_0, AT_LEAST_0, PATH_LIKE, Named, Rule
+from experiment.options.data import Count, FeatureCacheOptions, TaskChoice
+from experiment.options.devices import Framework
+from experiment.options.fields import ABOVE_0, AT_LEAST_0, PATH_LIKE, POSITIONAL, Named, Rule
 
 _Price = Annotated[float, AT_LEAST_0]
 
@@ -58,3 +59,31 @@ class AskLlmOptions(TaskChoice):
     """Price of a million tokens of prompts, for the cost; in any currency."""
     price_output: _Price | None = None
     """Price of a million tokens of replies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleOptions(TaskChoice, FeatureCacheOptions):
+    """Answer the questions of a file with several fine-tuned models as one, whatever their tokenizers and frameworks.
+
+    Examples:
+        ensemble runs/roberta runs/macbert --task cmrc2018 --test_file dev.json --output_dir runs/both
+        ensemble runs/*/seed_1/checkpoint-best --task cjrc --test_file test.json --output_dir best
+        ensemble runs/roberta --task squad_v2 --test_file dev.json --output_dir five --framework pytorch
+    """
+
+    runs: Annotated[tuple[Path, ...], POSITIONAL]
+    """Run directories, whose finished seeds all count; or single checkpoints."""
+    test_file: Path
+    """Questions to answer, in the task's layout."""
+    output_dir: Path
+    """Gets predictions.json, nbest_predictions.json, protocol.json, and scores.json where there are answers."""
+    framework: Framework | None = None
+    """Backend that computes (default: for each model the one that trained it)."""
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, or cuda:N."""
+    per_device_eval_batch_size: Count = 32
+    """Windows per forward pass."""
+    n_best_size: Count = 20
+    """Start and end places considered, and answers listed, per question."""
+    max_eval_samples: Count | None = None
+    """Use only the first so many questions."""

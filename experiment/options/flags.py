@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from experiment.options.answers import AskLlmOptions as AskLlmOptions
+from experiment.options.answers import EnsembleOptions as EnsembleOptions
 from experiment.options.data import (
     DEFAULT_DATA_DIR,
     Count,
