@@ -139,6 +139,7 @@ class TrainRecipe(StepRecipe):
         save_total_limit: training checkpoints that are kept.
         loss_scale: of float16: a number that stays, or "dynamic".
         max_nonfinite_steps: in a row that stop the training.
+        report_to: names of trackers, some of them in lists with commas.
         auto_find_batch_size: whether forward passes are halved where memory runs out.
         torch_compile: whether PyTorch compiles the layers.
         fsdp: whether PyTorch's processes share the parameters.
@@ -158,6 +159,7 @@ class TrainRecipe(StepRecipe):
     save_total_limit: int
     loss_scale: float | Literal["dynamic"]
     max_nonfinite_steps: int
+    report_to: tuple[str, ...]
     auto_find_batch_size: bool
     torch_compile: bool
     fsdp: bool

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from experiment.options.data import Count
-from experiment.options.fields import AT_LEAST_0
+from experiment.options.fields import AT_LEAST_0, Rule
+
+#: Names of `experiment.io.trackers`, which is not imported for --help.
+_NAMES = ("tensorboard", "mlflow", "wandb", "swanlab", "trackio", "none")
+_TRACKER = Rule(
+    f"one or more of {', '.join(_NAMES)}", lambda text: all(name.strip() in _NAMES for name in text.split(","))
+)
 
 #: What a user of an unfinished run is told; with the option it would be deleted.
 GOES_ON = "the same command goes on (without --overwrite_output_dir)"
@@ -23,6 +29,8 @@ class RunOptions:
     """Delete what the run directory holds and start anew."""
     logging_steps: Count = 50
     """Steps per line of the log."""
+    report_to: tuple[Annotated[str, _TRACKER], ...] = ("tensorboard",)
+    """Who gets the curves: tensorboard, mlflow, wandb, swanlab, trackio, or none; several with commas or blanks."""
     profile: bool = False
     """Write a profiler's trace of a few steps of each seed."""
     save_steps: Annotated[int, AT_LEAST_0] | None = None

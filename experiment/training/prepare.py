@@ -16,6 +16,7 @@ from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.splits import read_splits
+from experiment.io.trackers import trackers_of
 from experiment.options.flags import TrainOptions
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.training.build import trainer_spec
@@ -27,6 +28,7 @@ from tasks.core.task import Task
 
 def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
+    trackers_of(options.report_to)
     options, task, source, recipe = resolved(options)
     backend = load_backend(options.framework)
     group = backend.Group.current()

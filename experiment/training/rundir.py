@@ -34,6 +34,7 @@ _FREE |= {
     "auto_find_batch_size",
     "fsdp",
     "profile",
+    "report_to",
 }
 _REMEDY = "give those again, or another directory"
 #: Options whose product with the number of devices must stay.

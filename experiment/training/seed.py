@@ -25,12 +25,13 @@ from experiment.training.meter import Meter
 from experiment.training.mixture import Mixture
 from experiment.training.record import Record, versions
 from experiment.training.rundir import BEST, check_resumed
-from experiment.training.runlog import Events, RunLog
+from experiment.training.runlog import RunLog
 from experiment.training.saving import Saving, progress_of
 from experiment.training.selection import Selection
 from experiment.training.setup import RunSetup
 from experiment.training.state import Progress
 from experiment.training.steps import Steps, windows_per_step
+from experiment.training.tracking import Curves
 from experiment.training.watching import Profile, TrainingLog
 from preprocess.types import Outputs
 from pretrained_configs.checkpoint import read_checkpoint
@@ -107,7 +108,7 @@ class SeedRun:
         hooks: all of them, in the order in which each point calls them.
         model: of the setup's backend.
         trainer: of the model.
-        events: for TensorBoard.
+        curves: for TensorBoard and other trackers.
         interrupted: whether a signal has come to any process; called by all of them.
         best_outputs: on dev, of the best checkpoint, if it was evaluated in this process.
         best_is_lost: whether the checkpoint that was the best is damaged.
@@ -126,7 +127,7 @@ class SeedRun:
     hooks: list[Hook] = field(init=False)
     model: Any = field(init=False)
     trainer: Trainer = field(init=False)
-    events: Events = field(init=False)
+    curves: Curves = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
     best_outputs: list[Outputs] | None = None
     best_is_lost: bool = False
@@ -202,9 +203,8 @@ class SeedRun:
             with held_back() as signalled:
                 # A signal to any of the processes stops all of them at the same step.
                 self.interrupted = lambda: any(self.setup.group.gather(signalled()))
-                directory = self.directory / "tensorboard" if self.writes else None
-                self.events = Events(directory, self.progress.step + 1, self.log.line)
-                with contextlib.closing(self.events):
+                self.curves = Curves(self)
+                with self.curves:
                     take_steps(self)
                 self._sum_up()
                 self.record.pass_size = self.pass_size

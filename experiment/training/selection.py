@@ -65,7 +65,7 @@ class Selection(Hook):
 
     def _enter(self, run: SeedRun, evaluation: Evaluation) -> None:
         setup, progress, values = run.setup, run.progress, evaluation.values
-        run.events.add("dev", values, progress.step)
+        run.curves.add("dev", values, progress.step)
         before = [selection(setup.task, entry["dev"]) for entry in progress.evaluations[progress.n_lost :]]
         chosen = selection(setup.task, values) > max(before, default=-math.inf)
         epoch = progress.step / run.steps.per_epoch

@@ -53,7 +53,7 @@ class TrainingLog(Hook):
         metrics = run.trainer.metrics()
         # After the device has caught up.
         metrics |= run.meter.line() | {"peak_gb": run.peak_bytes() / 1e9}
-        run.events.add("train", metrics, step)
+        run.curves.add("train", metrics, step)
         progress.n_skipped += int(metrics["skipped_steps"])
         n_steps, progress.n_logged = step - progress.n_logged, step
         told = [(name, value) for name, value in metrics.items() if (name, value) != _NONE_SKIPPED]
