@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from experiment.options.data import Count, FeatureCacheOptions, TaskChoice
 from experiment.options.devices import Framework
@@ -87,3 +87,24 @@ class EnsembleOptions(TaskChoice, FeatureCacheOptions):
     """Start and end places considered, and answers listed, per question."""
     max_eval_samples: Count | None = None
     """Use only the first so many questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """Pack what an organiser reads: CLUE's archive of answers, or CAIL2019's archive with a program and its model.
+
+    Examples:
+        submit runs/roberta --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
+        submit predictions --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
+        submit runs/cjrc --for cail2019 --data_file dev.json --output cail2019.zip
+    """
+
+    run: Annotated[Path, POSITIONAL]
+    """Run directory, of which the seed that is best on dev is taken; for clue also what predict, ensemble or ask_llm
+    has written."""
+    organiser: Annotated[Literal["clue", "cail2019"], Named("for")]
+    """Who reads it (docs/submissions.md)."""
+    data_file: Path
+    """For clue the test file that is answered; for cail2019 one that the packed program is tried on."""
+    output: Path
+    """Archive to write."""

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from experiment.options.answers import AskLlmOptions as AskLlmOptions
 from experiment.options.answers import EnsembleOptions as EnsembleOptions
+from experiment.options.answers import SubmitOptions as SubmitOptions
 from experiment.options.data import (
     DEFAULT_DATA_DIR,
     Count,
