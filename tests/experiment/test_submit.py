@@ -9,6 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 from experiment.cli import main
+from experiment.submission.cail2019 import content_of
 from tests.experiment.conftest import ROOT, train_flags, write_corpus
 
 CORPUS = ROOT / "examples" / "corpus"
@@ -113,13 +114,14 @@ def test_cail2019_gets_a_program_that_answers_a_file_without_answers(cjrc, tmp_p
 
 
 def test_a_program_that_fails_is_not_handed_over(cjrc, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("experiment.submission.cail2019._SHARED", ("experiment", "preprocess", "tasks"))
+    def incomplete(run):
+        return {name: path for name, path in content_of(run).items() if not name.startswith("pretrained_configs/")}
+
+    monkeypatch.setattr("experiment.commands.submit.content_of", incomplete)
     assert _submit_cail(cjrc, tmp_path / "cail.zip") == 2
     said = capsys.readouterr().err
-    assert (
-        "main.py of the archive has failed with status 1: pretrained_configs" in said
-        and "is not in the archive" in said
-    )
+    assert "main.py of the archive has failed with status 1: pretrained_configs" in said
+    assert "is not in the archive" in said
     assert not (tmp_path / "cail.zip").exists()
 
 
