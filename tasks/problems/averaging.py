@@ -1,15 +1,17 @@
 """Several models as one: probabilities of where an answer starts and ends, over the characters of the published text.
 
 Each model's start logits become probabilities of the question's pieces, taken in the window that holds most of each
-piece's context, and with them of the character that each piece begins with; ends likewise. Characters of the text are
-what models with other tokenizers, windows and frameworks have in common, so there the probabilities are averaged.
-Where a question may have no answer, that is one more place to start and end.
+piece's context, and with them of the character that each piece begins with. An end has its probability in the window
+of the start that it belongs to, as in decoding. Characters of the text are what models with other tokenizers, windows
+and frameworks have in common, so there the probabilities are averaged. Where a question may have no answer, that is
+one more place to start and end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,20 +28,32 @@ Floats = NDArray[np.float64]
 _LEAST = 1e-300
 
 
+class Ends(NamedTuple):
+    """What one model says of a question's ends.
+
+    Args:
+        row: int64 [n_characters], the window that an answer which starts with this character is looked for in.
+        values: float32 [n_windows, n_characters + 1], probability that it ends before this one.
+    """
+
+    row: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
 @dataclass
 class Places:
     """Where one question's answer may be.
 
     Args:
         start: float64 [n_characters], probability that it starts with this one, summed over models.
-        end: float64 [n_characters + 1], probability that it ends before this one, likewise.
+        ends: of each model.
         reach: int64 [n_characters], the furthest end that a model may give to an answer that starts here; 0 for none.
         null: float64 [2], probability that there is no span, as a start and as an end.
         kinds: float64 [n_kinds], probability of each kind of answer that is no span.
     """
 
     start: Floats
-    end: Floats
+    ends: list[Ends]
     reach: NDArray[np.int64]
     null: Floats
     kinds: Floats
@@ -56,7 +70,7 @@ class Average:
         self.places = [
             Places(
                 np.zeros(len(example.context)),
-                np.zeros(len(example.context) + 1),
+                [],
                 np.zeros(len(example.context), np.int64),
                 np.zeros(2),
                 np.zeros(len(self._texts)),
@@ -86,12 +100,12 @@ class Average:
     def _add_question(self, places: Places, logits: _Logits, index: int, options: DecodeOptions) -> None:
         spans, own = logits.pieces_of(index)
         null = logits.null[index] - options.null_score_diff_threshold / 2
-        for row, (target, at) in enumerate(((places.start, spans[:, 0]), (places.end, spans[:, 1]))):
-            scores = np.append(own[row], null[row]) if self._texts else own[row]
-            if len(scores):
-                probabilities = _softmax(scores)
-                np.add.at(target, at, probabilities[: len(spans)])
-                places.null[row] += probabilities[-1] if self._texts else 0.0
+        start, end = np.append(own, null[:, None], axis=1) if self._texts else own
+        if len(start):
+            probabilities = _softmax(start)
+            np.add.at(places.start, spans[:, 0], probabilities[: len(spans)])
+            places.null += (probabilities[-1], _softmax(end)[-1]) if self._texts else 0.0
+        places.ends.append(logits.ends_of(index, len(places.start), np.logaddexp.reduce(end)))
         last = np.minimum(np.arange(len(spans)) + options.max_answer_length, len(spans)) - 1
         np.maximum.at(places.reach, spans[:, 0], spans[last, 1])
         if self._texts:
@@ -135,6 +149,8 @@ class _Logits:
         n_pieces = np.where(n_windows > 0, np.diff(features.piece_splits)[self._context], 0)
         self._base = np.concatenate([[0], np.cumsum(n_pieces)])
         self._logits = np.zeros((2, self._base[-1]), np.float32)
+        self._windows = np.searchsorted(features.example_index, np.arange(n_examples + 1))
+        self._ends: dict[int, NDArray[np.float32]] = {}
         self._seen = np.zeros(len(features), np.int64)
         self._null_at = null_positions(features) if n_kinds else None
         self.null = np.full((n_examples, 2), np.inf)
@@ -149,6 +165,7 @@ class _Logits:
             first, last = features.max_context[window]
             place = self._base[example] + features.piece_start[window] + first
             self._logits[:, place : place + last - first] = scores[:, row, offset + first : offset + last]
+            self._ends[window] = scores[1, row, offset : offset + features.doc_length[window]].copy()
             self._seen[window] += 1
             if self._null_at is not None:
                 null = scores[:, row, self._null_at[window]].astype(np.float64)
@@ -162,8 +179,8 @@ class _Logits:
         """Raise DataError where logits are missing, or no numbers."""
         if not (self._seen == 1).all():
             raise DataError("every window must be predicted exactly once")
-        finite = np.isfinite(self._logits).all() and np.isfinite(self.kinds).all()
-        if not finite or np.isnan(self.null).any():
+        arrays = (self._logits, self.kinds, *self._ends.values())
+        if not all(np.isfinite(values).all() for values in arrays) or np.isnan(self.null).any():
             raise DataError("logits are not finite: the model has diverged or overflowed")
 
     def pieces_of(self, example: int) -> tuple[NDArray[np.int64], Floats]:
@@ -174,21 +191,43 @@ class _Logits:
         kept = spans[:, 0] < spans[:, 1]
         return spans[kept], self._logits[:, first:last][:, kept].astype(np.float64)
 
+    def ends_of(self, example: int, n_characters: int, total: float) -> Ends:
+        """Return what is said of a question's ends, given the logarithm of the sum of their exponentials."""
+        features = self._features
+        first, last = self._windows[example : example + 2]
+        begin = features.piece_splits[self._context[example]]
+        row = np.zeros(n_characters, np.int64)
+        values = np.zeros((last - first, n_characters + 1), np.float32)
+        for n, window in enumerate(range(first, last)):
+            piece = begin + features.piece_start[window]
+            spans = features.piece_spans[piece : piece + features.doc_length[window]]
+            held = spans[:, 0] < spans[:, 1]
+            np.add.at(values[n], spans[held, 1], np.exp(self._ends[window][held] - total))
+            # Windows come in the order of the text: each has the characters up to those of the next.
+            if len(spans):
+                row[spans[min(features.max_context[window, 0], len(spans) - 1), 0] :] = n
+        return Ends(row, values)
+
 
 def _best_spans(context: str, places: Places, size: int, n_models: int) -> list[Candidate]:
-    """Return the best spans with distinct texts, best first, from the best starts and ends."""
-    starts, ends = (np.argsort(-values, kind="stable")[:size] for values in (places.start, places.end))
-    first, last = (grid.ravel() for grid in np.meshgrid(starts, ends, indexing="ij"))
-    possible = (first < last) & (last <= places.reach[first]) & (places.start[first] > 0) & (places.end[last] > 0)
-    first, last = first[possible], last[possible]
-    logits = [_logarithms(values, n_models) for values in (places.start[first], places.end[last])]
+    """Return the best spans with distinct texts, best first, from the best starts and all their ends."""
+    starts = np.argsort(-places.start, kind="stable")[:size]
+    ends = np.zeros((len(starts), len(context) + 1))
+    for one in places.ends:
+        if len(one.values):
+            ends += one.values[one.row[starts]]
+    place = np.arange(ends.shape[1])
+    possible = (starts[:, None] < place) & (place <= places.reach[starts, None])
+    rank, last = np.nonzero(possible & (places.start[starts, None] > 0) & (ends > 0))
+    first = starts[rank]
+    logits = [_logarithms(values, n_models) for values in (places.start[first], ends[rank, last])]
     order = np.argsort(-(logits[0] + logits[1]), kind="stable")
     found: dict[str, Candidate] = {}
     for row in order.tolist():
         text = context[first[row] : last[row]]
         if text not in found:
-            place = int(first[row]), int(last[row])
-            found[text] = Candidate(text, *place, 0.0, float(logits[0][row]), float(logits[1][row]))
+            of_both = (float(values[row]) for values in logits)
+            found[text] = Candidate(text, int(first[row]), int(last[row]), 0.0, *of_both)
         if len(found) == size:
             break
     return list(found.values())

@@ -70,6 +70,35 @@ def test_models_with_other_pieces_meet_at_the_characters():
     assert sum(one.probability for one in prediction.nbest) == pytest.approx(1.0)
 
 
+def test_one_model_answers_as_it_does_alone_whatever_its_windows_say():
+    """Two windows that overlap disagree about where an answer ends: that of the window of its start counts."""
+    features = span_features(
+        input_ids=np.zeros(14, np.uint16),
+        row_splits=np.array([0, 7, 14]),
+        example_index=[0, 0],
+        context_index=[0, 0],
+        doc_offset=np.array([OFFSET, OFFSET], np.int32),
+        doc_length=np.array([3, 3], np.int32),
+        piece_start=np.array([0, 1], np.int32),
+        max_context=np.array([[0, 2], [1, 3]], np.int32),
+        start=[0, 0],
+        end=[0, 0],
+        piece_spans=np.array([(0, 1), (1, 2), (2, 3), (3, 4)], np.int32),
+        piece_splits=np.array([0, 4]),
+        meta={},
+    )
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        start, end = random.normal(size=(2, 2, 7)).astype(np.float32)
+        outputs = [span_outputs(np.array([0, 1]), start, end)]
+        alone = SpanProblem().decode(EXAMPLES, features, outputs, OPTIONS)["q"]
+        average = Average(SpanProblem(), EXAMPLES)
+        average.add(features, outputs, OPTIONS)
+        together = average.decode(20)["q"]
+        assert [one.text for one in together.nbest] == [one.text for one in alone.nbest]
+        assert together.nbest[0].probability == pytest.approx(alone.nbest[0].probability, abs=1e-6)
+
+
 def test_an_answer_is_not_longer_than_any_model_may_give():
     average = Average(SpanProblem(), EXAMPLES)
     pieces = [(0, 1), (1, 2), (2, 3), (3, 4)]
