@@ -24,7 +24,8 @@ def _weights(package):
 
         storages = {}
         for thing in gc.get_objects():
-            if isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
+            # Not those that stand for tensors where a model is exported: they hold nothing.
+            if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.device.type == "cpu":
                 storage = thing.untyped_storage()
                 storages[storage.data_ptr()] = storage.nbytes()
         return sum(storages.values())

@@ -26,6 +26,14 @@ WRITERS = {
     "export": ("--model_name_or_path ./no/model", "--output"),
     "plan": ("--task cmrc2018 --model_name_or_path ./no/model", "--json"),
     "validate": ("--task cmrc2018 no.json", "--output"),
+    "report": ("no_run", "--output"),
+    "card": ("no_run", "--output"),
+    "ensemble": ("no_run --task cmrc2018 --test_file no.json", "--output_dir"),
+    "submit": ("no_run --for clue --data_file no.json", "--output"),
+    "ask_llm": (
+        "--task cmrc2018 --test_file no.json --base_url http://localhost:1/v1 --model x",
+        "--output_dir",
+    ),
     "grid": ("--models no=./no/model --tasks cmrc2018 --seeds 1", "--output_dir"),
     "split": ("--task cmrc2018 --data_file no.json", "--output_dir"),
 }
