@@ -60,6 +60,11 @@ def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def secret(variable: str) -> str:
+    """Return what a variable of the environment holds, such as a key; "" where it is not set."""
+    return os.environ.get(variable, "").strip()
+
+
 def program() -> str:
     """Return what messages call the program: as it was called."""
     name = Path(sys.argv[0]).name

@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
-import os
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from experiment.launch import secret
 from preprocess.base.errors import UsageError
 from preprocess.readers.report import shown
 
@@ -100,7 +100,7 @@ class Endpoint:
             )
         self.base_url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._variable = key_variable
-        self._key = os.environ.get(key_variable, "").strip()
+        self._key = secret(key_variable)
         if not (self._key.isascii() and self._key.isprintable()):
             raise UsageError(f"{key_variable}: the key holds characters that can't be sent; set it again")
         self._timeout_s, self._max_retries, self._retry_wait_s = timeout_s, max_retries, retry_wait_s
