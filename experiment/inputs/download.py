@@ -19,7 +19,7 @@ from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColu
 
 from experiment.io.terminal import progress_bars, terminal
 from experiment.launch import program
-from experiment.options.flags import DEFAULT_DATA_DIR
+from experiment.options.data import DEFAULT_DATA_DIR
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json
 from preprocess.base.hashing import sha256

@@ -14,7 +14,6 @@ from experiment.options.answers import AskLlmOptions as AskLlmOptions
 from experiment.options.answers import EnsembleOptions as EnsembleOptions
 from experiment.options.answers import SubmitOptions as SubmitOptions
 from experiment.options.data import (
-    DEFAULT_DATA_DIR,
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
@@ -33,11 +32,11 @@ from experiment.options.model import FineTuned, HiddenAct, ModelChoice, Tokenize
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
-from experiment.options.upkeep import CacheOptions, CompletionOptions, ModelsOptions, TasksOptions
+from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
 
 #: What `experiment.commands` finds here beside the classes below; `--help` names them last.
-__all__ = ["CacheOptions", "CompletionOptions", "ModelsOptions", "TasksOptions"]
+__all__ = ["CacheOptions", "CompletionOptions", "DownloadOptions", "ModelsOptions", "TasksOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,24 +332,6 @@ class ExportOptions(FineTuned, TokenizerOptions):
     """With --check: only the first so many questions."""
     task: str | None = None
     """Task whose layout --check has (default: the one that the checkpoint was fine-tuned for)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownloadOptions:
-    """Fetch a task's published files; an interrupted download goes on where it stopped.
-
-    Examples:
-        download --task cmrc2018
-        download --task cmrc2018 --splits train dev
-        download --task drcd --data_dir data
-    """
-
-    task: str
-    """Task, such as cmrc2018 (`tasks` lists them)."""
-    splits: tuple[str, ...] = ()
-    """Only these, such as train dev (default: all that are published)."""
-    data_dir: Path = DEFAULT_DATA_DIR
-    """Gets a directory per task; `train --task T` looks for its files there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,24 @@ class TasksOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DownloadOptions:
+    """Fetch a task's published files; an interrupted download goes on where it stopped.
+
+    Examples:
+        download --task cmrc2018
+        download --task cmrc2018 --splits train dev
+        download --task drcd --data_dir data
+    """
+
+    task: str
+    """Task, such as cmrc2018 (`tasks` lists them)."""
+    splits: tuple[str, ...] = ()
+    """Only these, such as train dev (default: all that are published)."""
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Gets a directory per task; `train --task T` looks for its files there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelsOptions:
     """List the published models: size, longest input, licence, and where they are.
 

@@ -192,3 +192,10 @@ def test_pages_name_files_and_directories_that_are_there():
     paths = {(page.name, path) for page in pages for path in named.findall(page.read_text(encoding="utf-8"))}
     missing = {(page, path) for page, path in paths if not (ROOT / path).exists()}
     assert len(paths) > 20 and missing == {("architecture.md", "experiment/commands/x.py")}
+
+
+def test_no_file_outgrows_its_ideas():
+    """Four hundred lines are the most that somebody reads at once; a longer file is two."""
+    paths = [path for name in (*OURS, "tests", "benchmarks", "examples") for path in (ROOT / name).rglob("*.py")]
+    lengths = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert len(lengths) > 300 and {name: n for name, n in lengths.items() if n > 400} == {}

@@ -15,7 +15,7 @@ from experiment.cli import main
 from experiment.inputs import splits
 from experiment.inputs.data import read_examples
 from experiment.inputs.download import how_to_get
-from experiment.options.flags import DEFAULT_DATA_DIR
+from experiment.options.data import DEFAULT_DATA_DIR
 from preprocess.readers.report import DataReport
 from preprocess.types import Example
 from tasks.core.discovery import get_task, task_names
