@@ -60,6 +60,11 @@ def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def environment_apart() -> dict[str, str]:
+    """Return the environment of a process that imports what is installed, and what lies beside it, alone."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def secret(variable: str) -> str:
     """Return what a variable of the environment holds, such as a key; "" where it is not set."""
     return os.environ.get(variable, "").strip()

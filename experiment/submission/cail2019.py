@@ -7,7 +7,6 @@ writes), and `evaluate/result.json` there (a list of {"id", "answer"}).
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from zipfile import ZipFile
 
 from experiment.backend import PACKAGES
 from experiment.inputs.data import read_examples
+from experiment.launch import environment_apart
 from experiment.submission.answers import best_seed, check_answers
 from experiment.training.record import seed_directory
 from experiment.training.rundir import BEST
@@ -86,9 +86,8 @@ def try_out(archive: Path, data_file: Path, directory: Path) -> int:
         packed.extractall(model)
     data.mkdir()
     write_json(data / "data.json", _blanked(read_json(data_file, DataError, "give a JSON data file")))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     trial = [sys.executable, "-c", _TRIAL, *_SHARED, *PACKAGES.values()]
-    done = subprocess.run(trial, cwd=model, env=environment, capture_output=True, text=True)
+    done = subprocess.run(trial, cwd=model, env=environment_apart(), capture_output=True, text=True)
     if done.returncode or not result.is_file():
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise DataError(f"main.py of the archive has failed with status {done.returncode}: {last}")
