@@ -138,7 +138,7 @@ def _cost(options: AskLlmOptions, tokens: Mapping[str, int]) -> float | None:
 def _lines(protocol: Mapping[str, Any]) -> list[str]:
     lines = [f"{n:6d}  {how}: {REASONS[how]}" for how, n in protocol["n_by_extraction"].items() if n]
     if protocol["n_refused"]:
-        lines.append(f"{protocol['n_refused']:6d}  refused by the server; counted as empty")
+        lines.append(f"{protocol['n_refused']:6d}  refused by the server; without an answer, and so scored as wrong")
     if protocol["n_cut_off"]:
         lines.append(f"{protocol['n_cut_off']:6d}  replies were cut off; --max_tokens raises that")
     tokens = f"{protocol['prompt_tokens']} tokens of prompts, {protocol['completion_tokens']} of replies"

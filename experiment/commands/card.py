@@ -23,12 +23,11 @@ def card(options: CardOptions) -> None:
     if options.push_to_hub is None and (options.weights or options.private):
         raise UsageError("--weights and --private are about --push_to_hub; give that, too")
     output = options.run if options.output is None else options.output
-    check_directory("--output", options.output, (README,))
+    check_directory("--output", output, (README,))
     made = make_card(options.run, options.seed, options.dataset_id)
     checkpoint = seed_directory(options.run, made.record.seed) / BEST
     if options.weights and not checkpoint.is_dir():
         raise UsageError(f"--weights: {checkpoint} is not there; leave --weights out, or give another --seed")
-    check_directory("--output", output, (README,))
     for name, text in made.files.items():
         write_text(output / name, text)
     for note in made.notes:

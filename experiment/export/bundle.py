@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def write_manifest(
             for output in head.outputs
         },
         "max_length": max_length(config),
-        "template": asdict(source.template),
+        "template": source.template.as_json(),
         "special_ids": dict(tokenizer.special_ids),
         "tokenizer": {**tokenizer.options, "fingerprint": tokenizer.fingerprint},
         "assets": form.assets,
