@@ -48,6 +48,34 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinedAnswer(Answer):
+    """One annotator's answer of several spans; its text is theirs, joined, and it has no place of its own.
+
+    Args:
+        parts: the spans, in file order.
+    """
+
+    parts: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a context.
+
+    Args:
+        char_start: its first code point.
+        char_end: one past the last code point.
+        title: of its document, where the file names that.
+        number: its place among the sentences of its document, from 0.
+    """
+
+    char_start: int
+    char_end: int
+    title: str = ""
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One question about one context, as published.
 
@@ -57,9 +85,10 @@ class Example:
         context: the context, unchanged; all character offsets count its code points.
         answers: all annotators' answers, in file order.
         group: id of the article or case; splits keep groups together.
-        extra: further published keys that a metric needs (CJRC's "domain").
+        extra: further published keys that a metric needs (CJRC's "domain"); what is no text there as JSON.
         options: the answers to choose from, where the question gives them.
         labelled: whether the file says what the answers are; no answers then mean that there is none.
+        sentences: those of the context, in order, where the file says which they are.
     """
 
     id: str
@@ -70,6 +99,7 @@ class Example:
     extra: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     labelled: bool = True
+    sentences: tuple[Sentence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

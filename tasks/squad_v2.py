@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from preprocess.readers.mrc import read_examples
-from preprocess.readers.report import DataReport, Problem
+from preprocess.readers.mrc import note_contradictions, read_examples
+from preprocess.readers.report import DataReport
 from preprocess.types import Answer, Example
 from tasks.core.prediction import Prediction, Score, Scorer
 from tasks.core.task import Source
@@ -27,17 +27,12 @@ _PROBLEM = KindProblem({_UNANSWERABLE.kind: _UNANSWERABLE.text})
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:
     """Read a file, and note where `is_impossible` and the answers say different things."""
     examples, report = read_examples(path)
-    for example in examples:
-        flag = example.extra.get("is_impossible", "")
-        kind, remedy = "", ""
-        if flag == "true" and example.answers:
-            kind, remedy = "impossible_with_answers", "trained as unanswerable, scored against the answers"
-        elif flag == "false" and example.labelled and not example.answers:
-            kind, remedy = "possible_without_answers", "trained and scored as unanswerable"
-        if kind:
-            found = f"{len(example.answers)} answers and is_impossible {flag}"
-            expected = "answers, or is_impossible true"
-            report.note(kind, example.id, Problem(example.id, kind, found, expected, remedy))
+    note_contradictions(
+        examples,
+        report,
+        impossible="trained as unanswerable, scored against the answers",
+        possible="trained and scored as unanswerable",
+    )
     return examples, report
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import describe, parse_json, read_bytes
+from preprocess.base.jsonfile import describe
+from preprocess.readers.documents import close_report, open_document
 from preprocess.readers.layouts import Paragraph, as_text, detect, is_scalar, paragraphs
 from preprocess.readers.location import OffsetUnit, as_offset, locate, location_problem
-from preprocess.readers.questions import MalformedError, Question, check_question
+from preprocess.readers.questions import MalformedError, Published, Question, check_question
 from preprocess.readers.report import DataReport, Problem
-from preprocess.types import Answer, Example
+from preprocess.text.offsets import is_unicode
+from preprocess.types import Answer, Example, JoinedAnswer
 
 #: Published keys of an article, paragraph or question that a metric or task needs.
-_DOMAIN, _IMPOSSIBLE = "domain", "is_impossible"
+_TEXTS, _IMPOSSIBLE, _EVIDENCES = ("domain", "type"), "is_impossible", "evidences"
 #: What `is_impossible` says, as text in lower case: SQuAD 2.0 has JSON booleans, CJRC these words, others numbers.
 _FLAGS = {"true": "true", "false": "false", "1": "true", "0": "false", "1.0": "true", "0.0": "false"}
 
 
 def read_examples(
-    path: str | Path, *, offset_unit: OffsetUnit = "codepoint", special: Mapping[str, str] | None = None
+    path: str | Path,
+    *,
+    offset_unit: OffsetUnit = "codepoint",
+    special: Mapping[str, str] | None = None,
+    several: bool = False,
 ) -> tuple[list[Example], DataReport]:
     """Read a data file of any layout, from its first byte to its last and once: it may be a pipe.
 
@@ -38,6 +43,8 @@ def read_examples(
         offset_unit: what `answer_start` counts in this data set: code points, or UTF-16 code units (CMRC2018).
         special: answer text -> kind, for the answers of this data set that are no spans ("YES"): they are never
             searched for in the context, unless the text stands at its stated start.
+        several: whether an answer may be a list of spans, which becomes a `JoinedAnswer` of the kind "spans"; a list
+            of one is that span, and an empty one the answer "".
 
     Returns:
         The examples in file order and the report, which holds the hash of what was read.
@@ -45,31 +52,43 @@ def read_examples(
     Raises:
         DataError: if the file can't be read, is not JSON of a known layout, or holds no usable question.
     """
-    content = read_bytes(path, DataError)
-    items, layout = detect(path, parse_json(content, path, DataError, "give a JSON data file", lines=True))
-    report = DataReport(str(path), layout=layout.name, sha256=hashlib.sha256(content).hexdigest())
+    document, report = open_document(path)
+    items, layout = detect(path, document)
+    report.layout = layout.name
     examples: dict[str, Example] = {}
     for paragraph in paragraphs(items, layout, report):
         for index, qa in enumerate(paragraph.published["qas"]):
             report.n_questions += 1
             try:
-                question = check_question(index, qa, paragraph, layout)
+                question = check_question(index, qa, paragraph, layout, several=several)
                 if question.id in examples:
                     raise MalformedError("id_duplicate", question.id, "an id that came before", "unique ids")
             except MalformedError as malformed:
                 report.drop(*malformed.args)
                 continue
             examples[question.id] = _example(report, question, paragraph, qa, offset_unit, special or {})
-    report.n_kept = len(examples)
-    if not report.n_questions:
-        seen = f"; first problem: {report.problems[0]}" if report.problems else ""
-        raise DataError(
-            f"{path}: no questions in it ({layout.name} layout{seen}); give a file with filled 'qas' lists"
-        )
-    if not examples:
-        first = report.problems[0]
-        raise DataError(f"{path}: none of its {report.n_questions} questions can be used; first: {first}")
-    return list(examples.values()), report
+    return close_report(report, examples, "give a file with filled 'qas' lists"), report
+
+
+def note_contradictions(examples: Sequence[Example], report: DataReport, *, impossible: str, possible: str) -> None:
+    """Note where `is_impossible` and the answers say different things.
+
+    Args:
+        examples: of one file.
+        report: on the file.
+        impossible: what is done about a question that is said to have no answer, and has some.
+        possible: what is done about one that is said to have an answer, and has none.
+    """
+    for example in examples:
+        flag, n = example.extra.get(_IMPOSSIBLE, ""), sum(answer.kind == "span" for answer in example.answers)
+        kind, remedy = "", ""
+        if flag == "true" and n:
+            kind, remedy = "impossible_with_answers", impossible
+        elif flag == "false" and example.labelled and not n:
+            kind, remedy = "possible_without_answers", possible
+        if kind:
+            found, expected = f"{n} answers and {_IMPOSSIBLE} {flag}", f"answers, or {_IMPOSSIBLE} true"
+            report.note(kind, example.id, Problem(example.id, kind, found, expected, remedy))
 
 
 def _example(
@@ -86,19 +105,25 @@ def _example(
         question.answers, question.notes = [], [("impossible_without_answers", None)]
     _note_text(report, question)
     answers = tuple(
-        _read_answer(report, question, text, start, offset_unit, special) for text, start in question.answers or ()
+        _read_published(report, question, answer, offset_unit, special) for answer in question.answers or ()
     )
     return Example(question.id, question.text, question.context, answers, paragraph.group, extra, labelled=labelled)
 
 
 def _read_extra(report: DataReport, id: str, published: Mapping[str, Any]) -> dict[str, str]:
     extra = {}
-    domain, flag = published.get(_DOMAIN), published.get(_IMPOSSIBLE)
-    if domain is not None:
-        if is_scalar(domain):
-            extra[_DOMAIN] = as_text(domain)
-        else:
-            _note_extra(report, id, _DOMAIN, domain, "a text")
+    for key in _TEXTS:
+        value = published.get(key)
+        if is_scalar(value):
+            extra[key] = as_text(value)
+        elif value is not None:
+            _note_extra(report, id, key, value, "a text")
+    evidences = published.get(_EVIDENCES)
+    if isinstance(evidences, list) and all(isinstance(text, str) and is_unicode(text) for text in evidences):
+        extra[_EVIDENCES] = json.dumps(evidences, ensure_ascii=False)
+    elif evidences is not None:
+        _note_extra(report, id, _EVIDENCES, evidences, "a list of texts")
+    flag = published.get(_IMPOSSIBLE)
     if flag is not None:
         value = _FLAGS.get(str(flag).strip().lower()) if isinstance(flag, (str, int, float)) else None
         if value is None:
@@ -129,12 +154,27 @@ def _note_text(report: DataReport, question: Question) -> None:
         report.note(kind, id, about)
     if question.answers is not None and not question.answers:
         report.note("no_answers", id)
-    for answer, _ in question.answers or ():
+    for answer, _ in question.spans:
         if not isinstance(answer, str):
             kind, remedy = "answer_not_string", f"kept as the string {str(answer)!r}"
             report.note(kind, id, Problem(id, kind, describe(answer), "a string", remedy))
         elif answer and answer != answer.strip():
             report.note("answer_unstripped", id)
+
+
+def _read_published(
+    report: DataReport,
+    question: Question,
+    published: Published,
+    offset_unit: OffsetUnit,
+    special: Mapping[str, str],
+) -> Answer:
+    """Locate one answer, each of its spans by itself."""
+    spans = published if isinstance(published, list) else [published]
+    parts = tuple(_read_answer(report, question, *span, offset_unit, special) for span in spans or [("", None)])
+    if len(parts) == 1:
+        return parts[0]
+    return JoinedAnswer("".join(part.text for part in parts), kind="spans", parts=parts)
 
 
 def _read_answer(

@@ -11,6 +11,9 @@ from preprocess.readers.layouts import ROWS, Layout, Paragraph, found_in, is_sca
 from preprocess.readers.report import Problem
 from preprocess.text.offsets import is_unicode
 
+#: One answer as published: its text and "answer_start", or such a pair for each of its spans.
+Published = tuple[Any, Any] | list[tuple[Any, Any]]
+
 
 class MalformedError(Exception):
     """Carries the reason, the id (or place), what was found and what was expected of a question."""
@@ -24,19 +27,25 @@ class Question:
         id: its id.
         text: the question.
         context: the context.
-        answers: (text, answer_start) pairs; None where the file has none for it: it is unlabelled.
+        answers: as published; None where the file has none for it: it is unlabelled.
         notes: kind of note and problem, about how the answers are written.
     """
 
     id: str
     text: str
     context: str
-    answers: list[tuple[Any, Any]] | None
+    answers: list[Published] | None
     notes: list[tuple[str, Problem | None]] = field(default_factory=list)
 
+    @property
+    def spans(self) -> list[tuple[Any, Any]]:
+        """The (text, answer_start) pairs of all answers."""
+        spans = [answer if isinstance(answer, list) else [answer] for answer in self.answers or ()]
+        return [span for parts in spans for span in parts]
 
-def check_question(index: int, qa: Any, paragraph: Paragraph, layout: Layout) -> Question:
-    """Return the parts of an entry of a "qas" list, or of a row.
+
+def check_question(index: int, qa: Any, paragraph: Paragraph, layout: Layout, *, several: bool = False) -> Question:
+    """Return the parts of an entry of a "qas" list, or of a row; `several` as in `read_examples`.
 
     Raises:
         MalformedError: if it can't be used.
@@ -58,8 +67,8 @@ def check_question(index: int, qa: Any, paragraph: Paragraph, layout: Layout) ->
         found = found_in(paragraph.published, layout.context_key)
         raise MalformedError("context_not_text", id, found, f'a string in "{layout.context_key}"')
     question = Question(id, text, context, None)
-    question.answers = _read_answers(question, qa)
-    texts = [answer for answer, _ in question.answers or ()]
+    question.answers = _read_answers(question, qa, several)
+    texts = [answer for answer, _ in question.spans]
     for answer in texts:
         if not is_scalar(answer):
             raise MalformedError("answers_malformed", id, describe(answer), "the text of an answer")
@@ -68,23 +77,29 @@ def check_question(index: int, qa: Any, paragraph: Paragraph, layout: Layout) ->
     return question
 
 
-def _read_answers(question: Question, qa: Mapping[str, Any]) -> list[tuple[Any, Any]] | None:
+def _read_answers(question: Question, qa: Mapping[str, Any], several: bool) -> list[Published] | None:
     published = qa.get("answers")
     if published is None:
         _note_key(question, "unlabelled", qa, "answers", "kept without answers", always=True)
         return None
     if isinstance(published, dict):
-        return _read_columns(question, published)
+        return [*_read_columns(question, published)]
     if not isinstance(published, list):
         raise MalformedError("answers_malformed", question.id, describe(published), "a list of answers")
-    # The original layout has bare texts (or numbers), the SQuAD style objects.
-    answers = [(a.get("text"), a.get("answer_start")) if isinstance(a, dict) else (a, None) for a in published]
+    if several and any(isinstance(answer, list) for answer in published):
+        return [list(map(_pair, answer)) if isinstance(answer, list) else _pair(answer) for answer in published]
+    answers = list(map(_pair, published))
     if answers and answers[0][1] is None:
         if isinstance(published[0], dict):
             remedy = "read as if there were no start"
             _note_key(question, "answer_start_misspelt", published[0], "answer_start", remedy)
         answers = _with_starts_beside(question, answers, qa)
-    return answers
+    return [*answers]
+
+
+def _pair(answer: Any) -> tuple[Any, Any]:
+    # The original layout has bare texts (or numbers), the SQuAD style objects.
+    return (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (answer, None)
 
 
 def _read_columns(question: Question, columns: Mapping[str, Any]) -> list[tuple[Any, Any]]:

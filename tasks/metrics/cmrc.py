@@ -6,6 +6,7 @@ Source: `cmrc2018_evaluate.py` of ymcui/cmrc2018. DRCD is published with the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
@@ -30,8 +31,8 @@ def longest_common_substring(a: str, b: str) -> int:
     return best
 
 
-class CmrcScorer:
-    """The official metric over one gold file, whose segmentation is kept between calls.
+class SubstringScorer:
+    """Exact match, and F1 by the longest common substring of tokens, over one gold file that is segmented once.
 
     Args:
         gold: question id to the texts of all its answers; never empty, nor without answers.
@@ -53,12 +54,19 @@ class CmrcScorer:
         self._codes: dict[str, str] = {}
         self._gold: dict[str, dict[str, str]] = {}
         for question, answers in gold.items():
-            texts = dict.fromkeys(map(normalise, answers))
-            self._gold[question] = {text: NOT_HAN.sub(lambda run: self._encode(run[0], True), text) for text in texts}
+            texts = dict.fromkeys(map(self._normalise, answers))
+            self._gold[question] = {text: self._tokens(text, add=True) for text in texts}
 
-    def _encode(self, run: str, add: bool) -> str:
+    def _normalise(self, value: object) -> str:
+        """Return what exact match compares."""
+        return normalise(value)
+
+    def _tokens(self, text: str, add: bool) -> str:
+        """Return a normalised text with one character for each token; see `_encode`."""
+        return NOT_HAN.sub(lambda run: self._encode(split_words(run[0]), add), text)
+
+    def _encode(self, words: Sequence[str], add: bool) -> str:
         """Return one character per word, so that common substrings of tokens are common substrings of text."""
-        words = split_words(run)
         if add:
             for word in words:
                 if word not in self._codes:
@@ -69,13 +77,13 @@ class CmrcScorer:
 
     def em_f1(self, question: str, prediction: object) -> tuple[float, float]:
         """Return exact match (0 or 1) and F1 (0-1) of one prediction, each the best over the answers."""
-        text = normalise(prediction)
+        text = self._normalise(prediction)
         answers = self._gold[question]
         tokens = answers.get(text)
         if tokens is not None:
             # Equal to an answer; one of punctuation only has no token in common with itself.
             return 1.0, float(bool(tokens))
-        return 0.0, self._best_f1(answers, NOT_HAN.sub(lambda run: self._encode(run[0], False), text))
+        return 0.0, self._best_f1(answers, self._tokens(text, add=False))
 
     @staticmethod
     def _best_f1(answers: Mapping[str, str], tokens: str) -> float:
@@ -102,6 +110,14 @@ class CmrcScorer:
             em_sum += em
             f1_sum += f1
         n = len(per_example)
-        em_percent, f1_percent = 100.0 * em_sum / n, 100.0 * f1_sum / n
-        values = {"em": em_percent, "f1": f1_percent, "average": (em_percent + f1_percent) / 2}
-        return Score(values, per_example, n, n_missing)
+        return Score({"em": 100.0 * em_sum / n, "f1": 100.0 * f1_sum / n}, per_example, n, n_missing)
+
+
+class CmrcScorer(SubstringScorer):
+    """The official metric, with the mean of its two values; arguments and errors are those of `SubstringScorer`."""
+
+    def __call__(self, predictions: Mapping[str, object]) -> Score:
+        """Return the score of predictions, as `SubstringScorer` does, and "average"."""
+        score = super().__call__(predictions)
+        average = (score.values["em"] + score.values["f1"]) / 2
+        return replace(score, values={**score.values, "average": average})

@@ -9,7 +9,7 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
@@ -33,9 +33,8 @@ def bag_f1(answer: str, prediction: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _em_f1(answers: Sequence[str], prediction: object, empty_f1: float) -> dict[str, float]:
-    """Score against normalised answers, the best one each; `empty_f1` is the F1 of two empty texts."""
-    text = normalise(prediction)
+def _em_f1(answers: Sequence[str], text: str, empty_f1: float) -> dict[str, float]:
+    """Score a normalised text against normalised answers, the best each; `empty_f1` is the F1 of two empty texts."""
     if text in answers:
         return {"em": 1.0, "f1": 1.0 if text else empty_f1}
     return {"em": 0.0, "f1": max(bag_f1(answer, text) for answer in answers)}
@@ -50,18 +49,20 @@ class SquadScorer:
 
     Args:
         gold: question id to the texts of all its answers.
+        normalise: text -> its words as they are compared, with single blanks between them.
 
     Raises:
         DataError: there is no question, or one has no answer: v1.1 knows no unanswerable questions.
     """
 
-    def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
+    def __init__(self, gold: Mapping[str, Sequence[object]], normalise: Callable[[object], str] = normalise) -> None:
         """Normalise every distinct gold answer."""
+        self._normalise = normalise
         _require_questions(gold)
         empty = [question for question, answers in gold.items() if not answers]
         if empty:
             raise DataError(
-                f"{len(empty)} of {len(gold)} questions have no gold answer ({_some(empty)}); SQuAD 1.1 has no "
+                f"{len(empty)} of {len(gold)} questions have no gold answer ({_some(empty)}); this metric knows no "
                 "unanswerable questions: use the task squad_v2, or a file with an answer to each question."
             )
         self._answers = {question: tuple(dict.fromkeys(map(normalise, texts))) for question, texts in gold.items()}
@@ -69,7 +70,9 @@ class SquadScorer:
     def __call__(self, predictions: Mapping[str, object]) -> Score:
         """Return the score of predictions, id to text; a missing one scores 0, ids of no question are ignored."""
         per_example = {
-            question: _em_f1(answers, predictions[question], 0.0) if question in predictions else _wrong()
+            question: _em_f1(answers, self._normalise(predictions[question]), 0.0)
+            if question in predictions
+            else _wrong()
             for question, answers in self._answers.items()
         }
         n_missing = len(per_example) - len(per_example.keys() & predictions.keys())
@@ -120,7 +123,7 @@ class SquadV2Scorer:
             DataError: a prediction has no entry in `na_probs`, or one that is not a number.
         """
         raw = {
-            question: _em_f1(answers, predictions[question], 1.0)
+            question: _em_f1(answers, normalise(predictions[question]), 1.0)
             for question, answers in self._answers.items()
             if question in predictions
         }
