@@ -24,14 +24,14 @@ from tasks.problems.kinds import KindProblem
 
 #: Kind of answer -> how it is written, in the order of the model's kind logits.
 KIND_TEXTS = {"unknown": "", "yes": "YES", "no": "NO"}
-_KIND_OF = {text: kind for kind, text in KIND_TEXTS.items()}
+KIND_OF = {text: kind for kind, text in KIND_TEXTS.items()}
 #: What an empty list of answers says in the training files; the others write three answers "".
-_UNKNOWN = Answer("", kind="unknown")
+UNKNOWN = Answer("", kind="unknown")
 
 
 def _read(path: str | Path) -> tuple[list[Example], DataReport]:
     # The kind comes from the answers: is_impossible is a string, and "true" for 176 dev questions with an answer.
-    examples, report = read_examples(path, special=_KIND_OF)
+    examples, report = read_examples(path, special=KIND_OF)
     for example in examples:
         domain = example.extra.get("domain", DOMAINS[0])
         if domain not in DOMAINS:
@@ -67,7 +67,7 @@ def _targets(policy: str) -> Callable[[Example], tuple[Answer, ...]]:
 
     def targets(example: Example) -> tuple[Answer, ...]:
         if not example.answers:
-            return (_UNKNOWN,)
+            return (UNKNOWN,)
         usable = [answer for answer in example.answers if answer.kind != "span" or answer.located]
         return tuple(choose(usable)) if usable else ()
 
@@ -90,7 +90,7 @@ def _scorer(examples: Sequence[Example]) -> Scorer:
 
 def _report(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, Any]:
     gold = {example.id: example.answers[0].kind if example.answers else "unknown" for example in examples}
-    predicted = {id: _KIND_OF.get(str(text), "span") for id, text in predictions.items()}
+    predicted = {id: KIND_OF.get(str(text), "span") for id, text in predictions.items()}
     return kind_report(gold, predicted, ("span", *KIND_TEXTS))
 
 

@@ -27,7 +27,7 @@ def evaluate(options: EvaluateOptions) -> Score:
     check_file("--output", options.output)
     task = task_of(options)
     examples, report = read_examples(task, options.data_file)
-    predictions = read_predictions(options.predictions)
+    predictions = read_predictions(options.predictions, task.takes)
     console = terminal()
     if report.dropped:
         console.print("\n".join(report.lines()))
@@ -45,7 +45,7 @@ def evaluate(options: EvaluateOptions) -> Score:
     for name, value in score.values.items():
         console.print(f"{name:<{width}}{value:8.3f}")
     console.print(f"{'questions':<{width}}{score.n:8d}\n{'missing':<{width}}{score.n_missing:8d}")
-    numbers = [id for id, answer in predictions.items() if not isinstance(answer, str)]
+    numbers = [id for id, answer in predictions.items() if isinstance(answer, int | float)]
     if numbers:
         first = f"{numbers[0]!r}: {str(predictions[numbers[0]])!r}"
         console.print(f"{len(numbers)} predictions are numbers and scored as texts, such as {first}")

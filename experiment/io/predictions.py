@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from tasks.core.prediction import Prediction, Score
 from tasks.core.task import Task
 
 _PREDICTIONS, _PROTOCOL = "predictions.json", "protocol.json"
+_PARTS = {"answer", "sp"}
 
 
 def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
-    """Write `predictions<suffix>.json` {id: text}, the n-best lists, and what else the task's users expect."""
-    answers = {id: prediction.text for id, prediction in predictions.items()}
+    """Write `predictions<suffix>.json` {id: answer}, the n-best lists, and what else the task's users expect."""
+    answers = {id: task.answer(prediction) for id, prediction in predictions.items()}
     write_json(directory / f"predictions{suffix}.json", answers)
     if task.official is not None:
         write_json(directory / f"predictions_official{suffix}.json", task.official(answers))
@@ -81,10 +82,15 @@ def read_numbers(path: Path) -> dict[str, float]:
     return {id: float(value) for id, value in values.items()}
 
 
-def read_predictions(path: Path) -> dict[str, str | int | float]:
+def read_predictions(path: Path, takes: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Read {question id: answer}, or the official list of {"id", "answer"} of CJRC and CoQA.
 
     Answers may be numbers, which the official scorers take as Python writes them.
+
+    Args:
+        path: the file.
+        takes: whether a value that is no text or number is an answer, see `Task`; None for never. Then the parts of
+            the answers may also stand apart, as in HotpotQA: {"answer": {question id: …}, "sp": {question id: …}}.
 
     Raises:
         DataError: if the file is something else, or holds two answers to one question.
@@ -95,10 +101,14 @@ def read_predictions(path: Path) -> dict[str, str | int | float]:
         values = _by_id(path, values, remedy)
     elif not isinstance(values, dict):
         raise DataError(f"{path}: found {describe(values)}; {remedy}")
-    wrong = [id for id, answer in values.items() if not _is_answer(answer)]
+    if takes is not None and values.keys() == _PARTS and all(isinstance(part, dict) for part in values.values()):
+        ids = dict.fromkeys(id for part in values.values() for id in part)
+        values = {id: {name: part[id] for name, part in values.items() if id in part} for id in ids}
+    wrong = [id for id, answer in values.items() if not (_is_answer(answer) or takes is not None and takes(answer))]
     if wrong:
         first = f"{shown(wrong[0])!r} has {describe(values[wrong[0]])}"
-        raise DataError(f"{path}: {len(wrong)} answers are neither texts nor numbers ({first}); give texts")
+        what, give = ("neither texts nor numbers", "texts") if takes is None else ("not the task's", "its own")
+        raise DataError(f"{path}: {len(wrong)} answers are {what} ({first}); give {give}")
     return values
 
 
@@ -115,6 +125,11 @@ def _by_id(path: Path, entries: list[Any], remedy: str) -> dict[str, Any]:
                 "give one answer per question"
             )
     return answers
+
+
+def has_parts(value: Any) -> bool:
+    """Whether a value may be an answer of more than a text: all that is to know of files that were written here."""
+    return isinstance(value, list | dict)
 
 
 def _is_answer(value: Any) -> bool:

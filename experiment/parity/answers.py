@@ -42,7 +42,7 @@ class Answers:
         places = ([unpadded(features, batch) for batch in outputs] for outputs in (first, second))
         decoded = [self.task.problem.decode(examples, features, outputs, self.options) for outputs in places]
         first_answers, second_answers = decoded
-        ours, theirs = ({id: prediction.text for id, prediction in answers.items()} for answers in decoded)
+        ours, theirs = ({id: self.task.answer(one) for id, one in answers.items()} for answers in decoded)
         near = _ROUNDING * self.tolerances.logits
         for id in ours:
             if ours[id] != theirs[id] and _is_tie(first_answers[id], second_answers[id], near):

@@ -55,12 +55,14 @@ class Prediction:
 
     Args:
         id: question id.
-        text: the best candidate's text, which is what the metric scores.
+        text: the best candidate's text, which is what the metric scores, unless the task's `answer` says otherwise.
         char_start: first code point in `Example.context`; -1 where the answer has no place.
         char_end: one past the last code point; -1 likewise.
         kind: "span", or the name of another kind of answer of the task.
         score: start_logit + end_logit of the best candidate.
         nbest: all candidates, best first, never empty.
+        value: what the metric scores, JSON-able, where that is more than a text: several spans, an answer with its
+            evidence.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Prediction:
     kind: str
     score: float
     nbest: tuple[Candidate, ...]
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,13 @@ class Task:
         options: names of the `TaskOptions` that `configure` understands.
         configure: returns the task with a user's choices made; its version names them if they can move a score.
         report: what else to say of predictions (text by id): JSON-able, with printable "lines".
-        official: predictions (text by id) in the form that the task's official scorer reads, if not {id: text}.
+        official: predictions (answer by id) in the form that the task's official scorer reads, if not {id: text}.
         na_scorer: the metric that also reads each question's probability of having no answer, and a threshold on it.
         null_odds: how sure n-best predictions are of having no answer, by question id, the higher the surer.
         sources: where the data is published.
+        answer: what a file of predictions holds of one, and the metric reads: its text, if nothing else is said.
+        takes: whether a value of a file of predictions is an answer, where `answer` is more than a text; texts (and
+            numbers) are answers to any task.
         language: of the texts, as ISO 639-1 names it.
         hub_dataset: the data set on the hub, "owner/name"; "" where its publisher has not put it there.
     """
@@ -94,6 +98,8 @@ class Task:
     na_scorer: Callable[[Sequence[Example], Mapping[str, Any], Mapping[str, float], float], Score] | None = None
     null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()
+    answer: Callable[[Prediction], Any] = attrgetter("text")
+    takes: Callable[[Any], bool] | None = None
     language: str = "zh"
     hub_dataset: str = ""
 

@@ -64,7 +64,47 @@ def rounded(percent: float) -> float:
     return float(Decimal(percent).quantize(Decimal("0.1"), ROUND_HALF_UP))
 
 
-class CjrcScorer:
+class LeaveOneOutScorer:
+    """The official metric over one gold file, which is prepared once.
+
+    Args:
+        gold: question id to the texts of all its answers; none stands for one answer "".
+
+    Raises:
+        DataError: there is no question.
+    """
+
+    def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
+        """Normalise every gold answer once."""
+        if not gold:
+            raise DataError("no question to score: the gold file is empty.")
+        self._texts = {question: list(map(str, answers)) or [""] for question, answers in gold.items()}
+        letters = {text: normalise(text) for answers in self._texts.values() for text in set(answers)}
+        self._normalised = {question: [letters[text] for text in texts] for question, texts in self._texts.items()}
+
+    def em_f1(self, question: str, prediction: object) -> tuple[float, float]:
+        """Return the official exact match and F1 (0-1) of one prediction."""
+        text, answers = normalise(prediction), self._normalised[question]
+        # Annotators often agree, so answers are compared once each.
+        f1 = {answer: bag_f1(answer, text) for answer in dict.fromkeys(answers)}
+        if len(f1) == 1:
+            return float(answers[0] == text), f1[answers[0]]
+        exact = [float(answer == text) for answer in answers]
+        return leave_one_out(exact), leave_one_out([f1[answer] for answer in answers])
+
+    def of_each(self, predictions: Mapping[str, object]) -> dict[str, tuple[float, float]]:
+        """Return exact match and F1 (0-1) of every question, by its id; 0 for one without a prediction."""
+        return {id: self.em_f1(id, predictions[id]) if id in predictions else (0.0, 0.0) for id in self._texts}
+
+    def __call__(self, predictions: Mapping[str, object]) -> Score:
+        """Return "em" and "f1" of predictions, id to text or anything `str` takes; ids of no question are ignored."""
+        per_example = {id: {"em": em, "f1": f1} for id, (em, f1) in self.of_each(predictions).items()}
+        n = len(per_example)
+        values = {name: 100.0 * sum(one[name] for one in per_example.values()) / n for name in ("em", "f1")}
+        return Score(values, per_example, n, n - len(per_example.keys() & predictions.keys()))
+
+
+class CjrcScorer(LeaveOneOutScorer):
     """Both metrics over one gold file, which is prepared once.
 
     `values` of a score, in percent:
@@ -88,31 +128,17 @@ class CjrcScorer:
     """
 
     def __init__(self, gold: Mapping[str, Sequence[object]], domains: Mapping[str, str]) -> None:
-        """Normalise every gold answer once."""
-        if not gold:
-            raise DataError("no question to score: the gold file is empty.")
-        self._texts = {question: list(map(str, answers)) or [""] for question, answers in gold.items()}
-        letters = {text: normalise(text) for answers in self._texts.values() for text in set(answers)}
-        self._normalised = {question: [letters[text] for text in texts] for question, texts in self._texts.items()}
+        """Prepare the gold for both."""
+        super().__init__(gold)
         self._domains = domains
         # The best over the answers needs each text once.
         self._reference = CmrcScorer(
             {question: list(dict.fromkeys(texts)) for question, texts in self._texts.items()}
         )
 
-    def em_f1(self, question: str, prediction: object) -> tuple[float, float]:
-        """Return the official exact match and F1 (0-1) of one prediction."""
-        text, answers = normalise(prediction), self._normalised[question]
-        # Annotators often agree, so answers are compared once each.
-        f1 = {answer: bag_f1(answer, text) for answer in dict.fromkeys(answers)}
-        if len(f1) == 1:
-            return float(answers[0] == text), f1[answers[0]]
-        exact = [float(answer == text) for answer in answers]
-        return leave_one_out(exact), leave_one_out([f1[answer] for answer in answers])
-
     def __call__(self, predictions: Mapping[str, object]) -> Score:
         """Return the score of predictions, id to text or anything `str` takes; ids of no question are ignored."""
-        official = {id: self.em_f1(id, predictions[id]) if id in predictions else (0.0, 0.0) for id in self._texts}
+        official = self.of_each(predictions)
         reference = self._reference(predictions)
         per_example = {
             id: {"em": em, "f1": f1, "reference_em": of["em"], "reference_f1": of["f1"]}

@@ -85,12 +85,24 @@ class _NullLogits:
         return _Nulls(start[window], end[window], self._kind[window].argmax(axis=1))
 
 
-class _Alternatives(NamedTuple):
-    """The two answers to every question (id to text), and null score minus span score, inf without a span, [E]."""
+class Alternatives(NamedTuple):
+    """The two answers to every question, one of which is given.
 
-    span: dict[str, str]
-    null: dict[str, str]
+    Args:
+        span: question id to the text of its best span; "" where there is none.
+        null: question id to the text of its null answer.
+        difference: float64 [E], null score minus span score; inf where there is no span.
+    """
+
+    span: Mapping[str, Any]
+    null: Mapping[str, Any]
     difference: NDArray[np.float64]
+
+    def best(self, options: DecodeOptions) -> dict[str, Any]:
+        """Return the answer that is given to each question."""
+        is_null = self.difference > options.null_score_diff_threshold
+        rows = zip(self.span.items(), self.null.values(), is_null.tolist(), strict=True)
+        return {id: null if chosen else span for (id, span), null, chosen in rows}
 
 
 @dataclass(frozen=True)
@@ -176,10 +188,7 @@ class KindProblem:
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> dict[str, str]:
         """Return the text of the answer to every question: those of `decode`, without the lists."""
-        alternatives = self._alternatives(examples, features, outputs, options)
-        is_null = alternatives.difference > options.null_score_diff_threshold
-        rows = zip(alternatives.span.items(), alternatives.null.values(), is_null.tolist(), strict=True)
-        return {id: null if chosen else span for (id, span), null, chosen in rows}
+        return self.alternatives(examples, features, outputs, options).best(options)
 
     def tune(
         self,
@@ -194,27 +203,31 @@ class KindProblem:
         Among the thresholds that score best, it is 0 if that is one; else the middle of the interval between two
         questions' differences that is nearest to 0 (one beside the first or last difference in an open interval).
         """
-        alternatives = self._alternatives(examples, features, outputs, options)
-        span, null = (self._objective(scorer, texts) for texts in (alternatives.span, alternatives.null))
+        return self.tuned(self.alternatives(examples, features, outputs, options), options, scorer)
+
+    def tuned(self, alternatives: Alternatives, options: DecodeOptions, scorer: Scorer) -> DecodeOptions:
+        """Return the options that `tune` does, of answers in the form that the metric reads."""
+        span, null = (self._objective(scorer, answers) for answers in (alternatives.span, alternatives.null))
         return replace(options, null_score_diff_threshold=best_threshold(alternatives.difference, span, null))
 
-    def _objective(self, scorer: Scorer, texts: Mapping[str, str]) -> NDArray[np.float64]:
-        per_example = scorer(texts).per_example
-        return np.array([sum(per_example[id][name] for name in self.objective) for id in texts])
+    def _objective(self, scorer: Scorer, answers: Mapping[str, Any]) -> NDArray[np.float64]:
+        per_example = scorer(answers).per_example
+        return np.array([sum(per_example[id][name] for name in self.objective) for id in answers])
 
     def _null_texts(self, nulls: _Nulls) -> list[str]:
         texts = tuple(self.texts.values())
         return [texts[kind] for kind in nulls.kind.tolist()]
 
-    def _alternatives(
+    def alternatives(
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
-    ) -> _Alternatives:
+    ) -> Alternatives:
+        """Return both answers to every question, before it is decided; arguments are those of `decode`."""
         passing = _NullLogits(features, len(self.texts))
         spans = top_spans(features, passing.watch(outputs), options)
         nulls = passing.nulls()
         texts = span_texts(examples, spans)
         null = dict(zip(texts, self._null_texts(nulls), strict=True))
-        return _Alternatives(texts, null, _difference(nulls, spans))
+        return Alternatives(texts, null, _difference(nulls, spans))
 
 
 def _insert(
