@@ -31,6 +31,18 @@ def longest_common_substring(a: str, b: str) -> int:
     return best
 
 
+def require_answers(gold: Mapping[str, Sequence[object]]) -> None:
+    """Raise DataError if there is no question, or one without an answer."""
+    if not gold:
+        raise DataError("no question to score: the gold file is empty.")
+    unanswered = [question for question, answers in gold.items() if not answers]
+    if unanswered:
+        raise DataError(
+            f"{len(unanswered)} of {len(gold)} questions have no gold answer (first: {unanswered[0]}); "
+            "score against a file with answers."
+        )
+
+
 class SubstringScorer:
     """Exact match, and F1 by the longest common substring of tokens, over one gold file that is segmented once.
 
@@ -43,14 +55,7 @@ class SubstringScorer:
 
     def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
         """Segment every distinct gold answer once."""
-        if not gold:
-            raise DataError("no question to score: the gold file is empty.")
-        unanswered = [question for question, answers in gold.items() if not answers]
-        if unanswered:
-            raise DataError(
-                f"{len(unanswered)} of {len(gold)} questions have no gold answer (first: {unanswered[0]}); "
-                "score against a file with answers."
-            )
+        require_answers(gold)
         self._codes: dict[str, str] = {}
         self._gold: dict[str, dict[str, str]] = {}
         for question, answers in gold.items():
