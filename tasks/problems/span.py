@@ -22,6 +22,7 @@ from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+from tasks.problems.outputs import check_each_once
 from tasks.problems.span_targets import label_spans
 
 _EMPTY = Candidate("", -1, -1, 1.0, 0.0, 0.0)
@@ -276,12 +277,7 @@ def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int)
         kept = position.shape[1]
         best.position[:, window, :kept] = position.reshape(2, -1, kept)
         best.logit[:, window, :kept] = logit.reshape(2, -1, kept)
-    seen = np.bincount(np.concatenate(windows), minlength=len(features))
-    if not (seen == 1).all():
-        wrong = int(np.argmax(seen != 1))
-        raise DataError(
-            f"window {wrong} has logits {seen[wrong]} times; every window must be predicted exactly once."
-        )
+    check_each_once(windows, len(features))
     _drop_empty_pieces(features, best.position)
     return best
 
