@@ -93,10 +93,10 @@ def _tag(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 def _choice(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     first = target != NO_TARGET
-    option = torch.cumsum(first, 0) - 1
-    best = torch.full_like(values, -torch.inf).scatter_reduce(0, option, values, "amax")
-    # An option stands at its first window; its further ones take no part beside it.
-    values = torch.where(first, best[option], -torch.inf)
+    pooled = torch.cumsum(first, 0) - 1
+    best = torch.full_like(values, -torch.inf).scatter_reduce(0, pooled, values, "amax")
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
+    values = torch.where(first, best[pooled], -torch.inf)
     _, group = torch.unique_consecutive(batch["group"], return_inverse=True)
     largest = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values, "amax").detach()
     exponential = torch.exp(values - largest[group])

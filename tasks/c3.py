@@ -10,7 +10,7 @@ from tasks.core.prediction import Scorer
 from tasks.core.recipe import PUBLISHED_RECIPE
 from tasks.core.task import Source, Task
 from tasks.metrics.choice import AccuracyScorer
-from tasks.problems.choice import ChoiceProblem
+from tasks.problems.multiple_choice import ChoiceProblem
 
 
 def _targets(example: Example) -> tuple[Answer, ...]:

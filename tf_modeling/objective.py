@@ -103,9 +103,9 @@ def _choice(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     n = tf.shape(values)[0]
     first = target != NO_TARGET
-    option = tf.cumsum(tf.cast(first, tf.int32)) - 1
-    best = tf.gather(tf.math.unsorted_segment_max(values, option, n), option)
-    # An option stands at its first window; its further ones take no part beside it.
+    pooled = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    best = tf.gather(tf.math.unsorted_segment_max(values, pooled, n), pooled)
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
     values = tf.where(first, best, -math.inf)
     ids = batch["group"]
     group = tf.cumsum(tf.cast(tf.concat([ids[:1] * 0, tf.cast(ids[1:] != ids[:-1], ids.dtype)], 0), tf.int32))

@@ -49,9 +49,9 @@ class Layout:
 
 
 #: An id names its passage in front of a number, as those of CMRC2018 do.
-CMRC2019 = Layout("CMRC2019", "context_id", "context", "choices", r"\[BLANK(\d+)\]", "{id}-{number}")
+CMRC2019 = Layout("CMRC2019", "context_id", "context", "choices", r"\[BLANK(\d{1,4})\]", "{id}-{number}")
 #: A blank's number is unique in a file, and published answers go by it.
-CHID = Layout("CHID", "groupId", "content", "candidates", r"#idiom(\d+)#", "#idiom{number}#")
+CHID = Layout("CHID", "groupId", "content", "candidates", r"#idiom(\d{1,9})#", "#idiom{number}#")
 
 
 def read_blanks(path: str | Path, layout: Layout) -> tuple[list[Example], DataReport]:

@@ -22,7 +22,7 @@ from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Outputs, Pieces
 from preprocess.windows import cut_windows
 from tasks.core.prediction import DecodeOptions, Prediction
-from tasks.problems.choice import OPTION, choice_chance, distinct, option_scores, predictions, with_options
+from tasks.problems.multiple_choice import OPTION, choice_chance, distinct, option_scores, predictions, with_options
 
 #: Stands for the blank that is asked about until it is a piece: no character, so that no text has it.
 _GAP = "\ufdd0"

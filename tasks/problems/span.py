@@ -22,8 +22,8 @@ from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
-from tasks.problems.outputs import check_each_once
 from tasks.problems.span_targets import label_spans
+from tasks.problems.window_values import check_each_once
 
 _EMPTY = Candidate("", -1, -1, 1.0, 0.0, 0.0)
 # Pairs scored at once: small enough for the processor's cache.

@@ -21,7 +21,7 @@ from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
-from tasks.problems.outputs import values_of
+from tasks.problems.window_values import values_of
 
 #: The score of an option, and what its answers and predictions are called.
 OPTION = Output("option", reads="sequence", size=1, loss="choice")
