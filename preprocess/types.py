@@ -256,8 +256,9 @@ class Output:
     * "position": one of the window's real tokens is right; the softmax goes over them, the target is its position;
     * "class": one of `size` classes is right; the target is its index;
     * "tag": each token has one of `size` tags; the targets, one per token, are their indices;
-    * "choice": one of the windows of an example is right; the softmax goes over them, its target is 1, that of the
-      others 0.
+    * "choice": one option of an example is right; the softmax goes over its options, each as good as the best of its
+      windows. The target of an option's first window is 1 if it is the right one, else 0; that of its further
+      windows, which follow, is `NO_TARGET`.
 
     Args:
         name: what its values and targets are called.

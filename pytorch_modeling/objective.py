@@ -91,12 +91,17 @@ def _tag(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _choice(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
+    first = target != NO_TARGET
+    pooled = torch.cumsum(first, 0) - 1
+    best = torch.full_like(values, -torch.inf).scatter_reduce(0, pooled, values, "amax")
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
+    values = torch.where(first, best[pooled], -torch.inf)
     _, group = torch.unique_consecutive(batch["group"], return_inverse=True)
     largest = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values, "amax").detach()
     exponential = torch.exp(values - largest[group])
     sums = torch.zeros_like(values).index_add(0, group, exponential)
-    return ((torch.log(sums)[group] + largest[group] - values) * (target == 1)).sum()
+    return torch.where(target == 1, torch.log(sums)[group] + largest[group] - values, 0.0).sum()
 
 
 _LOSSES = {"position": _position, "class": _class, "tag": _tag, "choice": _choice}

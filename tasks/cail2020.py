@@ -24,6 +24,8 @@ from tasks.problems.kinds import KindProblem
 
 #: Kind of answer -> how it is written, in the order of the model's kind logits.
 KIND_TEXTS = {"unknown": "unknown", "yes": "yes", "no": "no"}
+#: What a prediction says, and what the official files hold one after the other.
+_PARTS = ("answer", "sp")
 #: The baseline of the publisher takes an empty answer for "unknown", too.
 _KIND_OF = {**{text: kind for kind, text in KIND_TEXTS.items()}, "": "unknown"}
 
@@ -57,17 +59,24 @@ def _scorer(examples: Sequence[Example]) -> Scorer:
     return HotpotScorer({example.id: example.answers[0].text for example in examples}, facts)
 
 
-def _official(predictions: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    parts = {id: one if isinstance(one, dict) else _value_of_text(one) for id, one in predictions.items()}
-    return {name: {id: one[name] for id, one in parts.items()} for name in ("answer", "sp")}
+def _official(examples: Sequence[Example], predictions: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    values = {id: one if isinstance(one, dict) else {"answer": str(one), "sp": []} for id, one in predictions.items()}
+    return {name: {id: one[name] for id, one in values.items() if name in one} for name in _PARTS}
 
 
-def _value_of_text(text: Any) -> dict[str, Any]:
-    return {"answer": str(text), "sp": []}
+def _from_official(examples: Sequence[Example], values: Any) -> Any:
+    if not (isinstance(values, dict) and values.keys() == set(_PARTS) and all(map(_is_object, values.values()))):
+        return values
+    ids = dict.fromkeys(id for part in values.values() for id in part)
+    return {id: {name: part[id] for name, part in values.items() if id in part} for id in ids}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _takes(value: Any) -> bool:
-    if not isinstance(value, dict) or not value or not value.keys() <= {"answer", "sp"}:
+    if not isinstance(value, dict) or not value or not value.keys() <= set(_PARTS):
         return False
     facts = value.get("sp", [])
     return is_scalar(value.get("answer", "")) and isinstance(facts, list) and all(map(is_fact, facts))
@@ -86,6 +95,7 @@ TASK = Task(
     selection=("joint_f1",),
     defaults=PUBLISHED_RECIPE,
     official=_official,
+    from_official=_from_official,
     answer=attrgetter("value"),
     takes=_takes,
 )

@@ -66,7 +66,7 @@ def _kind(answer: Any) -> str:
     return SEVERAL if several else KIND_OF.get(_joined(answer), "span")
 
 
-def _official(predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _official(examples: Sequence[Example], predictions: Mapping[str, Any]) -> list[dict[str, Any]]:
     lists = {id: answer if isinstance(answer, list) else [str(answer)] for id, answer in predictions.items()}
     return [{"id": id, "answer": texts} for id, texts in lists.items()]
 

@@ -100,10 +100,15 @@ def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def _choice(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
+    n = tf.shape(values)[0]
+    first = target != NO_TARGET
+    pooled = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    best = tf.gather(tf.math.unsorted_segment_max(values, pooled, n), pooled)
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
+    values = tf.where(first, best, -math.inf)
     ids = batch["group"]
     group = tf.cumsum(tf.cast(tf.concat([ids[:1] * 0, tf.cast(ids[1:] != ids[:-1], ids.dtype)], 0), tf.int32))
-    n = tf.shape(values)[0]
     largest = tf.stop_gradient(tf.gather(tf.math.unsorted_segment_max(values, group, n), group))
     sums = tf.gather(tf.math.unsorted_segment_sum(tf.exp(values - largest), group, n), group)
     return tf.reduce_sum(tf.where(target == 1, tf.math.log(sums) + largest - values, 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +13,46 @@ from preprocess.base.hashing import sha256
 from preprocess.base.jsonfile import describe, read_json, read_json_object
 from preprocess.readers.layouts import is_scalar
 from preprocess.readers.report import shown
+from preprocess.types import Example
 from tasks.core.nbest import nbest_json
 from tasks.core.prediction import Prediction, Score
 from tasks.core.task import Task
 
 _PREDICTIONS, _PROTOCOL = "predictions.json", "protocol.json"
-_PARTS = {"answer", "sp"}
 
 
-def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
+def write_predictions(
+    task: Task, examples: Sequence[Example], directory: Path, predictions: Mapping[str, Prediction], suffix: str = ""
+) -> None:
     """Write `predictions<suffix>.json` {id: answer}, the n-best lists, and what else the task's users expect."""
     answers = {id: task.answer(prediction) for id, prediction in predictions.items()}
     write_json(directory / f"predictions{suffix}.json", answers)
     if task.official is not None:
-        write_json(directory / f"predictions_official{suffix}.json", task.official(answers))
+        write_json(directory / f"predictions_official{suffix}.json", task.official(examples, answers))
     if task.null_odds is not None:
         write_json(directory / f"null_odds{suffix}.json", task.null_odds(predictions))
     write_text(directory / f"nbest_predictions{suffix}.json", nbest_json(predictions))
 
 
-def write_answers(task: Task, directory: Path, answers: Mapping[str, str], protocol: Mapping[str, Any]) -> None:
+def write_answers(
+    task: Task,
+    examples: Sequence[Example],
+    directory: Path,
+    answers: Mapping[str, str],
+    protocol: Mapping[str, Any],
+) -> None:
     """Write `predictions.json` {id: text} and, beside it, how these answers were come by.
 
     Args:
         task: whose answers they are.
+        examples: the questions.
         directory: gets the files.
         answers: question id -> text.
         protocol: JSON-able; its "protocol" says in a few words what must be equal for scores to be compared.
     """
     write_json(directory / _PREDICTIONS, answers)
     if task.official is not None:
-        write_json(directory / "predictions_official.json", task.official(answers))
+        write_json(directory / "predictions_official.json", task.official(examples, answers))
     write_protocol(directory, protocol)
 
 
@@ -82,29 +91,30 @@ def read_numbers(path: Path) -> dict[str, float]:
     return {id: float(value) for id, value in values.items()}
 
 
-def read_predictions(path: Path, takes: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+def read_predictions(path: Path, task: Task | None = None, examples: Sequence[Example] = ()) -> dict[str, Any]:
     """Read {question id: answer}, or the official list of {"id", "answer"} of CJRC and CoQA.
 
     Answers may be numbers, which the official scorers take as Python writes them.
 
     Args:
         path: the file.
-        takes: whether a value that is no text or number is an answer, see `Task`; None for never. Then the parts of
-            the answers may also stand apart, as in HotpotQA: {"answer": {question id: …}, "sp": {question id: …}}.
+        task: whose answers they are to be: its own official form is read, too, and only such answers as it takes.
+            None for a file that was written here.
+        examples: the questions, for that.
 
     Raises:
         DataError: if the file is something else, or holds two answers to one question.
     """
     remedy = 'give a JSON object {question id: answer}, or a list of {"id", "answer"}'
     values = read_json(path, DataError, remedy)
+    if task is not None and task.from_official is not None:
+        values = task.from_official(examples, values)
     if isinstance(values, list):
         values = _by_id(path, values, remedy)
     elif not isinstance(values, dict):
         raise DataError(f"{path}: found {describe(values)}; {remedy}")
-    if takes is not None and values.keys() == _PARTS and all(isinstance(part, dict) for part in values.values()):
-        ids = dict.fromkeys(id for part in values.values() for id in part)
-        values = {id: {name: part[id] for name, part in values.items() if id in part} for id in ids}
-    wrong = [id for id, answer in values.items() if not (_is_answer(answer) or takes is not None and takes(answer))]
+    takes = _has_parts if task is None else task.takes
+    wrong = [id for id, answer in values.items() if not (_is_text(answer) or takes is not None and takes(answer))]
     if wrong:
         first = f"{shown(wrong[0])!r} has {describe(values[wrong[0]])}"
         what, give = ("neither texts nor numbers", "texts") if takes is None else ("not the task's", "its own")
@@ -127,10 +137,9 @@ def _by_id(path: Path, entries: list[Any], remedy: str) -> dict[str, Any]:
     return answers
 
 
-def has_parts(value: Any) -> bool:
-    """Whether a value may be an answer of more than a text: all that is to know of files that were written here."""
+def _has_parts(value: Any) -> bool:
     return isinstance(value, list | dict)
 
 
-def _is_answer(value: Any) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) or is_scalar(value) and math.isfinite(value)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiment.inputs.data import read_examples, scorer_of
-from experiment.io.predictions import has_parts, read_predictions, read_protocol
+from experiment.io.predictions import read_predictions, read_protocol
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
 from experiment.report.statistics import Sample
@@ -96,7 +96,7 @@ def failures(run: Path) -> list[str]:
     for record in run_records(run):
         path = seed_directory(run, record.seed) / "predictions_dev.json"
         try:
-            answers = read_predictions(path, has_parts)
+            answers = read_predictions(path)
         except DataError:
             answers = None  # gone or damaged: the scores tell most of it
         if why := did_not_learn(record.scores.get("dev", {}), answers if record.status == "finished" else None):
@@ -108,7 +108,7 @@ def _read_seed(run: Path, record: Record, split: str) -> _Seed:
     directory, values = seed_directory(run, record.seed), record.scores[split]
     scores, predictions = directory / f"scores_{split}.json", directory / f"predictions_{split}.json"
     per_example = _object(scores).get("per_example") if scores.is_file() else None
-    answers = read_predictions(predictions, has_parts) if predictions.is_file() else None
+    answers = read_predictions(predictions) if predictions.is_file() else None
     return _Seed(record, values, per_example, did_not_learn(values, answers))
 
 
@@ -311,7 +311,7 @@ def _how_come_by(predictions: Path) -> str:
 def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
     scores, notes, n_collapsed = [], [], 0
     for path in paths:
-        answers = read_predictions(path, gold.task.takes)
+        answers = read_predictions(path, gold.task, gold.examples)
         if not answers.keys() & gold.articles.keys():
             raise DataError(f"{path}: none of its {len(answers)} ids is in the data file; give its answers")
         score = gold.score(answers)

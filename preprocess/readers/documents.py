@@ -20,7 +20,7 @@ def open_document(path: str | Path, layout: str = "") -> tuple[Any, DataReport]:
     """Read a data file, from its first byte to its last and once: it may be a pipe.
 
     Args:
-        path: a file of JSON or JSON Lines, in UTF-8 (or in UTF-16 with a byte order mark).
+        path: a file of JSON or JSON Lines, in UTF-8 (or in UTF-16 with a byte order mark), packed by gzip or not.
         layout: what the report calls the file's layout.
 
     Returns:
@@ -80,11 +80,12 @@ def checked_options(report: DataReport, id: str, published: Any, key: str) -> tu
     Raises:
         MalformedError: if it is something else, or empty.
     """
+    expected = f'a list of texts in "{key}"'
     if not isinstance(published, list) or not published:
-        raise MalformedError("options_malformed", id, describe(published), f'a list of texts in "{key}"')
-    wrong = next((option for option in published if not is_scalar(option)), None)
-    if wrong is not None or None in published:
-        raise MalformedError("options_malformed", id, describe(wrong), f'texts in "{key}"')
+        raise MalformedError("options_malformed", id, describe(published), expected)
+    for option in published:
+        if not is_scalar(option):
+            raise MalformedError("options_malformed", id, f"{describe(option)} among them", expected)
     options = tuple(map(str, published))
     if not all(map(is_unicode, options)):
         raise MalformedError("lone_surrogate", id, "half a surrogate pair", "valid Unicode")

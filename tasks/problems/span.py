@@ -23,6 +23,7 @@ from preprocess.types import Answer, Example, FeatureSet, HeadSpec, Output, Outp
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
 from tasks.problems.span_targets import label_spans
+from tasks.problems.window_values import check_each_once
 
 _EMPTY = Candidate("", -1, -1, 1.0, 0.0, 0.0)
 # Pairs scored at once: small enough for the processor's cache.
@@ -276,12 +277,7 @@ def _best_positions(features: FeatureSet, outputs: Iterable[Outputs], size: int)
         kept = position.shape[1]
         best.position[:, window, :kept] = position.reshape(2, -1, kept)
         best.logit[:, window, :kept] = logit.reshape(2, -1, kept)
-    seen = np.bincount(np.concatenate(windows), minlength=len(features))
-    if not (seen == 1).all():
-        wrong = int(np.argmax(seen != 1))
-        raise DataError(
-            f"window {wrong} has logits {seen[wrong]} times; every window must be predicted exactly once."
-        )
+    check_each_once(windows, len(features))
     _drop_empty_pieces(features, best.position)
     return best
 

@@ -306,15 +306,15 @@ def test_cail2020_predictions_are_written_and_read_in_the_official_form(
 ) -> None:
     features = encoded(examples[:1], tokenizer)
     decoded = CAIL.problem.decode(examples[:1], features, [said(features, [(0, 3, 1.0)])], DecodeOptions())
-    write_predictions(CAIL, tmp_path, decoded)
+    write_predictions(CAIL, examples[:1], tmp_path, decoded)
     official = tmp_path / "predictions_official.json"
     expected = {"answer": {"a": "丁"}, "sp": {"a": [[TITLE, 0]]}}
     assert json.loads(official.read_text(encoding="utf-8")) == expected
     for file in (official, tmp_path / "predictions.json"):
-        assert read_predictions(file, CAIL.takes) == {"a": {"answer": "丁", "sp": [[TITLE, 0]]}}
+        assert read_predictions(file, CAIL) == {"a": {"answer": "丁", "sp": [[TITLE, 0]]}}
     official.write_text(json.dumps({"answer": {"a": "丁", "b": "甲"}, "sp": {"b": [["t"]]}}), encoding="utf-8")
     with pytest.raises(DataError, match="1 answers are not the task's .*'b'"):
-        read_predictions(official, CAIL.takes)
+        read_predictions(official, CAIL)
 
 
 # --- ExpMRC ---

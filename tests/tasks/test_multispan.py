@@ -235,16 +235,16 @@ def test_metric_equals_the_published_rules_on_random_answers() -> None:
 def test_predictions_are_written_and_read_as_lists_of_texts(tokenizer: WordPieceTokenizer, tmp_path: Path) -> None:
     features = encoded(tokenizer, None)
     prediction = decoded(features, said(features, start=8, end=8, w0="BOBOOOOOOO"))
-    write_predictions(TASK, tmp_path, {"q0": prediction})
+    write_predictions(TASK, (), tmp_path, {"q0": prediction})
     official = tmp_path / "predictions_official.json"
     assert json.loads(official.read_text(encoding="utf-8")) == [{"id": "q0", "answer": ["甲", "丙"]}]
     for file in (official, tmp_path / "predictions.json"):
-        assert read_predictions(file, TASK.takes) == {"q0": ["甲", "丙"]}
+        assert read_predictions(file, TASK) == read_predictions(file) == {"q0": ["甲", "丙"]}
     with pytest.raises(DataError, match="1 answers are neither texts nor numbers"):
-        read_predictions(official)
+        read_predictions(official, get_task("cjrc"))
     official.write_text('[{"id": "q0", "answer": ["甲", 1]}]', encoding="utf-8")
     with pytest.raises(DataError, match="1 answers are not the task's .*'q0' has a list of 2.*; give its own"):
-        read_predictions(official, TASK.takes)
+        read_predictions(official, TASK)
 
 
 def test_report_tells_several_spans_from_one() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.inputs.data import read_examples
-from experiment.io.predictions import has_parts, read_predictions
+from experiment.io.predictions import read_predictions
 from experiment.report.measured import Gold
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
@@ -165,7 +165,7 @@ def _system(run: Path, label: str, record: Record, split: str) -> System | None:
     paths = [directory / f"{name}_{split}.json" for name in ("predictions", "scores", "nbest_predictions")]
     if not (paths[0].is_file() and paths[1].is_file()):
         return None
-    answers = {id: str(answer) for id, answer in read_predictions(paths[0], has_parts).items()}
+    answers = {id: str(answer) for id, answer in read_predictions(paths[0]).items()}
     scores = read_json_object(paths[1], UsageError, _REMEDY).get("per_example", {})
     nbest = read_json_object(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
     for id, candidates in nbest.items():
@@ -184,6 +184,6 @@ def _is_candidate(value: object) -> bool:
 def _systems_of_files(gold: Gold, predictions: Mapping[str, Sequence[Path]]) -> Iterator[System]:
     for name, paths in predictions.items():
         for number, path in enumerate(paths, start=1):
-            answers = read_predictions(path, gold.task.takes)
+            answers = read_predictions(path, gold.task, gold.examples)
             scores = gold.score(answers).per_example
             yield System(name, number, {id: str(answer) for id, answer in answers.items()}, scores)
