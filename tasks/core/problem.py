@@ -78,8 +78,11 @@ class Problem(Protocol):
 class PartlyAnswered(Protocol):
     """A problem with windows that hold no answer, and are learned from all the same."""
 
-    def answered(self, features: FeatureSet) -> NDArray[np.bool_]:
-        """Return which windows hold an answer, bool [W]: the loss of the others says little about the answers."""
+    def answered(self, features: FeatureSet) -> NDArray[np.bool_] | None:
+        """Return which windows hold an answer, bool [W]: the loss of the others says little about the answers.
+
+        None where that can't be told after all, as by a problem that leaves it to another one.
+        """
 
 
 @runtime_checkable

@@ -106,11 +106,9 @@ class EvidenceProblem:
         """Return the loss of a model that knows nothing of the answers, nor which sentences are evidence."""
         return self.answer.chance(features) + float(np.log(_EVIDENCE.size))
 
-    def answered(self, features: FeatureSet) -> NDArray[np.bool_]:
-        """Return which windows hold an answer, as the problem of the answers says: all, if it says nothing."""
-        if isinstance(self.answer, PartlyAnswered):
-            return self.answer.answered(features)
-        return np.ones(len(features), bool)
+    def answered(self, features: FeatureSet) -> NDArray[np.bool_] | None:
+        """Return which windows hold an answer, if the problem of the answers says so."""
+        return self.answer.answered(features) if isinstance(self.answer, PartlyAnswered) else None
 
     def decode(
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
