@@ -157,5 +157,5 @@ def _locate(
     stated = next((place for place in places if place >= 0), None) if text else None
     char_start, note = locate(context, text, stated, "codepoint")
     kind = note or "searched"  # no answer has a start: where it is found is a guess, better or worse
-    report.note(kind, id, location_problem(id, kind, context, text, stated, char_start))
+    report.note(kind, id, location_problem(id, kind, context, text, None, char_start))
     return Answer(text, char_start, char_start + len(text)) if char_start >= 0 else Answer(text)
