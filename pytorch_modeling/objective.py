@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from preprocess.types import NO_TARGET, HeadSpec
+from preprocess.types import NO_TARGET, HeadSpec, Loss
 
 
 def objective(
@@ -61,13 +61,16 @@ def apart(
         parts = []
         for answered, n in zip((1, 0), n_targets, strict=True):
             counted = batch["answered"] == answered
-            targets = {
-                name: torch.where(counted if batch[name].ndim == 1 else counted[:, None], batch[name], NO_TARGET)
-                for name in (output.name for output in head.outputs)
-                if name in batch
-            }
+            targets = {o.name: _of_rows(counted, o.loss, batch[o.name]) for o in head.outputs if o.name in batch}
             parts.append(objective(head, values, {**batch, **targets}, n))
         return torch.stack(parts)
+
+
+def _of_rows(counted: Tensor, loss: Loss, target: Tensor) -> Tensor:
+    """Return the targets [B] or [B, S] of some of the rows; the others have none."""
+    # What is chosen among stays there, and nothing of it is right.
+    none = target.clamp(max=0) if loss == "choice" else NO_TARGET
+    return torch.where(counted if target.ndim == 1 else counted[:, None], target, none)
 
 
 def _position(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

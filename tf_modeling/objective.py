@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from preprocess.types import NO_TARGET, HeadSpec
+from preprocess.types import NO_TARGET, HeadSpec, Loss
 
 
 def objective(
@@ -62,13 +62,16 @@ def apart(
     parts = []
     for answered, n in zip((1, 0), n_targets, strict=True):
         counted = batch["answered"] == answered
-        targets = {
-            name: tf.where(counted if len(batch[name].shape) == 1 else counted[:, None], batch[name], NO_TARGET)
-            for name in (output.name for output in head.outputs)
-            if name in batch
-        }
+        targets = {o.name: _of_rows(counted, o.loss, batch[o.name]) for o in head.outputs if o.name in batch}
         parts.append(objective(head, values, {**batch, **targets}, n))
     return tf.stop_gradient(tf.stack(parts))
+
+
+def _of_rows(counted: tf.Tensor, loss: Loss, target: tf.Tensor) -> tf.Tensor:
+    """Return the targets [B] or [B, S] of some of the rows; the others have none."""
+    # What is chosen among stays there, and nothing of it is right.
+    none = tf.minimum(target, 0) if loss == "choice" else NO_TARGET
+    return tf.where(counted if len(target.shape) == 1 else counted[:, None], target, none)
 
 
 def _position(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:

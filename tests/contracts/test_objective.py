@@ -17,8 +17,8 @@ CHOICE = HeadSpec((Output("option", reads="sequence", size=1, loss="choice"),))
 
 
 @pytest.fixture(params=["pytorch", "tensorflow"])
-def loss(request):
-    """`loss(head, values, batch, n_targets)` of numpy arrays and lists, in either framework."""
+def objectives(request):
+    """`call(name, head, values, batch, n_targets)`: a function of the objectives, of numpy arrays, in a framework."""
     if request.param == "pytorch":
         import torch
 
@@ -29,12 +29,24 @@ def loss(request):
         to_values, to_ids = (lambda x: tf.constant(x, tf.float32)), (lambda x: tf.constant(x, tf.int32))
         module = importlib.import_module("tf_modeling.objective")
 
-    def call(head, values, batch, n_targets):
+    def call(function, head, values, batch, n_targets):
         tensors = {name: to_values(x) for name, x in values.items()}
         columns = {name: to_ids(np.asarray(x)) for name, x in batch.items()}
-        return float(module.objective(head, tensors, columns, n_targets))
+        return getattr(module, function)(head, tensors, columns, n_targets).numpy()
 
     return call
+
+
+@pytest.fixture
+def loss(objectives):
+    """`loss(head, values, batch, n_targets)`."""
+    return lambda *arguments: float(objectives("objective", *arguments))
+
+
+@pytest.fixture
+def loss_apart(objectives):
+    """The same of windows that hold an answer, and of the others."""
+    return lambda *arguments: objectives("apart", *arguments).tolist()
 
 
 def test_a_position_competes_with_the_real_tokens_alone(loss):
@@ -89,3 +101,11 @@ def test_only_the_best_window_of_an_option_is_pulled():
     wrong = 1 / (1 + math.exp(0.5))  # what the other option gets of the softmax over 2 and 1.5
     assert values.grad is not None
     assert values.grad.tolist() == pytest.approx([0.0, -wrong, 0.0, wrong])
+
+
+def test_options_apart_from_others_keep_the_windows_they_are_chosen_among(loss_apart):
+    values = {"option": [LOG_3, 0.0, 9.0, 0.0, 0.0]}
+    batch = {"attention_mask": [[1]] * 5, "group": [1, 1, 2, 2, 2], "answered": [1, 1, 0, 0, 0]}
+    batch["option"] = [1, 0, 0, 1, NO_TARGET]
+    answered, others = loss_apart(CHOICE, values, batch, ({"option": 1}, {"option": 1}))
+    assert answered == pytest.approx(-math.log(0.75)) and others == pytest.approx(math.log(1 + math.exp(9.0)))
