@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
         _write(task, examples, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}")
     if options.test_file is None:
-        console.print(_line(predictions["question"]))
+        console.print("\n".join(_lines(predictions["question"])))
     return predictions
 
 
@@ -70,7 +71,8 @@ def _write(task: Task, examples: Sequence[Example], directory: Path, predictions
         raise OSError(f"--output_dir {directory}: {error}; the answers are kept in {kept}") from None
 
 
-def _line(best: Prediction) -> str:
-    """Return the answer, its place and its probability."""
+def _lines(best: Prediction) -> list[str]:
+    """Return the answer, its place and its probability; then, if that is more than a text, what the metric reads."""
     chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
-    return f"{best.text or '(no answer)'}  [{best.char_start}:{best.char_end}] p={chosen.probability:.3f}"
+    line = f"{best.text or '(no answer)'}  [{best.char_start}:{best.char_end}] p={chosen.probability:.3f}"
+    return [line] if best.value is None else [line, json.dumps(best.value, ensure_ascii=False)]

@@ -91,16 +91,18 @@ def read_numbers(path: Path) -> dict[str, float]:
     return {id: float(value) for id, value in values.items()}
 
 
-def read_predictions(path: Path, task: Task | None = None, examples: Sequence[Example] = ()) -> dict[str, Any]:
+def read_predictions(
+    path: Path, task: Task | None = None, examples: Sequence[Example] = (), *, written_here: bool = False
+) -> dict[str, Any]:
     """Read {question id: answer}, or the official list of {"id", "answer"} of CJRC and CoQA.
 
     Answers may be numbers, which the official scorers take as Python writes them.
 
     Args:
         path: the file.
-        task: whose answers they are to be: its own official form is read, too, and only such answers as it takes.
-            None for a file that was written here.
+        task: whose own official form is read, too, and such answers as it takes.
         examples: the questions, for that.
+        written_here: whether answers of more than a text are to be believed, whatever the task.
 
     Raises:
         DataError: if the file is something else, or holds two answers to one question.
@@ -113,7 +115,7 @@ def read_predictions(path: Path, task: Task | None = None, examples: Sequence[Ex
         values = _by_id(path, values, remedy)
     elif not isinstance(values, dict):
         raise DataError(f"{path}: found {describe(values)}; {remedy}")
-    takes = _has_parts if task is None else task.takes
+    takes = _has_parts if written_here else None if task is None else task.takes
     wrong = [id for id, answer in values.items() if not (_is_text(answer) or takes is not None and takes(answer))]
     if wrong:
         first = f"{shown(wrong[0])!r} has {describe(values[wrong[0]])}"

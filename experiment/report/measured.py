@@ -96,7 +96,7 @@ def failures(run: Path) -> list[str]:
     for record in run_records(run):
         path = seed_directory(run, record.seed) / "predictions_dev.json"
         try:
-            answers = read_predictions(path)
+            answers = read_predictions(path, written_here=True)
         except DataError:
             answers = None  # gone or damaged: the scores tell most of it
         if why := did_not_learn(record.scores.get("dev", {}), answers if record.status == "finished" else None):
@@ -108,7 +108,7 @@ def _read_seed(run: Path, record: Record, split: str) -> _Seed:
     directory, values = seed_directory(run, record.seed), record.scores[split]
     scores, predictions = directory / f"scores_{split}.json", directory / f"predictions_{split}.json"
     per_example = _object(scores).get("per_example") if scores.is_file() else None
-    answers = read_predictions(predictions) if predictions.is_file() else None
+    answers = read_predictions(predictions, written_here=True) if predictions.is_file() else None
     return _Seed(record, values, per_example, did_not_learn(values, answers))
 
 

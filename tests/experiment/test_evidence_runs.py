@@ -147,6 +147,23 @@ def test_what_was_saved_answers_as_what_was_trained_and_is_scored_alike(
     capsys.readouterr()
 
 
+def test_one_question_is_answered_with_all_that_there_is_to_say(trained: Any, capsys: Any) -> None:
+    task, framework, directory = trained
+    if task == "expmrc_c3":
+        pytest.skip("its questions have options, which files give")
+    context = "甲乙丙甲乙丁丙丁丁" if task == "cail2021" else "甲丙丁。丁丙戊。甲丁丁。"
+    assert main([
+        "predict", "--task", task, "--framework", framework, "--question", "问", "--context", context,
+        "--model_name_or_path", str(directory / "run" / "seed_1" / "checkpoint-best"),
+    ]) == 0  # fmt: skip
+    answer, value = capsys.readouterr().out.splitlines()[-2:]
+    if task == "cail2021":
+        assert answer.startswith("甲乙甲乙  [-1:-1]") and json.loads(value) == ["甲乙", "甲乙"]
+    else:
+        # The text is cut into sentences here: no file says which they are.
+        assert answer.startswith("戊  [6:7]") and json.loads(value) == {"answer": "戊", "sp": [["", 0], ["", 2]]}
+
+
 def test_answers_have_the_form_of_their_task(trained: Any) -> None:
     task, _, directory = trained
     answers = _read(directory / "run" / "seed_1" / "predictions_dev.json").values()

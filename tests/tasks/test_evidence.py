@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-import string
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import nltk
 import numpy as np
 import pytest
 
@@ -20,8 +18,6 @@ from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, Outputs, Sentence
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
-from tasks.expmrc_cmrc2018 import supported
-from tasks.metrics.expmrc import bag, bag_f1
 from tasks.metrics.hotpot import HotpotScorer
 from tasks.metrics.squad import normalise
 
@@ -315,105 +311,3 @@ def test_cail2020_predictions_are_written_and_read_in_the_official_form(
     official.write_text(json.dumps({"answer": {"a": "丁", "b": "甲"}, "sp": {"b": [["t"]]}}), encoding="utf-8")
     with pytest.raises(DataError, match="1 answers are not the task's .*'b'"):
         read_predictions(official, CAIL)
-
-
-# --- ExpMRC ---
-
-
-def expmrc_by_hand(texts: list[str], prediction: str) -> float:
-    """Follow the published rules, with NLTK's own words and without its sentences: the texts have no full stop."""
-    marks = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
-
-    def tokens(text: str) -> Counter[str]:
-        found, run = [], ""
-        for c in [*text.strip(), None]:
-            if c is None or "\u4e00" <= c <= "\u9fa5" or c in marks:
-                found += nltk.word_tokenize(run, preserve_line=True)
-                found += [c] if c is not None else []
-                run = ""
-            else:
-                run += c
-        dropped = {*string.punctuation, *marks, "…", "a", "an", "the"}
-        return Counter(token.lower() for token in found if token not in dropped)
-
-    given, best = tokens(prediction), 0.0
-    for right in map(tokens, texts):
-        if not right or not given:
-            best = max(best, float(right == given))
-        else:
-            best = max(best, 2 * sum((right & given).values()) / (sum(right.values()) + sum(given.values())))
-    return best
-
-
-def test_expmrc_metric_equals_the_published_rules_on_random_texts() -> None:
-    draw = random.Random(4)
-
-    def text() -> str:
-        words = ["甲", "乙", "，", "…", " The ", "the ", "a ", "don't ", "3.5", "Kg", "(b)", "-", '"', " "]
-        return "".join(draw.choices(words, k=draw.randrange(7)))
-
-    for _ in range(1000):
-        texts, prediction = [text() for _ in range(draw.randint(1, 3))], text()
-        assert bag_f1(texts, prediction) == pytest.approx(expmrc_by_hand(texts, prediction)), (texts, prediction)
-
-
-def test_articles_are_dropped_before_case_is() -> None:
-    assert bag("The cat, the 3.5 Kg") == Counter({"the": 1, "cat": 1, "3.5": 1, "kg": 1})
-    assert bag_f1(["。"], "") == 1.0 and bag_f1(["甲"], "") == 0.0
-
-
-def _example(*evidences: str) -> Example:
-    context = "甲乙。丙丁，戊己。庚辛。"
-    extra = {"evidences": json.dumps(evidences)} if evidences else {}
-    return Example("q", "谁", context, (Answer("己", 7, 8),), extra=extra)
-
-
-@pytest.mark.parametrize(
-    ("evidences", "supporting"),
-    [
-        (("丙丁，戊己。",), (False, True, False)),
-        (("戊己。",), (False, True, False)),  # half a sentence
-        (("。丙丁，戊己。庚",), (False, True, False)),  # less than half of its neighbours
-        (("。丙丁，戊己。庚辛",), (False, True, True)),
-        (("子", "甲乙。"), (True, False, False)),  # of those that stand in the context the first
-        (("子",), None),
-        ((), None),
-    ],
-)
-def test_evidence_is_learned_sentence_by_sentence(evidences: tuple[str, ...], supporting: Any) -> None:
-    example = _example(*evidences)
-    assert supported(example, example.answers[0]).supporting == supporting
-
-
-def test_expmrc_scores_answer_evidence_and_their_product() -> None:
-    example = _example("丙丁，戊己。", "庚辛。")
-    predictions = {"q": {"answer": "戊己", "evidence": "庚辛。甲"}}
-    assert EXPMRC.score([example], predictions).values == pytest.approx(
-        {"answer": 200 / 3, "evidence": 80.0, "overall": 160 / 3}
-    )
-    assert EXPMRC.score([example], {"q": "己"}).values == {"answer": 100.0, "evidence": 0.0, "overall": 0.0}
-    assert EXPMRC.score([example], {}).n_missing == 1
-    with pytest.raises(DataError, match=r"1 of 1 questions have no evidences \(first: q\)"):
-        EXPMRC.scorer([_example()])
-
-
-@pytest.mark.realdata
-def test_real_expmrc_file_is_read_whole_and_its_first_answers_score_themselves(data_dir: Path) -> None:
-    examples, report = EXPMRC.read(data_dir / "extra" / "expmrc" / "expmrc-cmrc2018-dev.json")
-    assert len(examples) == report.n_questions == 515 and not report.lost
-    targets = [EXPMRC.targets(example)[0] for example in examples]
-    assert all(target.supporting and any(target.supporting) for target in targets)
-    gold = {
-        example.id: {"answer": example.answers[0].text, "evidence": json.loads(example.extra["evidences"])[0]}
-        for example in examples
-    }
-    assert EXPMRC.score(examples, gold).values == {"answer": 100.0, "evidence": 100.0, "overall": 100.0}
-    # What sentences can reach: annotators marked clauses, too. Against each other they reach 91.7.
-    problem = EXPMRC.problem
-    best = {
-        example.id: problem.value(
-            example, example.answers[0].text, [s for s, flag in zip(t.sentences, t.supporting, strict=True) if flag]
-        )
-        for example, t in zip(examples, targets, strict=True)
-    }
-    assert EXPMRC.score(examples, best).values["evidence"] > 88.0

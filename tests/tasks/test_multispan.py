@@ -239,7 +239,7 @@ def test_predictions_are_written_and_read_as_lists_of_texts(tokenizer: WordPiece
     official = tmp_path / "predictions_official.json"
     assert json.loads(official.read_text(encoding="utf-8")) == [{"id": "q0", "answer": ["甲", "丙"]}]
     for file in (official, tmp_path / "predictions.json"):
-        assert read_predictions(file, TASK) == read_predictions(file) == {"q0": ["甲", "丙"]}
+        assert read_predictions(file, TASK) == read_predictions(file, written_here=True) == {"q0": ["甲", "丙"]}
     with pytest.raises(DataError, match="1 answers are neither texts nor numbers"):
         read_predictions(official, get_task("cjrc"))
     official.write_text('[{"id": "q0", "answer": ["甲", 1]}]', encoding="utf-8")

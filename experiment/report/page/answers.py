@@ -165,7 +165,7 @@ def _system(run: Path, label: str, record: Record, split: str) -> System | None:
     paths = [directory / f"{name}_{split}.json" for name in ("predictions", "scores", "nbest_predictions")]
     if not (paths[0].is_file() and paths[1].is_file()):
         return None
-    answers = {id: str(answer) for id, answer in read_predictions(paths[0]).items()}
+    answers = {id: str(answer) for id, answer in read_predictions(paths[0], written_here=True).items()}
     scores = read_json_object(paths[1], UsageError, _REMEDY).get("per_example", {})
     nbest = read_json_object(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
     for id, candidates in nbest.items():
