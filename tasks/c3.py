@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preprocess.readers.c3 import DIALOGUE, MIXED, read_c3
+from preprocess.readers.c3 import DIALOGUE, MIXED, c3_parts, read_c3
 from preprocess.types import Answer, Example
 from tasks.core.prediction import Scorer
 from tasks.core.recipe import PUBLISHED_RECIPE
@@ -46,6 +46,9 @@ TASK = Task(
     targets=_targets,
     scorer=_scorer,
     selection=("accuracy",),
+    parts=c3_parts,
+    inputs=("question", "context", "options"),
+    pipeline="multiple-choice",
     # As CLUE's baselines, 24 questions of 3.9 options; windows overlap less than for spans, which need no place here.
     defaults={
         **PUBLISHED_RECIPE,

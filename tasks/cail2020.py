@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from preprocess.readers.hotpot import FACTS, is_fact, read_hotpot
+from preprocess.readers.hotpot import FACTS, hotpot_parts, is_fact, read_hotpot
 from preprocess.readers.layouts import is_scalar
 from preprocess.readers.report import DataReport
 from preprocess.types import Answer, Example, Sentence
@@ -98,4 +98,5 @@ TASK = Task(
     from_official=_from_official,
     answer=attrgetter("value"),
     takes=_takes,
+    parts=hotpot_parts,
 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from preprocess.readers.blanks import CMRC2019, read_blanks
+from preprocess.readers.blanks import CMRC2019, blank_parts, read_blanks
 from preprocess.types import Example
 from tasks.core.prediction import Scorer
 from tasks.core.recipe import PUBLISHED_RECIPE
@@ -96,5 +96,8 @@ TASK = Task(
     configure=_configure,
     official=_official,
     from_official=_from_official,
+    parts=partial(blank_parts, layout=CMRC2019),
+    inputs=("question", "context", "options"),
+    pipeline="multiple-choice",
     sources=tuple(map(_source, _FILES)),
 )

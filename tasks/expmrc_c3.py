@@ -10,7 +10,7 @@ from dataclasses import replace
 from operator import attrgetter
 from string import ascii_uppercase
 
-from preprocess.readers.race import LETTER, read_race
+from preprocess.readers.race import LETTER, race_parts, read_race
 from preprocess.types import Example, Sentence
 from tasks.c3 import TASK as C3
 from tasks.core.prediction import Scorer
@@ -52,6 +52,7 @@ TASK = replace(
     selection=("overall",),
     answer=attrgetter("value"),
     takes=takes,
+    parts=race_parts,
     sources=(
         Source(
             split="dev",

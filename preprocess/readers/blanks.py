@@ -19,8 +19,9 @@ from typing import Any
 from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe, read_json_object
 from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
-from preprocess.readers.layouts import found_in
+from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import as_offset
+from preprocess.readers.parts import Parts, Tie, divided
 from preprocess.readers.questions import MalformedError
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
@@ -109,6 +110,35 @@ def passages(path: str | Path, content: Any, layout: Layout) -> list[Any]:
         expected = f'passages of {layout.name}, with "{layout.text_key}" and "{layout.options_key}"'
         raise DataError(f"{path}: found {first}; expected {expected}")
     return found
+
+
+def blank_parts(content: bytes, path: str | Path, layout: Layout) -> Parts:
+    """Divide a file by its passages, which take their answers with them.
+
+    Raises:
+        DataError: if there are none, or the file of their answers can't be read.
+    """
+    beside = _answers_beside(path) if layout is CHID else None
+
+    def items_of(path: str | Path, document: Any) -> list[Any]:
+        return [_with_answers(passage, layout, beside) for passage in passages(path, document, layout)]
+
+    return divided(content, path, items_of, partial(_ties, layout), lambda _: "", "passages")
+
+
+def _with_answers(passage: Any, layout: Layout, beside: Mapping[str, Any] | None) -> Any:
+    texts = _texts(passage, layout)
+    if beside is None or texts is None or _answers(passage) is not None:
+        return passage
+    written = [match[0] for text in texts for match in re.finditer(layout.blank, text)]
+    return {**passage, "answers": {blank: beside[blank] for blank in written if blank in beside}}
+
+
+def _ties(layout: Layout, passage: Any) -> Iterator[Tie]:
+    if isinstance(passage, dict) and is_scalar(passage.get(layout.id_key)):
+        yield layout.id_key, str(passage[layout.id_key])
+    for text in _texts(passage, layout) or ():
+        yield "context", text
 
 
 def _answers_beside(path: str | Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ its speaker; the texts of mixed genres ("m") stand in one line. Several such fil
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe
 from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
 from preprocess.readers.layouts import found_in, is_scalar
+from preprocess.readers.parts import Parts, Tie, divided
 from preprocess.readers.questions import MalformedError
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
@@ -93,23 +95,50 @@ def _is_text(lines: Any) -> bool:
     return isinstance(lines, str) or isinstance(lines, list) and all(isinstance(line, str) for line in lines)
 
 
+def c3_parts(content: bytes, path: str | Path) -> Parts:
+    """Divide a file by its documents, each half giving its share.
+
+    Raises:
+        DataError: if there are none.
+    """
+    return divided(content, path, c3_documents, _ties, _domain, "documents")
+
+
+def _ties(document: Any) -> Iterator[Tie]:
+    if _is_document(document):
+        if len(document) > 2 and is_scalar(document[2]):
+            yield _domain(document), str(document[2])
+        if _is_text(document[0]):
+            yield "context", "\n".join(_lines(document))
+
+
+def _lines(document: list[Any]) -> list[str]:
+    return [document[0]] if isinstance(document[0], str) else document[0]
+
+
+def _domain(document: Any) -> str:
+    """Return the half that a document belongs to; "" of what can't be read."""
+    if not _is_document(document) or not _is_text(document[0]):
+        return ""
+    # Some texts of mixed genres begin like a turn, in their only line.
+    lines = _lines(document)
+    n_turns = sum(_TURN.match(line) is not None for line in lines)
+    return DIALOGUE if 2 * n_turns > len(lines) > 1 else MIXED
+
+
 def _example(report: DataReport, document: list[Any], published: Any, place: str, number: int) -> Example:
     if not isinstance(published, dict):
         raise MalformedError("question_malformed", place, describe(published), "an object")
     document_id = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
     if not _is_text(document[0]):
         raise MalformedError("context_not_text", place, describe(document[0]), "a list of lines, as texts")
-    lines = [document[0]] if isinstance(document[0], str) else document[0]
-    # Some texts of mixed genres begin like a turn, in their only line.
-    n_turns = sum(_TURN.match(line) is not None for line in lines)
-    domain = DIALOGUE if 2 * n_turns > len(lines) > 1 else MIXED
+    domain, context = _domain(document), "\n".join(_lines(document))
     group = f"{domain}-{document_id}"
     id = f"{group}-{number}"
     question, answer = published.get("question"), published.get("answer")
     if not isinstance(question, str):
         raise MalformedError("question_not_text", id, found_in(published, "question"), 'a string in "question"')
     options = checked_options(report, id, published.get("choice"), "choice")
-    context = "\n".join(lines)
     if not is_unicode(question + context):
         raise MalformedError("lone_surrogate", id, "half a surrogate pair", "valid Unicode")
     answers: tuple[Answer, ...] = ()

@@ -7,7 +7,7 @@ the questions may also stand one per line, as JSON Lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from preprocess.base.jsonfile import describe
 from preprocess.readers.documents import checked_id, close_report, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import locate, location_problem
+from preprocess.readers.parts import Parts, divided
 from preprocess.readers.questions import MalformedError
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
@@ -43,14 +44,9 @@ def read_hotpot(path: str | Path, *, special: Mapping[str, str]) -> tuple[list[E
         DataError: if the file can't be read, has another layout, or holds no usable question.
     """
     document, report = open_document(path, "HotpotQA")
-    questions = document.get("data") if isinstance(document, dict) and "_id" not in document else document
-    if isinstance(questions, dict):
-        questions = [questions]  # JSON Lines with a single line
-    if not isinstance(questions, list) or not any(isinstance(one, dict) and "_id" in one for one in questions):
-        raise DataError(f"{path}: found {describe(document)} without questions; expected {_LAYOUT}")
     examples: dict[str, Example] = {}
     groups: dict[str, str] = {}
-    for index, published in enumerate(questions):
+    for index, published in enumerate(_questions(path, document)):
         report.n_questions += 1
         try:
             example = _example(report, published, f"question {index}", special, groups)
@@ -62,6 +58,32 @@ def read_hotpot(path: str | Path, *, special: Mapping[str, str]) -> tuple[list[E
         examples[example.id] = example
     report.n_articles = report.n_contexts = len(groups)
     return close_report(report, examples, f"give {_LAYOUT}"), report
+
+
+def hotpot_parts(content: bytes, path: str | Path) -> Parts:
+    """Divide a file by its questions, those about one text together; `DataError` if it is no such file."""
+    return divided(content, path, _questions, _ties, lambda question: "", "questions")
+
+
+def _questions(path: str | Path, document: Any) -> list[Any]:
+    """Return the questions in what was read of a file.
+
+    Raises:
+        DataError: if there is none.
+    """
+    questions = document.get("data") if isinstance(document, dict) and "_id" not in document else document
+    if isinstance(questions, dict):
+        questions = [questions]  # JSON Lines with a single line
+    if not isinstance(questions, list) or not any(isinstance(one, dict) and "_id" in one for one in questions):
+        raise DataError(f"{path}: found {describe(document)} without questions; expected {_LAYOUT}")
+    return questions
+
+
+def _ties(question: Any) -> Iterator[tuple[str, str]]:
+    """Yield the documents of a question, whatever it is."""
+    context = question.get("context") if isinstance(question, dict) else None
+    if context:
+        yield "context", json.dumps(context)
 
 
 def _example(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -15,6 +16,7 @@ from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe
 from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
 from preprocess.readers.layouts import found_in
+from preprocess.readers.parts import Parts, divided
 from preprocess.readers.questions import MalformedError
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
@@ -38,13 +40,8 @@ def read_race(path: str | Path) -> tuple[list[Example], DataReport]:
         DataError: if the file can't be read, has another layout, or holds no usable question.
     """
     document, report = open_document(path, "RACE")
-    articles = document.get("data") if isinstance(document, dict) and "article" not in document else document
-    if isinstance(articles, dict):
-        articles = [articles]  # JSON Lines with a single line
-    if not isinstance(articles, list) or not any(isinstance(one, dict) and "article" in one for one in articles):
-        raise DataError(f"{path}: found {describe(document)} without articles; expected {_LAYOUT}")
     examples: dict[str, Example] = {}
-    for index, article in enumerate(articles):
+    for index, article in enumerate(_articles(path, document)):
         place = f"article {index}"
         report.n_articles += 1
         if not isinstance(article, dict) or not isinstance(article.get("questions"), list):
@@ -64,6 +61,32 @@ def read_race(path: str | Path) -> tuple[list[Example], DataReport]:
                 continue
             examples[example.id] = example
     return close_report(report, examples, f"give {_LAYOUT}"), report
+
+
+def race_parts(content: bytes, path: str | Path) -> Parts:
+    """Divide a file by its articles; `DataError` if it is no such file."""
+    return divided(content, path, _articles, _ties, lambda article: "")
+
+
+def _articles(path: str | Path, document: Any) -> list[Any]:
+    """Return the articles in what was read of a file.
+
+    Raises:
+        DataError: if there is none.
+    """
+    articles = document.get("data") if isinstance(document, dict) and "article" not in document else document
+    if isinstance(articles, dict):
+        articles = [articles]  # JSON Lines with a single line
+    if not isinstance(articles, list) or not any(isinstance(one, dict) and "article" in one for one in articles):
+        raise DataError(f"{path}: found {describe(document)} without articles; expected {_LAYOUT}")
+    return articles
+
+
+def _ties(article: Any) -> Iterator[tuple[str, str]]:
+    """Yield the id and the text of an article, whatever it is."""
+    for key in ("id", "article") if isinstance(article, dict) else ():
+        if article.get(key) not in (None, ""):
+            yield key, str(article[key])
 
 
 def _example(report: DataReport, article: dict[str, Any], number: int, place: str) -> Example:

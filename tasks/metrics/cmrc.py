@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
+from tasks.metrics.gold import require_questions
 from tasks.metrics.segment import NOT_HAN, normalise, split_words
 
 # Stands for every word that no gold answer holds: it can't be part of a common substring.
@@ -33,8 +34,7 @@ def longest_common_substring(a: str, b: str) -> int:
 
 def require_answers(gold: Mapping[str, Sequence[object]]) -> None:
     """Raise DataError if there is no question, or one without an answer."""
-    if not gold:
-        raise DataError("no question to score: the gold file is empty.")
+    require_questions(gold)
     unanswered = [question for question, answers in gold.items() if not answers]
     if unanswered:
         raise DataError(

@@ -15,6 +15,7 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
+from tasks.metrics.gold import require_questions
 from tasks.metrics.segment import PUNCTUATION, split_words
 
 _ALONE = rf"\u4e00-\u9fa5{re.escape(PUNCTUATION)}"
@@ -58,8 +59,7 @@ class ExpmrcScorer:
 
     def __init__(self, evidences: Mapping[str, Sequence[str]], score_answer: Callable[[str, object], float]) -> None:
         """Keep the gold."""
-        if not evidences:
-            raise DataError("no question to score: the gold file is empty.")
+        require_questions(evidences)
         without = [id for id, texts in evidences.items() if not texts]
         if without:
             raise DataError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
+from tasks.metrics.gold import require_questions
 from tasks.metrics.squad import normalise
 
 #: Answers that have nothing in common with any other.
@@ -70,8 +71,7 @@ class HotpotScorer:
 
     def __init__(self, gold: Mapping[str, object], facts: Mapping[str, Collection[Fact]]) -> None:
         """Keep the gold."""
-        if not gold:
-            raise DataError("no question to score: the gold file is empty.")
+        require_questions(gold)
         without = [id for id in gold if id not in facts]
         if without:
             raise DataError(

@@ -158,7 +158,7 @@ def test_one_question_is_answered_with_all_that_there_is_to_say(trained: Any, ca
     ]) == 0  # fmt: skip
     answer, value = capsys.readouterr().out.splitlines()[-2:]
     if task == "cail2021":
-        assert answer.startswith("甲乙甲乙  [-1:-1]") and json.loads(value) == ["甲乙", "甲乙"]
+        assert answer.startswith("甲乙甲乙  p=") and json.loads(value) == ["甲乙", "甲乙"]
     else:
         # The text is cut into sentences here: no file says which they are.
         assert answer.startswith("戊  [6:7]") and json.loads(value) == {"answer": "戊", "sp": [["", 0], ["", 2]]}
@@ -184,6 +184,11 @@ def test_files_of_them_are_validated_and_measured(trained: Any, tmp_path: Path, 
     files = ["--train", str(directory / "train.json"), "--dev", str(directory / "dev.json")]
     assert main(["validate", "--task", task, *files]) == 0
     assert "question and context shared" in capsys.readouterr().out
+    assert main([
+        "split", "--task", task, "--data_file", str(directory / "dev.json"), "--output_dir", str(tmp_path / "split"),
+        "--test_size", "0.25",
+    ]) == 0  # fmt: skip
+    assert "8 questions" in capsys.readouterr().out
     if task == "expmrc_c3":
         return  # of answers that are no spans there is nothing to measure
     assert main([

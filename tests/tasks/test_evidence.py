@@ -101,6 +101,14 @@ def test_reader_joins_sentences_and_finds_answers_where_the_facts_are(tmp_path: 
     assert report.n_kept == report.n_questions == 8 and report.n_contexts == 2
 
 
+def test_questions_about_one_text_are_divided_together() -> None:
+    other = _question("c", context=[["t", ["己。"]]])
+    content = json.dumps([_question("a"), other, _question("b"), 3]).encode()
+    parts = CAIL.parts(content, "a.json")
+    assert parts.ties[0] == parts.ties[2] != parts.ties[1] and parts.ties[3] == [] and parts.unit == "questions"
+    assert [one["_id"] for one in json.loads(parts.write([0, 2]))] == ["a", "b"]
+
+
 def test_targets_are_the_answer_and_the_sentences_of_the_facts(tmp_path: Path) -> None:
     file = _file(tmp_path / "a.json", _question("a"), _question("b", "子"), _question("c", "NO", facts=[]))
     examples, _ = CAIL.read(file)
