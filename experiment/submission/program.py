@@ -62,9 +62,9 @@ class Rules:
     blank: Mapping[str, Any] = field(default_factory=lambda: {"answers": []})
 
 
-#: CAIL2019: `阅读理解/README.md` of china-ai-law-challenge/CAIL2019 @ 0d138a2 says where main.py stands, what it reads
-#: and writes, and `evaluate/result.json` shows the result, a list of {"id", "answer"}. CMRC2018: its page says that
-#: programs are taken as SQuAD's are, which get the paths of the questions and of the answers ({id: text}).
+#: CAIL2019: `阅读理解/README.md` of china-ai-law-challenge/CAIL2019 @ 0d138a2 says where main.py stands, what it
+#: reads and writes, and `evaluate/result.json` shows the result, a list of {"id", "answer"}. CMRC2018: its page
+#: says that programs are taken as SQuAD's are, which get the paths of the questions and of the answers ({id: text}).
 RULES = {
     "cmrc2018": Rules(
         "CMRC2018",
