@@ -35,5 +35,6 @@ if __name__ == "__main__":
     here = Path(__file__).resolve().parent
     if len(sys.argv) not in (1, 3):
         sys.exit("usage: main.py [INPUT OUTPUT]")
-    places = sys.argv[1:] or [here.parent / "data" / "data.json", here.parent / "result" / "result.json"]
-    sys.exit(answer(here, *(Path(place).resolve() for place in places)))
+    given = [Path(place).resolve() for place in sys.argv[1:]]
+    places = given or [here.parent / "data" / "data.json", here.parent / "result" / "result.json"]
+    sys.exit(answer(here, *places))
