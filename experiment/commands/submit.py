@@ -15,7 +15,7 @@ from experiment.io.terminal import terminal
 from experiment.options.answers import SubmitOptions
 from experiment.submission.answers import answers_of, check_answers
 from experiment.submission.archive import write_archive
-from experiment.submission.cail2019 import content_of, try_out
+from experiment.submission.program import RULES, content_of, try_out
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
 from tasks.core.discovery import get_task
@@ -38,8 +38,9 @@ def submit(options: SubmitOptions) -> None:
             content, n = _clue(options)
             write_archive(archive, content)
         else:
-            write_archive(archive, content_of(options.run))
-            n = try_out(archive, options.data_file, Path(directory) / "tried")
+            rules = RULES[options.organiser]
+            write_archive(archive, content_of(options.run, rules))
+            n = try_out(archive, options.data_file, Path(directory) / "tried", rules)
         with archive.open("rb") as packed, replacing(options.output) as file:
             shutil.copyfileobj(packed, file)
     what = "answers" if options.organiser == "clue" else "questions answered by its main.py on trial"

@@ -96,15 +96,16 @@ class SubmitOptions:
     Examples:
         submit runs/roberta --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
         submit predictions --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
+        submit runs/roberta --for cmrc2018 --data_file cmrc2018_dev.json --output cmrc2018.zip
         submit runs/cjrc --for cail2019 --data_file dev.json --output cail2019.zip
     """
 
     run: Annotated[Path, POSITIONAL]
     """Run directory, of which the seed that is best on dev is taken; for clue also what predict, ensemble or ask_llm
     has written."""
-    organiser: Annotated[Literal["clue", "cail2019"], Named("for")]
+    organiser: Annotated[Literal["clue", "cmrc2018", "cail2019"], Named("for")]
     """Who reads it (docs/submissions.md)."""
     data_file: Path
-    """For clue the test file that is answered; for cail2019 one that the packed program is tried on."""
+    """For clue the test file that is answered; for the others one that the packed program is tried on."""
     output: Path
     """Archive to write."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.types import Outputs
@@ -27,17 +27,27 @@ def values_of(name: str, n_windows: int, outputs: Iterable[Outputs]) -> NDArray[
     for batch in outputs:
         window, part = np.asarray(batch.window), batch.values[name]
         windows.append(window)
-        finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
-        if not finite.all():
-            raise DataError(
-                f"window {window[finite.argmin()]}: its {name} value is not finite: the model has diverged or "
-                "overflowed; lower the learning rate or use float32."
-            )
+        check_finite(part, window)
         if values is None:
             values = np.zeros((n_windows, *part.shape[1:]), np.float32)
         values[window] = part
     check_each_once(windows, n_windows)
     return np.zeros(0, np.float32) if values is None else values
+
+
+def check_finite(logits: NDArray[np.floating], windows: ArrayLike) -> None:
+    """Raise DataError if a logit of a window is not finite.
+
+    Args:
+        logits: [n, …], of n windows.
+        windows: [n], their numbers.
+    """
+    finite = np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"window {np.asarray(windows)[np.argmin(finite)]}: a logit is not finite: the model has diverged or "
+            "overflowed; lower the learning rate or use float32."
+        )
 
 
 def check_each_once(windows: Sequence[NDArray[np.integer]], n_windows: int) -> None:

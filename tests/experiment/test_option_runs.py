@@ -73,10 +73,7 @@ def model(tmp_path_factory) -> Path:
 def trained(request, tmp_path_factory, model) -> tuple[str, str, Path]:
     """Task, framework, and a directory with "dev.json" and a finished "run"."""
     task, framework = request.param
-    directory = tmp_path_factory.mktemp(f"{task}-{framework}")
-    draw = random.Random(0)
-    for name, n in (("train", 96), ("dev", 30)):
-        (directory / f"{name}.json").write_text(json.dumps(MADE[task](draw, n)), encoding="utf-8")
+    directory = _write(task, tmp_path_factory.mktemp(f"{task}-{framework}"))
     assert main([
         "train", "--task", task, "--framework", framework, "--config_name", str(model),
         "--train_file", str(directory / "train.json"), "--validation_file", str(directory / "dev.json"),
@@ -85,6 +82,13 @@ def trained(request, tmp_path_factory, model) -> tuple[str, str, Path]:
         "--eval_epochs", "8", "--learning_rate", "1e-2", "--seeds", "1", "--feature_cache_dir", "None",
     ]) == 0  # fmt: skip
     return task, framework, directory
+
+
+def _write(task: str, directory: Path) -> Path:
+    draw = random.Random(0)
+    for name, n in (("train", 96), ("dev", 30)):
+        (directory / f"{name}.json").write_text(json.dumps(MADE[task](draw, n)), encoding="utf-8")
+    return directory
 
 
 def _read(path: Path) -> Any:
@@ -119,10 +123,9 @@ def test_what_was_saved_answers_as_what_was_trained_and_is_scored_alike(trained,
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("trained", [("cmrc2019", framework) for framework in FRAMEWORKS], indirect=True)
 def test_candidates_may_be_given_out_once_by_a_model_that_was_trained_without_that(trained, tmp_path) -> None:
     task, framework, directory = trained
-    if task != "cmrc2019":
-        pytest.skip("a task with blanks")
     assert main([
         "predict", "--task", task, "--framework", framework, "--assignment", "one_to_one",
         "--model_name_or_path", str(directory / "run" / "seed_1" / "checkpoint-best"),
@@ -134,13 +137,11 @@ def test_candidates_may_be_given_out_once_by_a_model_that_was_trained_without_th
     assert sum(len(set(indices)) == 1 for indices in free) > 25
 
 
-def test_a_file_of_them_is_divided_and_measured(trained, tmp_path, model, capsys) -> None:
-    task, framework, directory = trained
-    if framework != "pytorch":
-        pytest.skip("no model takes part")
-    dev = directory / "dev.json"
-    assert main(["split", "--task", task, "--data_file", str(dev), "--output_dir", str(tmp_path)]) == 0
-    parts = [get_task(task).read(tmp_path / f"{name}.json")[0] for name in ("train", "dev")]
+@pytest.mark.parametrize("task", list(MADE))
+def test_a_file_of_them_is_divided_and_measured(task: str, tmp_path, model, capsys) -> None:
+    dev = _write(task, tmp_path) / "dev.json"
+    assert main(["split", "--task", task, "--data_file", str(dev), "--output_dir", str(tmp_path / "parts")]) == 0
+    parts = [get_task(task).read(tmp_path / "parts" / f"{name}.json")[0] for name in ("train", "dev")]
     whole = get_task(task).read(dev)[0]
     assert sorted(e.id for part in parts for e in part) == sorted(e.id for e in whole)
     # The questions of one text stay together.
@@ -151,15 +152,13 @@ def test_a_file_of_them_is_divided_and_measured(trained, tmp_path, model, capsys
     assert f"{sum(shares) / len(shares):.1%}" in capsys.readouterr().out
 
 
-def test_a_file_of_them_is_validated(trained, tmp_path, capsys) -> None:
-    task, framework, directory = trained
-    if framework != "pytorch":
-        pytest.skip("no model takes part")
+@pytest.mark.parametrize("task", list(MADE))
+def test_a_file_of_them_is_validated(task: str, tmp_path, capsys) -> None:
     damaged = MADE[task](random.Random(1), 3)
     question = damaged[1][1][0] if task == "c3" else damaged["data"][1]
     question["choice" if task == "c3" else "choices"] = "甲"
     (tmp_path / "damaged.json").write_text(json.dumps(damaged), encoding="utf-8")
-    files = [str(directory / "dev.json"), str(tmp_path / "damaged.json")]
+    files = [str(_write(task, tmp_path) / "dev.json"), str(tmp_path / "damaged.json")]
     assert main(["validate", "--task", task, *files]) == 1
     text = capsys.readouterr().out
     assert "options_malformed: 1 in 1" in text if task == "c3" else "options_malformed: 2 in 2" in text

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 from experiment.cli import main
-from experiment.submission.cail2019 import content_of
+from experiment.submission.program import content_of
 from tests.experiment.conftest import ROOT, train_flags, write_corpus
 
 CORPUS = ROOT / "examples" / "corpus"
@@ -78,6 +78,15 @@ def test_the_seed_that_is_best_on_dev_answers(clue, tmp_path, capsys):
     expected = json.loads((tmp_path / f"tested/seed_{best['seed']}/predictions_test.json").read_text())
     with ZipFile(tmp_path / "submit_team_20260101.zip") as archive:
         assert json.loads(archive.read("cmrc2018_predict.json")) == expected
+    _cmrc2018_gets_a_program_that_is_given_two_paths(tmp_path / "tested", corpus.data, tmp_path / "pack.zip", capsys)
+
+
+def _cmrc2018_gets_a_program_that_is_given_two_paths(run, data, pack, capsys):
+    """Its answers were read after a trial; the run is shared, for a training costs more than the test."""
+    assert main(["submit", str(run), "--for", "cmrc2018", "--data_file", str(data), "--output", str(pack)]) == 0
+    assert "6 questions answered by its main.py on trial" in capsys.readouterr().out.replace("\n", " ")
+    with ZipFile(pack) as archive:
+        assert {"main.py", "model/mrc_settings.json", "tasks/cmrc2018.py"} <= set(archive.namelist())
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +123,9 @@ def test_cail2019_gets_a_program_that_answers_a_file_without_answers(cjrc, tmp_p
 
 
 def test_a_program_that_fails_is_not_handed_over(cjrc, tmp_path, capsys, monkeypatch):
-    def incomplete(run):
-        return {name: path for name, path in content_of(run).items() if not name.startswith("pretrained_configs/")}
+    def incomplete(run, rules):
+        content = content_of(run, rules)
+        return {name: path for name, path in content.items() if not name.startswith("pretrained_configs/")}
 
     monkeypatch.setattr("experiment.commands.submit.content_of", incomplete)
     assert _submit_cail(cjrc, tmp_path / "cail.zip") == 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from preprocess.base.errors import DataError
-from preprocess.readers.blanks import CHID, CMRC2019, read_blanks
+from preprocess.readers.blanks import CHID, CMRC2019, blank_parts, read_blanks
 from preprocess.readers.c3 import read_c3
 from preprocess.types import Answer
 
@@ -215,3 +215,13 @@ def test_published_files_are_read_without_a_loss(data_dir: Path) -> None:
         examples, report = read_blanks(data_dir / "extra" / "cmrc2019" / f"cmrc2019_{name}.json", CMRC2019)
         assert (report.n_articles, report.n_kept, report.notes, report.problems) == (n_passages, n_blanks, {}, [])
         assert len({e.group for e in examples}) == n_passages
+
+
+def test_passages_of_chid_take_their_answers_along_when_they_are_divided(tmp_path: Path) -> None:
+    file = _write(tmp_path, "\n".join(json.dumps(line, ensure_ascii=False) for line in CHID_LINES), "dev.json")
+    _write(tmp_path, {f"#idiom00000{n}#": n % 2 for n in (1, 2, 3)}, "dev_answer.json")
+    parts = blank_parts(file.read_bytes(), file, CHID)
+    assert [dict(ties)["groupId"] for ties in parts.ties] == ["3", "4"] and parts.unit == "passages"
+    whole, _ = read_blanks(file, CHID)
+    found = [read_blanks(_write(tmp_path, parts.write([i]), f"part{i}.json"), CHID)[0] for i in (0, 1)]
+    assert [*found[0], *found[1]] == whole and all(example.labelled for example in whole)

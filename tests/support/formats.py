@@ -101,6 +101,12 @@ MODELS = {
         "config.json",
         {**SIZES, "use_task_id": True, "task_type_vocab_size": 5},
     ),
+    "paddlenlp-nezha": (
+        "paddlenlp_nezha",
+        "paddlenlp_nezha",
+        "model_config.json",
+        {**SIZES, "max_relative_position": 6, "use_relative_position": True},
+    ),
     "nezha": ("google_nezha", "google_nezha", "bert_config.json", {**GOOGLE, "use_relative_position": True}),
     "hf-nezha": (
         "transformers_nezha",

@@ -2,7 +2,8 @@
 
 The sources: transformers 4's BertModel with `position_embedding_type` (Shaw et al. 2018; Huang et al. 2020) and its
 NezhaModel; huawei-noah's TensorFlow NEZHA (Wei et al. 2019), whose "gelu" is the tanh form and whose distances end at
-64; PaddleNLP's ErnieModel (paddlenlp_ernie), whose LayerNorms add Paddle's 1e-5.
+64; PaddleNLP's ErnieModel (paddlenlp_ernie), whose LayerNorms add Paddle's 1e-5, and its NeZhaModel, with the 1e-12
+that its weights were trained with.
 """
 
 from __future__ import annotations
@@ -133,60 +134,108 @@ def _nezha(torch: bool) -> Program:
     return Program(shapes, forward)
 
 
-_PADDLENLP_STEPS = {
-    "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj",
-    "value": "self_attn.v_proj",
-    "project": "self_attn.out_proj",
-    "up": "linear1",
-    "down": "linear2",
-}
+@dataclass(frozen=True)
+class _Paddle:
+    """How a model of PaddleNLP calls its parts, and what its LayerNorms add."""
+
+    root: str
+    layer: str
+    steps: dict[str, str]
+    norm_1: str
+    norm_2: str
+    eps: float
 
 
-def _paddlenlp_ernie_shapes(c: Config) -> Shapes:
-    h, inner = c["hidden_size"], c["intermediate_size"]
-    tables = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
-    if c.get("use_task_id"):
-        tables["task_type"] = "task_type_vocab_size"
-    shapes: Shapes = {f"ernie.embeddings.{name}_embeddings.weight": (c[size], h) for name, size in tables.items()}
-    norms = ["embeddings.layer_norm"]
-    for i in range(c["num_hidden_layers"]):
-        norms += [f"encoder.layers.{i}.norm1", f"encoder.layers.{i}.norm2"]
-        for step, name in _PADDLENLP_STEPS.items():
-            n_in, n_out = {"up": (h, inner), "down": (inner, h)}.get(step, (h, h))
-            stem = f"ernie.encoder.layers.{i}.{name}"
-            shapes |= {f"{stem}.weight": (n_in, n_out), f"{stem}.bias": (n_out,)}
-    shapes |= {f"ernie.{name}.{leaf}": (h,) for name in norms for leaf in ("weight", "bias")}
-    return shapes | {"ernie.pooler.dense.weight": (h, h), "ernie.pooler.dense.bias": (h,)}
+_PADDLE_ERNIE = _Paddle(
+    "ernie",
+    "encoder.layers",
+    {
+        "query": "self_attn.q_proj",
+        "key": "self_attn.k_proj",
+        "value": "self_attn.v_proj",
+        "project": "self_attn.out_proj",
+        "up": "linear1",
+        "down": "linear2",
+    },
+    "norm1",
+    "norm2",
+    1e-5,
+)
+_PADDLE_NEZHA = _Paddle(
+    "nezha",
+    "encoder.layer",
+    {
+        "query": "attention.query",
+        "key": "attention.key",
+        "value": "attention.value",
+        "project": "attention.dense",
+        "up": "ffn",
+        "down": "ffn_output",
+    },
+    "attention.layer_norm",
+    "layer_norm",
+    1e-12,
+)
 
 
-def _paddlenlp_ernie(arrays: Arrays, c: Config, ids, mask, types) -> Arrays:
-    v = Variables(arrays, 1e-5, torch=True)
+def _paddlenlp(names: _Paddle) -> Program:
+    relative = names is _PADDLE_NEZHA
 
-    def dense(name):
-        return lambda x: x @ v[f"{name}.weight"] + v[f"{name}.bias"]
+    def tables(c: Config) -> dict[str, str]:
+        sizes = {"word": "vocab_size", "token_type": "type_vocab_size"}
+        if not relative:
+            sizes["position"] = "max_position_embeddings"
+        return {**sizes, "task_type": "task_type_vocab_size"} if c.get("use_task_id") else sizes
 
-    tables = {"word": ids, "position": np.arange(ids.shape[1]), "token_type": types}
-    if c.get("use_task_id"):
-        tables["task_type"] = np.zeros_like(ids)
-    x = sum(v[f"ernie.embeddings.{name}_embeddings.weight"][rows] for name, rows in tables.items())
-    x = v.norm("ernie.embeddings.layer_norm")(x)
-    layers = [
-        Layer(
-            **{step: dense(f"ernie.encoder.layers.{i}.{name}") for step, name in _PADDLENLP_STEPS.items()},
-            norm_1=v.norm(f"ernie.encoder.layers.{i}.norm1"),
-            norm_2=v.norm(f"ernie.encoder.layers.{i}.norm2"),
-            act={"relu": relu, "gelu": gelu_erf}[c["hidden_act"]],
-            heads=c["num_attention_heads"],
-        )
-        for i in range(c["num_hidden_layers"])
-    ]
-    return run(x, x, layers, mask, dense("ernie.pooler.dense"))
+    def shapes(c: Config) -> Shapes:
+        h, inner, root = c["hidden_size"], c["intermediate_size"], names.root
+        made: Shapes = {f"{root}.embeddings.{n}_embeddings.weight": (c[size], h) for n, size in tables(c).items()}
+        norms = ["embeddings.layer_norm"]
+        for i in range(c["num_hidden_layers"]):
+            norms += [f"{names.layer}.{i}.{names.norm_1}", f"{names.layer}.{i}.{names.norm_2}"]
+            for step, name in names.steps.items():
+                n_in, n_out = {"up": (h, inner), "down": (inner, h)}.get(step, (h, h))
+                stem = f"{root}.{names.layer}.{i}.{name}"
+                made |= {f"{stem}.weight": (n_in, n_out), f"{stem}.bias": (n_out,)}
+        made |= {f"{root}.{name}.{leaf}": (h,) for name in norms for leaf in ("weight", "bias")}
+        return made | {f"{root}.pooler.dense.weight": (h, h), f"{root}.pooler.dense.bias": (h,)}
+
+    def forward(arrays: Arrays, c: Config, ids, mask, types) -> Arrays:
+        v, root = Variables(arrays, names.eps, torch=True), names.root
+
+        def dense(name):
+            return lambda x: x @ v[f"{name}.weight"] + v[f"{name}.bias"]
+
+        rows = {
+            "word": ids,
+            "token_type": types,
+            "position": np.arange(ids.shape[1]),
+            "task_type": np.zeros_like(ids),
+        }
+        x = sum(v[f"{root}.embeddings.{name}_embeddings.weight"][rows[name]] for name in tables(c))
+        x = v.norm(f"{root}.embeddings.layer_norm")(x)
+        layers = [
+            Layer(
+                **{step: dense(f"{root}.{names.layer}.{i}.{name}") for step, name in names.steps.items()},
+                norm_1=v.norm(f"{root}.{names.layer}.{i}.{names.norm_1}"),
+                norm_2=v.norm(f"{root}.{names.layer}.{i}.{names.norm_2}"),
+                act={"relu": relu, "gelu": gelu_erf}[c["hidden_act"]],
+                heads=c["num_attention_heads"],
+            )
+            for i in range(c["num_hidden_layers"])
+        ]
+        if relative:
+            vectors = _sinusoids(c["max_relative_position"], c["hidden_size"] // c["num_attention_heads"])
+            layers = [_relative(layer, vectors, in_values=True) for layer in layers]
+        return run(x, x, layers, mask, dense(f"{root}.pooler.dense"))
+
+    return Program(shapes, forward)
 
 
 RELATIONS = {
     "relative_bert": Program(_relative_bert_shapes, _relative_bert),
     "google_nezha": _nezha(torch=False),
     "transformers_nezha": _nezha(torch=True),
-    "paddlenlp_ernie": Program(_paddlenlp_ernie_shapes, _paddlenlp_ernie),
+    "paddlenlp_ernie": _paddlenlp(_PADDLE_ERNIE),
+    "paddlenlp_nezha": _paddlenlp(_PADDLE_NEZHA),
 }

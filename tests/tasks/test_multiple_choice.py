@@ -102,7 +102,7 @@ def test_what_is_no_question_with_options_is_refused() -> None:
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (lambda: _outputs(1.0, math.nan), "window 1: its option value is not finite: the model has diverged"),
+        (lambda: _outputs(1.0, math.nan), "window 1: a logit is not finite: the model has diverged"),
         (lambda: _outputs(1.0, 2.0)[:1], "window 0 has logits 0 times"),
         (lambda: [*_outputs(1.0, 2.0), _outputs(1.0, 2.0)[1]], "window 0 has logits 2 times"),
     ],
