@@ -170,10 +170,15 @@ class Answerer:
         return prepared.task.problem.decode(data.examples, data.features, outputs, prepared.recipe.decode)
 
 
-def about_cut_questions(features: FeatureSet, max_query_length: int) -> list[str]:
-    """Return a line if questions were cut: what the model has not read may be what was asked."""
-    n_cut, n = features.meta["counts"]["query_truncated"], features.meta["counts"]["n_examples"]
-    if not n_cut:
-        return []
-    cut = "the question was cut" if n == 1 else f"{n_cut} of {n} questions were cut"
-    return [f"{cut} to {max_query_length} tokens; --max_query_length raises that"]
+def about_cut_texts(features: FeatureSet, recipe: Recipe) -> list[str]:
+    """Return a line for questions that were cut, and one for texts: what the model has not read may have decided."""
+    counts, n = features.meta["counts"], features.meta["counts"]["n_examples"]
+    lines = []
+    for what, name, flag in (
+        ("question", "query_truncated", "max_query_length"),
+        ("text", "context_truncated", "max_seq_length"),
+    ):
+        if n_cut := counts.get(name, 0):
+            cut = f"the {what} was cut" if n == 1 else f"{n_cut} of {n} {what}s were cut"
+            lines.append(f"{cut} to {getattr(recipe, flag)} tokens; --{flag} raises that")
+    return lines

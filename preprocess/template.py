@@ -83,6 +83,20 @@ class Template:
                 types += np.int8(step) * (position >= starts[part, :, None].astype(position.dtype))
         return types
 
+    def alone(self) -> Template:
+        """Return the template of windows that hold a text and no question: `[CLS] text [SEP]` for BERT.
+
+        What stood between question and context is left out with the question. All but the null token is of the first
+        segment.
+        """
+        if QUESTION not in self.order:
+            return self
+        first, last = sorted((self.order.index(QUESTION), self.order.index(CONTEXT)))
+        kept = [*range(first), self.order.index(CONTEXT), *range(last + 1, len(self.order))]
+        order = tuple(self.order[place] for place in kept)
+        null = self.segments[self.order.index(self.null)]
+        return replace(self, order=order, segments=tuple(null if part == self.null else 0 for part in order))
+
     def as_json(self) -> dict[str, Any]:
         """Return what `Template(**…)` makes the same template of, and JSON keeps as it is."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -37,6 +37,7 @@ def cut_windows(
     doc_stride: int = 128,
     doc_overlap: int | None = None,
     max_query_length: int = 64,
+    max_windows: int | None = None,
     template: Template = BERT,
     transform: TextTransform | None = None,
 ) -> FeatureSet:
@@ -53,6 +54,7 @@ def cut_windows(
         doc_stride: pieces from one window's start to the next (at most a whole window).
         doc_overlap: pieces that neighbouring windows share (transformers' stride); replaces `doc_stride`.
         max_query_length: most pieces of a question; the rest is cut off.
+        max_windows: most windows of a pair, so that the rest of its context is cut off; None for as many as it takes.
         template: where question, context and special tokens stand in a window.
         transform: derives what is tokenised from the texts; `piece_spans`, and so labels and answers, stay places in
             the published context.
@@ -77,6 +79,9 @@ def cut_windows(
     context_length = np.diff(context_pieces.splits)[context_index]
     window_sizes = (max_seq_length, doc_stride, doc_overlap, max_query_length)
     grid = _lay_windows(question_length, context_length, template.n_special, *window_sizes)
+    n_cut = 0
+    if max_windows is not None:
+        grid, n_cut = _first_windows(grid, max_windows)
     texts = {
         QUESTION: (question_pieces, question_pieces.splits[question_index[grid.pair]]),
         CONTEXT: (context_pieces, context_pieces.splits[context_index[grid.pair]] + grid.piece_start),
@@ -95,6 +100,8 @@ def cut_windows(
         "query_truncated": int(np.count_nonzero(question_length > max_query_length)),
         "context_split": int(np.count_nonzero(np.bincount(grid.pair, minlength=len(contexts)) > 1)),
     }
+    if max_windows is not None:
+        counts["context_truncated"] = n_cut
     return FeatureSet(
         input_ids=input_ids,
         row_splits=row_splits,
@@ -180,6 +187,14 @@ def _lay_windows(
     piece_start = (np.arange(len(pair)) - first_window[pair]) * step[pair]
     doc_length = np.minimum(room[pair], context_length[pair] - piece_start)
     return _Grid(pair, query_length[pair], piece_start, doc_length)
+
+
+def _first_windows(grid: _Grid, most: int) -> tuple[_Grid, int]:
+    """Leave out the windows of a pair behind its first ones; return how many pairs have lost some, too."""
+    rank = np.arange(len(grid.pair)) - np.searchsorted(grid.pair, grid.pair)
+    kept = rank < most
+    columns = (grid.pair, grid.query_length, grid.piece_start, grid.doc_length)
+    return _Grid(*(column[kept] for column in columns)), int(np.count_nonzero(rank == most))
 
 
 def _fill_ids(

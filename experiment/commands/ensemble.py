@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from experiment.answering import about_cut_questions, outputs_of, prepare
+from experiment.answering import about_cut_texts, outputs_of, prepare
 from experiment.inputs.data import read_examples, scorer_of
 from experiment.io.outputs import check_directory
 from experiment.io.predictions import write_predictions, write_protocol, write_score
@@ -69,7 +69,7 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
             # One model in memory at a time.
             answerer = prepared.load()
             data = answerer.windows(examples, cached=True)
-            warn(about_cut_questions(data.features, prepared.recipe.max_query_length))
+            warn(about_cut_texts(data.features, prepared.recipe))
             outputs = outputs_of(answerer.predict, data, prepared.recipe, bars, member.checkpoint)
             try:
                 average.add(data.features, outputs, prepared.recipe.decode)

@@ -36,7 +36,10 @@ def evaluate(options: EvaluateOptions) -> Score:
         raise DataError(f"{options.predictions}: {len(missing)} questions have no prediction, such as {missing[0]!r}")
     scorer = scorer_of(task, examples, report)
     if options.na_prob_file is None:
-        score = scorer(predictions)
+        try:
+            score = scorer(predictions)
+        except DataError as error:
+            raise DataError(f"{options.predictions}: {error}") from None
     else:
         score = _score_by_odds(task, examples, predictions, options.na_prob_file, options.na_prob_thresh)
     if options.output is not None:

@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiment.answering import about_cut_questions, prepare
+from experiment.answering import about_cut_texts, prepare
 from experiment.inputs.data import read_examples
 from experiment.io.outputs import check_directory
 from experiment.io.predictions import write_predictions
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import PredictOptions
+from experiment.options.recipe import task_of
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
+
+#: The texts that are typed, as a task's `inputs` name them.
+_TEXTS = ("question", "context")
 
 
 def predict(options: PredictOptions) -> dict[str, Prediction]:
@@ -37,7 +41,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
         examples = [Example("question", options.question or "", options.context or "")]
     answerer = prepared.load()
     data = answerer.windows(examples, cached=options.test_file is not None)
-    warn(about_cut_questions(data.features, prepared.recipe.max_query_length))
+    warn(about_cut_texts(data.features, prepared.recipe))
     with Bars(console) as bars:
         predictions = answerer.answer_windows(data, bars)
     if options.output_dir is not None:
@@ -50,9 +54,12 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
 
 def _check(options: PredictOptions) -> None:
     """Refuse what is wrong whatever the model."""
-    asked = options.question is not None and options.context is not None
-    if asked == (options.test_file is not None) or (options.question is None) != (options.context is None):
-        raise UsageError("give either --test_file, or --question and --context")
+    inputs = task_of(options).inputs
+    given = {name for name in _TEXTS if getattr(options, name) is not None}
+    asked = bool(given) and given == set(inputs)
+    if asked == (options.test_file is not None) or (given and not asked):
+        texts = f", or {' and '.join(f'--{name}' for name in inputs)}" if set(inputs) <= set(_TEXTS) else ""
+        raise UsageError(f"give {'either ' if texts else ''}--test_file{texts}")
     if not (is_unicode(options.question or "") and is_unicode(options.context or "")):
         raise UsageError("--question and --context must be valid UTF-8")
     if options.test_file is not None and options.output_dir is None:
@@ -71,6 +78,8 @@ def _write(task: Task, directory: Path, predictions: Mapping[str, Prediction]) -
 
 
 def _line(best: Prediction) -> str:
-    """Return the answer, its place and its probability."""
-    chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), best.nbest[0])
-    return f"{best.text or '(no answer)'}  [{best.char_start}:{best.char_end}] p={chosen.probability:.3f}"
+    """Return the answer, its place and its probability, as far as it has them."""
+    chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), None)
+    place = f"  [{best.char_start}:{best.char_end}]" if best.kind == "span" or best.char_start >= 0 else ""
+    sure = f"{' ' if place else '  '}p={chosen.probability:.3f}" if chosen is not None else ""
+    return f"{best.text or '(no answer)'}{place}{sure}"

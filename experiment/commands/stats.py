@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,9 +23,17 @@ from preprocess.batch import collate, eval_batches
 from preprocess.template import TEMPLATES, Template
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
+from tasks.core.prediction import name_of
 from tasks.core.task import Task
 
 _BATCH = 32
+#: Counts of the windows that are shown where the problem has them, what they are a share of, and the column's title.
+_SHARES = (
+    ("context_truncated", "n_examples", "texts truncated"),
+    ("target_not_in_first_window", "target_span", "answers beyond window 1"),
+    ("target_in_no_window", "target_span", "answers in no window"),
+    ("target_widened", "target_span", "answers across pieces"),
+)
 _PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -64,7 +73,8 @@ def stats(options: StatsOptions) -> None:
         for length in options.max_seq_length
     }
     lengths = _lengths(task, examples, next(iter(by_length.values())))
-    for table in (_length_table(lengths), _window_table(by_length)):
+    tables = [list(table) for table in (_length_table(lengths), _window_table(by_length), _answer_table(examples))]
+    for table in filter(None, tables):
         console.print("\n".join(["", *table]))
     if options.histogram is not None:
         _histogram(options.histogram, lengths)
@@ -73,13 +83,24 @@ def stats(options: StatsOptions) -> None:
 
 def _lengths(task: Task, examples: Sequence[Example], features: FeatureSet) -> dict[str, NDArray[np.integer]]:
     contexts = {example.context for example in examples}
-    answers = [len(answer.text) for example in examples for answer in example.answers if answer.kind == "span"]
+    questions = examples if "question" in task.inputs else ()
+    found = [answer for example in examples for answer in example.answers]
+    answers = [len(answer.text) for answer in found if answer.located or answer.kind == "span"]
     return {
         "context, characters": np.array([len(text) for text in contexts]),
         "context, pieces": np.diff(features.piece_splits),
-        "question, characters": np.array([len(example.question) for example in examples]),
+        "question, characters": np.array([len(example.question) for example in questions], dtype=np.int64),
         "answer, characters": np.array(answers, dtype=np.int64),
     }
+
+
+def _answer_table(examples: Sequence[Example]) -> Iterator[str]:
+    """Yield a table of the kinds of answers, or the classes; nothing where all are of one kind."""
+    found = Counter(name_of(answer) for example in examples for answer in example.answers)
+    if len(found) < 2:
+        return
+    rows = [(name, f"{n}", f"{n / found.total():.1%}") for name, n in found.most_common()]
+    yield from aligned(("answers", "number", "share"), rows, right=("number", "share"))
 
 
 def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Iterator[str]:
@@ -94,14 +115,14 @@ def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Iterator[str]:
 
 
 def _window_table(by_length: dict[int, FeatureSet]) -> Iterator[str]:
+    known = next(iter(by_length.values())).meta["counts"]
+    shares = [share for share in _SHARES if share[0] in known]
     header = (
         "length",
         "windows",
         "per question",
         "contexts cut",
-        "answers beyond window 1",
-        "answers in no window",
-        "answers across pieces",
+        *(title for _, _, title in shares),
         "padding",
         "in batches",
     )
@@ -120,9 +141,7 @@ def _window_table(by_length: dict[int, FeatureSet]) -> Iterator[str]:
                 f"{len(features)}",
                 f"{len(features) / n:.3f}",
                 f"{contexts_cut:.1%}",
-                _share(counts["target_not_in_first_window"], counts["target_span"]),
-                _share(counts["target_in_no_window"], counts["target_span"]),
-                _share(counts["target_widened"], counts["target_span"]),
+                *(_share(counts[part], counts[whole]) for part, whole, _ in shares),
                 f"{1 - tokens / (len(features) * length):.1%}",
                 f"{1 - tokens / padded:.1%}",
             )

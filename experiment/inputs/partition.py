@@ -1,19 +1,19 @@
-"""Dividing articles in two, so that no article (case) and no context is in both parts."""
+"""Dividing the items of a file in two, so that none is apart from those that it belongs with."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-#: Published keys that say which articles belong together.
-_IDS = ("id", "caseid", "context_id", "title")
+from collections.abc import Hashable, Sequence
 
 
-def group_articles(items: Sequence[Any]) -> list[list[int]]:
-    """Return indices of articles that must stay together, groups and indices in published order."""
-    leader = list(range(len(items)))
+def groups_of(ties: Sequence[Sequence[Hashable]]) -> list[list[int]]:
+    """Return the numbers of items that must stay together, groups and numbers in file order.
+
+    Args:
+        ties: of each item; those with one in common belong together, and so on along the chain.
+    """
+    leader = list(range(len(ties)))
 
     def find(index: int) -> int:
         while leader[index] != index:
@@ -21,13 +21,13 @@ def group_articles(items: Sequence[Any]) -> list[list[int]]:
             index = leader[index]
         return index
 
-    first: dict[tuple[str, str], int] = {}
-    for index, item in enumerate(items):
-        for key in _identities(item):
+    first: dict[Hashable, int] = {}
+    for index, own in enumerate(ties):
+        for key in own:
             here, before = find(index), find(first.setdefault(key, index))
             leader[max(here, before)] = min(here, before)
     groups: dict[int, list[int]] = {}
-    for index in range(len(items)):
+    for index in range(len(ties)):
         groups.setdefault(find(index), []).append(index)
     return list(groups.values())
 
@@ -53,17 +53,3 @@ def draw(groups: Sequence[Sequence[int]], strata: Sequence[str], share: float, s
     n_drawn = min(max(1, round(share * len(groups))), len(groups) - 1)
     drawn = sorted(order, key=rank.__getitem__)[:n_drawn]
     return {member for index in drawn for member in groups[index]}
-
-
-def _identities(item: Any) -> Iterator[tuple[str, str]]:
-    if not isinstance(item, dict):
-        return
-    for name in _IDS:
-        if item.get(name) not in (None, ""):
-            yield name, str(item[name])
-    paragraphs = item.get("paragraphs", [item])
-    for paragraph in paragraphs if isinstance(paragraphs, list) else []:
-        if isinstance(paragraph, dict):
-            context = paragraph.get("context", paragraph.get("context_text"))
-            if isinstance(context, str) and context:
-                yield "context", context

@@ -21,8 +21,8 @@ _PREDICTIONS, _PROTOCOL = "predictions.json", "protocol.json"
 
 
 def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
-    """Write `predictions<suffix>.json` {id: text}, the n-best lists, and what else the task's users expect."""
-    answers = {id: prediction.text for id, prediction in predictions.items()}
+    """Write `predictions<suffix>.json` {id: answer}, the n-best lists, and what else the task's users expect."""
+    answers = {id: task.answer(prediction) for id, prediction in predictions.items()}
     write_json(directory / f"predictions{suffix}.json", answers)
     if task.official is not None:
         write_json(directory / f"predictions_official{suffix}.json", task.official(answers))

@@ -122,6 +122,7 @@ class PredictOptions(
             --question 小猫住在哪里？ --context 小猫住在北京。
         predict --task squad_v2 --model_name_or_path my/model --test_file test.json --output_dir out \
             --null_score_diff_threshold 0
+        predict --task chnsenticorp --model_name_or_path my/model --context 房间很干净。
     """
 
     test_file: Path | None = None
@@ -129,9 +130,9 @@ class PredictOptions(
     output_dir: Path | None = None
     """Gets predictions.json and nbest_predictions.json."""
     question: str | None = None
-    """One question, instead of --test_file."""
+    """One question, instead of --test_file; of a task about pairs, the first text."""
     context: str | None = None
-    """The text that answers --question."""
+    """The text that answers --question, or the second of a pair; of a task about one text, that text alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,20 +189,20 @@ class StatsOptions(TaskChoice):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOptions(TaskChoice):
-    """Split a data file into train.json and dev.json, articles (cases) undivided, each domain by its share.
+    """Split a data file into train and dev, articles (cases) undivided, each domain (or label) by its share.
 
     Examples:
         split --task cmrc2018 --data_file all.json --output_dir data
         split --task cjrc --data_file all.json --output_dir data --test_size 0.2
-        split --task cmrc2018 --data_file all.json --output_dir data --seed 7
+        split --task chnsenticorp --data_file all.tsv --output_dir data --seed 7
     """
 
     data_file: Path
     """Data to split."""
     output_dir: Path
-    """Gets train.json and dev.json; files that are there are not replaced."""
+    """Gets train.json and dev.json, of rows train.tsv and dev.tsv; files that are there are not replaced."""
     test_size: float = 0.1
-    """Share of the articles that dev.json gets, between 0 and 1."""
+    """Share of the articles that dev gets, between 0 and 1."""
     seed: Seed = 0
     """Seed of the draw."""
 

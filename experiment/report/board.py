@@ -18,7 +18,7 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
     "columns": ("score", "interval", "delta", "seeds"),
     "reference": ("score", "delta", "seeds"),
 }
-_TITLES = {"em": "EM", "f1": "F1", "reference_em": "reference EM", "reference_f1": "reference F1"}
+_TITLES = {"em": "EM", "f1": "F1", "reference_em": "reference EM", "reference_f1": "reference F1", "mrr": "MRR"}
 #: Splits whose scores stand beside those of every split.
 _ANY_SPLIT = "unstated"
 NOT_WORSE = "not significantly worse than the best measured on the same questions"

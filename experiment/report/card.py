@@ -65,8 +65,8 @@ def make_card(run: Path, seed: int | None = None, dataset_id: str | None = None)
     data = ModelCardData(
         language=task.language,
         library_name="chinese-mrc",
-        pipeline_tag="question-answering",
-        tags=["question-answering", task.name],
+        pipeline_tag=task.pipeline,
+        tags=[task.pipeline, task.name],
         base_model=_base_model(record),
         datasets=sorted({name for name in dataset.values() if name}) or None,
         model_name=f"{record.model}-{task.name}",
@@ -127,7 +127,7 @@ def _results(task: Task, record: Record, entry: Entry, dataset: str) -> list[Eva
             numbers.append((f"{title_of(metric)}, mean of {entry.protocol.n_runs} seeds{said}", mean))
         results += [
             EvalResult(
-                task_type="question-answering",
+                task_type=task.pipeline,
                 dataset_type=dataset or task.name,
                 dataset_name=task.title,
                 dataset_split=entry.split,
@@ -187,10 +187,16 @@ def _body(
         "",
         "## To answer",
         "",
-        _fenced(f"chinese-mrc predict --task {task.name} --model_name_or_path DIRECTORY --question … --context …"),
+        _fenced(f"chinese-mrc predict --task {task.name} --model_name_or_path DIRECTORY {_texts(task)}"),
         "",
     ]
     return "\n".join(lines)
+
+
+def _texts(task: Task) -> str:
+    """Return the options that a text, or a file of them, is given by."""
+    typed = [f"--{name} …" for name in task.inputs]
+    return " ".join(typed) if set(task.inputs) <= {"question", "context"} else "--test_file … --output_dir …"
 
 
 def _command(record: Record, records: Sequence[Record]) -> str:

@@ -119,7 +119,7 @@ def predict_split(
         directory: gets predictions, scores and report; with None nothing is written.
     """
     predictions = setup.task.problem.decode(data.examples, data.features, outputs, options)
-    answers = {id: prediction.text for id, prediction in predictions.items()}
+    answers = {id: setup.task.answer(prediction) for id, prediction in predictions.items()}
     if directory is not None:
         write_predictions(setup.task, directory, predictions, suffix=f"_{split}")
     if split not in setup.scorers:

@@ -50,7 +50,7 @@ def read_bytes(path: str | Path, error: type[ValueError]) -> bytes:
     try:
         return Path(path).read_bytes()
     except IsADirectoryError:
-        raise error(f"{path}: is a directory; give one JSON file") from None
+        raise error(f"{path}: is a directory; give one file") from None
     except FileNotFoundError:
         raise error(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as problem:

@@ -6,6 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from preprocess.types import Answer
+
+
+def name_of(answer: Answer) -> str:
+    """Return what kind of answer it is, or which class: a table's name of it."""
+    return answer.text if answer.kind == "class" else answer.kind
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
@@ -33,12 +40,13 @@ class Candidate(NamedTuple):
     """One entry of a question's n-best list; a tuple because a data set has tens of thousands of them.
 
     Args:
-        text: the slice char_start to char_end of the published context; "" where no span is valid.
+        text: the slice char_start to char_end of the published context, or an answer that is no part of it, such as a
+            class; "" where no span is valid.
         char_start: first code point in `Example.context`; -1 for the empty candidate.
         char_end: one past the last code point; -1 likewise.
         probability: softmax of start_logit + end_logit over the question's n-best list, 0-1.
-        start_logit: start score of the first piece; 0 for the empty candidate.
-        end_logit: end score of the last piece; 0 likewise.
+        start_logit: start score of the first piece, or the score of what is no span; 0 for the empty candidate.
+        end_logit: end score of the last piece; 0 likewise, and where there is but one score.
     """
 
     text: str
@@ -55,7 +63,8 @@ class Prediction:
 
     Args:
         id: question id.
-        text: the best candidate's text, which is what the metric scores.
+        text: the best candidate's text, or all that was found where that is several pieces; what the metric scores,
+            unless the task's `answer` says otherwise.
         char_start: first code point in `Example.context`; -1 where the answer has no place.
         char_end: one past the last code point; -1 likewise.
         kind: "span", or the name of another kind of answer of the task.
@@ -77,7 +86,7 @@ class Score:
     """A metric's result.
 
     Args:
-        values: metric name to percent; "em" and "f1" are the task's official metric.
+        values: metric name to percent; those by which the task selects are its official metric.
         per_example: question id to metric name to 0-1, in the order of the gold file.
         n: number of questions, those without a prediction included.
         n_missing: questions without a prediction; they score 0.

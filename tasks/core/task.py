@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from preprocess.readers.parts import Parts, json_parts
 from preprocess.readers.report import DataReport
 from preprocess.text.offsets import TextTransform
 from preprocess.types import Example
@@ -73,6 +75,11 @@ class Task:
         na_scorer: the metric that also reads each question's probability of having no answer, and a threshold on it.
         null_odds: how sure n-best predictions are of having no answer, by question id, the higher the surer.
         sources: where the data is published.
+        inputs: which texts of an `Example` ask something: "question" and "context", or one of them; `predict` takes
+            them as options, and a task with others is only given files.
+        answer: what a file of predictions holds of one, and the metric reads: its text, if nothing else is said.
+        parts: content and path of a data file to what `split` divides; raises `DataError`.
+        pipeline: what the hub calls the kind of task.
         language: of the texts, as ISO 639-1 names it.
         hub_dataset: the data set on the hub, "owner/name"; "" where its publisher has not put it there.
     """
@@ -94,6 +101,10 @@ class Task:
     na_scorer: Callable[[Sequence[Example], Mapping[str, Any], Mapping[str, float], float], Score] | None = None
     null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()
+    inputs: tuple[str, ...] = ("question", "context")
+    answer: Callable[[Prediction], str] = attrgetter("text")
+    parts: Callable[[bytes, str | Path], Parts] = json_parts
+    pipeline: str = "question-answering"
     language: str = "zh"
     hub_dataset: str = ""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
-from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
 from tasks.metrics.cmrc import CmrcScorer
+from tasks.metrics.gold import require_questions
 
 #: The kinds of cases that the official scorer tells apart.
 DOMAINS = ("civil", "criminal")
@@ -89,8 +89,7 @@ class CjrcScorer:
 
     def __init__(self, gold: Mapping[str, Sequence[object]], domains: Mapping[str, str]) -> None:
         """Normalise every gold answer once."""
-        if not gold:
-            raise DataError("no question to score: the gold file is empty.")
+        require_questions(gold)
         self._texts = {question: list(map(str, answers)) or [""] for question, answers in gold.items()}
         letters = {text: normalise(text) for answers in self._texts.values() for text in set(answers)}
         self._normalised = {question: [letters[text] for text in texts] for question, texts in self._texts.items()}

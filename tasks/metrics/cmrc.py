@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
+from tasks.metrics.gold import require_questions
 from tasks.metrics.segment import NOT_HAN, normalise, split_words
 
 # Stands for every word that no gold answer holds: it can't be part of a common substring.
@@ -42,8 +43,7 @@ class CmrcScorer:
 
     def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
         """Segment every distinct gold answer once."""
-        if not gold:
-            raise DataError("no question to score: the gold file is empty.")
+        require_questions(gold)
         unanswered = [question for question, answers in gold.items() if not answers]
         if unanswered:
             raise DataError(

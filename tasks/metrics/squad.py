@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from preprocess.base.errors import DataError
 from tasks.core.prediction import Score
+from tasks.metrics.gold import require_questions
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
@@ -57,7 +58,7 @@ class SquadScorer:
 
     def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
         """Normalise every distinct gold answer."""
-        _require_questions(gold)
+        require_questions(gold)
         empty = [question for question, answers in gold.items() if not answers]
         if empty:
             raise DataError(
@@ -89,7 +90,7 @@ class SquadV2Scorer:
 
     def __init__(self, gold: Mapping[str, Sequence[object]]) -> None:
         """Normalise every distinct gold answer."""
-        _require_questions(gold)
+        require_questions(gold)
         self._answerable = {question: bool(texts) for question, texts in gold.items()}
         # Answers that normalise to nothing count only where a question has no other.
         self._answers = {
@@ -192,11 +193,6 @@ def _wrong() -> dict[str, float]:
 
 def _some(questions: Sequence[str]) -> str:
     return ", ".join(questions[:3]) + (", …" if len(questions) > 3 else "")
-
-
-def _require_questions(gold: Mapping[str, Sequence[object]]) -> None:
-    if not gold:
-        raise DataError("no question to score: the gold file is empty.")
 
 
 def _check_na_probs(predicted: Mapping[str, object], na_probs: Mapping[str, float]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from experiment.commands.split import split
-from experiment.inputs.partition import draw, group_articles
+from experiment.inputs.partition import draw, groups_of
 from experiment.options.flags import SplitOptions
 from preprocess.base.errors import DataError, UsageError
+from preprocess.readers.parts import article_ties
 from tasks.core.discovery import get_task
 
 
@@ -73,7 +74,7 @@ def test_the_seed_decides_and_decides_again(tmp_path: Path) -> None:
 
 def test_articles_with_one_context_or_one_id_stay_together() -> None:
     items = [article(0), article(1, context="同文"), article(2), article(3, context="同文"), article(2), article(4)]
-    assert group_articles(items) == [[0], [1, 3], [2, 4], [5]]
+    assert groups_of([list(article_ties(item)) for item in items]) == [[0], [1, 3], [2, 4], [5]]
     # 1 shares its context with 3, and 3 its id with 2: all three belong together.
     chained = [
         article(1, context="同文"),
@@ -81,7 +82,7 @@ def test_articles_with_one_context_or_one_id_stay_together() -> None:
         {**article(3, context="同文"), "id": 9},
         {**article(2), "id": 9},
     ]
-    assert group_articles(chained) == [[0, 1, 2, 3]]
+    assert groups_of([list(article_ties(item)) for item in chained]) == [[0, 1, 2, 3]]
 
 
 def test_share_is_of_the_groups_and_neither_part_is_empty() -> None:

@@ -73,6 +73,16 @@ class QuestionSet:
         problem = self.task.problem
         return {text: kind for kind, text in problem.texts.items()} if isinstance(problem, KindProblem) else {}
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, where the answers are such; none of other tasks."""
+        gold = [answer for example in self.examples for answer in example.answers[:1]]
+        if len(gold) < len(self.examples) or any(answer.kind != "class" for answer in gold):
+            return ()
+        names = {answer.text for answer in gold}
+        named = any(text in names for system in self.systems for text in system.answers.values())
+        return tuple(sorted(names)) if named else ()
+
 
 def label_of(run: Path, record: Record, ambiguous: bool) -> str:
     """Return what a run is called; one whose name another one has, too, by its directory as well."""

@@ -12,7 +12,7 @@ from experiment.report.page.plots import Chart, Line, Row, Strips
 from experiment.training.record import Record
 
 #: Names of metrics as titles say them.
-TITLES = {"em": "EM", "f1": "F1"}
+TITLES = {"em": "EM", "f1": "F1", "mrr": "MRR"}
 
 
 def title_of(metric: str) -> str:

@@ -16,6 +16,7 @@ MISTAKES = {
     "shifted": "boundary shifted",
     "wrong_place": "wrong place",
     "wrong_kind": "wrong kind",
+    "wrong": "wrong",
     "should_be_unanswered": "should be unanswered",
     "left_unanswered": "left unanswered",
     "not_in_context": "not in the context",
@@ -68,6 +69,9 @@ def judge(
     """
     if answer is None:
         return Judgement("missing", None)
+    if any(found.kind not in ("span", UNANSWERED, *kinds.values()) for found in gold):
+        # A class, an option or several pieces: how they lie to each other says nothing.
+        return Judgement("right" if exact >= 1 else "wrong", None)
     kind, expected = kind_of(answer, kinds), gold_kinds(gold)
     golds = [place for found in gold if found.kind == "span" for place in _places_of(found, context)]
     place = nearest(answer, golds, context) if kind == "span" else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,11 @@ from experiment.report.page.curves import title_of
 from experiment.report.page.groups import buckets, confusion, null_difference, threshold_curve
 from experiment.report.page.mistakes import MISTAKES, UNANSWERED, Judgement, gold_kinds, judge, kind_of
 from experiment.report.page.plots import Bars, Chart, Line
+from tasks.core.prediction import name_of
 
 Floats = NDArray[np.float64]
+#: What a text is that names no class.
+_NO_CLASS = "no class"
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,24 @@ class View:
             yield bars, Grid([axis, *names], rows)
 
     def confusions(self) -> Iterator[tuple[str, Grid]]:
-        """Yield for each model the kinds of annotated answers (rows) against those of its answers, over its seeds."""
-        if not self.kinds:
+        """Yield for each model the kinds of annotated answers (rows) against those of its answers, over its seeds.
+
+        Of a task with classes, these.
+        """
+        if self.kinds:
+            names = list(dict.fromkeys(["span", UNANSWERED, *self.kinds.values()]))
+            gold = [gold_kinds(example.answers)[0] for example in self.set.examples]
+            name = partial(kind_of, kinds=self.kinds)
+        elif labels := self.set.labels:
+            names, gold = [*labels, _NO_CLASS], [name_of(example.answers[0]) for example in self.set.examples]
+            name = partial(_class_of, labels=labels)
+        else:
             return
-        names = list(dict.fromkeys(["span", UNANSWERED, *self.kinds.values()]))
-        gold = [gold_kinds(example.answers)[0] for example in self.set.examples]
         for model, seeds in self.models.items():
             counts = np.zeros((len(names), len(names)), np.int64)
             for judged in seeds:
                 answered = [(kind, text) for kind, text in zip(gold, judged.texts, strict=True) if text is not None]
-                predicted = [kind_of(text, self.kinds) for _, text in answered]
+                predicted = [name(text) for _, text in answered]
                 counts += confusion([kind for kind, _ in answered], predicted, names)
             shades = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
             rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist(), strict=True)]
@@ -247,13 +258,18 @@ class JudgedSystem:
         return threshold_curve(differences, of_spans, of_nulls)
 
 
+def _class_of(text: str, labels: Sequence[str]) -> str:
+    return text if text in labels else _NO_CLASS
+
+
 def _cut(line: Line, ends: tuple[float, float]) -> Line:
     inside = (line.x >= ends[0]) & (line.x <= ends[1])
     return Line(line.label, line.x[inside], line.y[inside], line.style)
 
 
 def _lengths(questions: QuestionSet) -> Iterator[tuple[str, list[int | None]]]:
-    yield "question", [len(example.question) for example in questions.examples]
+    if "question" in questions.task.inputs:
+        yield "question", [len(example.question) for example in questions.examples]
     yield "context", [len(example.context) for example in questions.examples]
     first = [next((a for a in example.answers if a.kind == "span"), None) for example in questions.examples]
     yield "answer", [len(answer.text) if answer is not None else None for answer in first]

@@ -1,0 +1,210 @@
+"""Pieces of the text, each of a type: a tag per token says where one begins and goes on.
+
+What is predicted is a slice of the published text, from the first character of a chunk's first piece to the last one
+of its last. Where windows overlap, a piece has the tag of the window in which it has most context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.align import align
+from preprocess.base.errors import DataError
+from preprocess.ranges import Ints, offsets, ranges
+from preprocess.tags import OUTSIDE, chunks
+from preprocess.template import BERT
+from preprocess.text.offsets import TextTransform
+from preprocess.tokenizers.base import Tokenizer
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
+from preprocess.windows import cut_windows
+from tasks.core.entities import Entity, entities_text
+from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+from tasks.problems.classify import check_finite, check_seen
+
+#: What the model says of a token: a logit per tag.
+MARK = "mark"
+_NOTHING = Candidate("", -1, -1, 1.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class TagProblem:
+    """The answer is any number of pieces of the context, which don't overlap.
+
+    Args:
+        types: of the pieces, in the order of the model's outputs.
+    """
+
+    types: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The problem, and the types that tokens are tagged with."""
+        return f"tags {' '.join(self.types)}"
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All tags, in the order of the logits."""
+        return (OUTSIDE, *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI"))
+
+    @property
+    def head(self) -> HeadSpec:
+        """A logit per tag for each token."""
+        return HeadSpec((Output(MARK, reads="token", size=len(self.tags), loss="tag"),))
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        targets: Sequence[Sequence[Answer] | None],
+        tokenizer: Tokenizer,
+        *,
+        transform: TextTransform | None = None,
+        **windows: Any,
+    ) -> FeatureSet:
+        """Cut texts into windows and tag their pieces; see `Problem.encode`.
+
+        A target is all pieces of an example. The tokens that are no piece of the text, and pieces without a character
+        of it (such as a lone "▁"), have none; nor has an example whose target is None.
+        """
+        windows["template"] = windows.get("template", BERT).alone()
+        texts = [""] * len(examples), [example.context for example in examples]
+        features = cut_windows(*texts, tokenizer, transform=transform, **windows)
+        pieces = _Pieces(features, len(examples))
+        tags, counts = self._tag_pieces(pieces, targets)
+        tokens = np.full(len(features.input_ids), NO_TARGET, np.int16)
+        size = features.doc_length.astype(np.int64)
+        tokens[ranges(features.row_splits[:-1] + features.doc_offset, size)] = tags[
+            ranges(pieces.base[features.example_index] + features.piece_start, size)
+        ]
+        return features.with_targets(self.head, {MARK: tokens}, counts)
+
+    def _tag_pieces(
+        self, pieces: _Pieces, targets: Sequence[Sequence[Answer] | None]
+    ) -> tuple[NDArray[np.int16], dict[str, int]]:
+        """Return the tag of every piece of every example, and counts for the report."""
+        found = [(i, answer) for i, answers in enumerate(targets) for answer in answers or () if answer.located]
+        unknown = sorted({answer.kind for _, answer in found} - set(self.types))
+        if unknown:
+            raise DataError(f"type {unknown[0]!r} is not one of {', '.join(self.types)}; give the task's types")
+        found.sort(key=lambda item: (item[0], item[1].char_start))
+        example = np.array([i for i, _ in found], np.int64)
+        places = np.array([(answer.char_start, answer.char_end) for _, answer in found], np.int64).reshape(-1, 2)
+        features = pieces.features
+        aligned = align(features.piece_spans, features.piece_splits, pieces.context[example], *places.T)
+        tags = np.zeros(pieces.base[-1], np.int16)
+        n_shared = 0
+        for (i, answer), first, last in zip(found, aligned.token_start, aligned.token_end, strict=True):
+            if first < 0:
+                continue
+            own = tags[pieces.base[i] + first : pieces.base[i] + last + 1]
+            # A piece that crosses the border of two answers belongs to the first.
+            free = own == 0
+            n_shared += not free.all()
+            begin = 1 + 2 * self.types.index(answer.kind)
+            own[free] = begin + 1
+            if free.any():
+                own[free.argmax()] = begin
+        for i, answers in enumerate(targets):
+            if answers is None:
+                tags[pieces.base[i] : pieces.base[i + 1]] = NO_TARGET
+        tags[pieces.empty] = NO_TARGET
+        counts = {
+            "target_span": len(found),
+            "without_target": sum(answers is None for answers in targets),
+            "target_widened": int(np.count_nonzero(aligned.widened)),
+            "target_sharing_a_piece": n_shared,
+            "target_without_piece": int(np.count_nonzero(aligned.token_start < 0)),
+        }
+        return tags, counts
+
+    def chance(self, features: FeatureSet) -> float:
+        """Return the loss of a model that finds all tags equally likely."""
+        return float(np.log(len(self.tags)))
+
+    def decode(
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
+    ) -> dict[str, Prediction]:
+        """Return all entities of every example as one answer; its list has them one by one, in order.
+
+        An entity's probability is that of its least sure tag. The score is the logarithm of that of all tags.
+        """
+        pieces = _Pieces(features, len(examples))
+        best, share = self._best_tags(pieces, outputs)
+        tags = np.array(self.tags)[best]
+        found = {}
+        for i, example in enumerate(examples):
+            own = slice(pieces.base[i], pieces.base[i + 1])
+            kept = ~pieces.empty[own]
+            spans, shares = pieces.spans[own][kept].tolist(), share[own][kept]
+            entities, candidates = [], []
+            for kind, first, last in chunks(tags[own][kept].tolist()):
+                entity = _without_blanks(example.context, Entity(kind, spans[first][0], spans[last - 1][1]))
+                least = float(shares[first:last].min())
+                text = example.context[entity.char_start : entity.char_end]
+                entities.append(entity)
+                candidates.append(Candidate(text, *entity[1:], least, float(np.log(least)), 0.0))
+            text, score = entities_text(example.context, entities), float(np.log(shares).sum())
+            nbest = tuple(candidates) or (_NOTHING,)
+            found[example.id] = Prediction(example.id, text, -1, -1, "entities", score, nbest)
+        return found
+
+    def best_answers(
+        self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
+    ) -> dict[str, str]:
+        """Return the entities of every example, as one line each."""
+        return {id: found.text for id, found in self.decode(examples, features, outputs, options).items()}
+
+    def _best_tags(
+        self, pieces: _Pieces, outputs: Iterable[Outputs]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return number and probability of the likeliest tag of every piece of every example."""
+        features = pieces.features
+        best = np.zeros(pieces.base[-1], np.int64)
+        share = np.ones(pieces.base[-1])
+        n_seen = np.zeros(len(features), np.int64)
+        for batch in outputs:
+            np.add.at(n_seen, batch.window, 1)
+            for row, window in enumerate(batch.window.tolist()):
+                first, last = features.max_context[window].tolist()
+                offset = int(features.doc_offset[window])
+                logits = batch.values[MARK][row, offset + first : offset + last].astype(np.float64)
+                check_finite(logits[None], window)
+                place = pieces.base[features.example_index[window]] + features.piece_start[window] + first
+                there = slice(place, place + last - first)
+                best[there] = logits.argmax(axis=1)
+                share[there] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        check_seen(n_seen)
+        return best, share
+
+
+class _Pieces:
+    """The pieces of E examples, one example after the other: also of those that share a text.
+
+    Attributes:
+        context: int64 [E], the context of each.
+        base: int64 [E + 1]; example i has pieces base[i] to base[i + 1].
+        spans: int32 [base[E], 2], places of the pieces in their texts.
+        empty: bool [base[E]], whether a piece has no character.
+    """
+
+    def __init__(self, features: FeatureSet, n_examples: int) -> None:
+        self.features = features
+        self.context: Ints = np.zeros(n_examples, np.int64)
+        self.context[features.example_index] = features.context_index
+        n_pieces = np.diff(features.piece_splits)[self.context]
+        self.base = offsets(n_pieces)
+        self.spans = features.piece_spans[ranges(features.piece_splits[self.context], n_pieces)]
+        self.empty: NDArray[np.bool_] = self.spans[:, 0] == self.spans[:, 1]
+
+
+def _without_blanks(context: str, entity: Entity) -> Entity:
+    """Leave out white space at the ends, which some tokenizers count to the piece beside it."""
+    kind, start, end = entity
+    text = context[start:end]
+    return (
+        Entity(kind, start + len(text) - len(text.lstrip()), start + len(text.rstrip())) if text.strip() else entity
+    )
