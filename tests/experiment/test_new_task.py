@@ -20,7 +20,7 @@ from tasks.core.problem import Tunable
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "adding-a-task.md").read_text(encoding="utf-8")
-FILES = dict(zip(("riddles", "riddles_tsv"), re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True))
+FILES = dict(zip(("riddles", "moods", "riddles_tsv"), re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True))
 
 
 @pytest.fixture
@@ -85,6 +85,15 @@ def test_a_layout_of_its_own_trains_to_the_same_weights(new_tasks, corpus, flags
     train(corpus, flags, tmp_path / "tsv", "riddles_tsv", tsv)
     weights = "seed_1/checkpoint-best/model.safetensors"
     assert (tmp_path / "json" / weights).read_bytes() == (tmp_path / "tsv" / weights).read_bytes()
+
+
+def test_rows_of_a_text_and_a_class_are_a_task(new_tasks, tmp_path) -> None:
+    task, file = get_task("moods"), tmp_path / "moods.tsv"
+    file.write_text("1\t下雨了\nsad\t天晴了\nangry\t刮风了\n", encoding="utf-8")
+    examples, report = task.read(file)
+    assert [(e.id, e.answers[0].text) for e in examples] == [("1", "glad"), ("2", "sad")]
+    assert report.dropped == {"label_unknown": ["3"]}
+    assert task.score(examples, {"1": "1", "2": "glad"}).values == {"accuracy": 50.0}
 
 
 def test_the_layout_of_its_own_keeps_the_readers_contract(new_tasks, tmp_path) -> None:
