@@ -42,11 +42,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Context:
-    """A context, what it is about, and its questions."""
+    """A context, what it is about, its questions, and what is named: kind, first code point and one past the last."""
 
     title: str
     text: str
     questions: tuple[Question, ...]
+    named: tuple[tuple[str, int, int], ...] = ()
 
 
 ATTRIBUTES = (
@@ -81,16 +82,20 @@ def _draft(names: Names) -> Context:
     if rng.random() < FRIEND_SHARE:
         attributes.insert(rng.randint(1, len(attributes)), FRIEND)
     told = [(attribute, names.entity(attribute.kind, used) + attribute.unit) for attribute in attributes]
-    text, questions = "", []
+    text, questions, named = "", [], []
     for i, (attribute, value) in enumerate(told):
         subject = person if i == 0 else rng.choice(("", "他", person))
         before, after = attribute.clause.split("X")
+        if subject == person:
+            named.append(("person", len(text), len(text) + len(person)))
         text += subject + before
+        named.append((attribute.kind, len(text), len(text) + len(value)))
         questions.append(Question(rng.choice(attribute.questions).replace("P", person), value, len(text)))
         text += value + after + rng.choice("，。" if i + 1 < len(told) else "。")
     if rng.random() < 0.3:
         text += rng.choice(FILLERS) + "。"
-    return Context(person, text, tuple(rng.sample(questions, min(len(questions), QUESTIONS_PER_CONTEXT))))
+    asked = rng.sample(questions, min(len(questions), QUESTIONS_PER_CONTEXT))
+    return Context(person, text, tuple(asked), tuple(named))
 
 
 def told_before(context: Context) -> Context:

@@ -1,4 +1,4 @@
-"""Write the demo corpora, in the layouts of CMRC2018, DRCD and CJRC, from seeded grammars of our own.
+"""Write the demo corpora, in the layouts of CMRC2018, DRCD, CJRC, MSRA-NER and LCQMC, from grammars of our own.
 
 No name, place, year, number, title or other answer of a dev file occurs in its train file; the characters they are
 spelled with do. Run `python examples/make_corpus.py`; the output never changes.
@@ -16,11 +16,14 @@ from typing import Any
 from corpus_cases import CIVIL, CRIMINAL, UNKNOWN, case
 from corpus_lives import Context, Question, life, told_before
 from corpus_names import Names
+from corpus_rows import question_pairs, tagged_rows
 from corpus_traditional import traditional
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 #: Contexts of train and dev.
 N_CMRC2018, N_DRCD, N_CJRC = (830, 100), (380, 80), (540, 100)
+#: Of the first of these, how many are tagged.
+N_NER = (300, 60)
 DOMAINS = (CIVIL, CRIMINAL)
 PARAGRAPHS_PER_ARTICLE = (1, 4)
 TOLD_BEFORE_SHARE = 0.15
@@ -210,7 +213,7 @@ def build() -> dict[str, str]:
     cases = _splits("cjrc", N_CJRC, lambda names, i: case(names, DOMAINS[i % len(DOMAINS)]))
     contexts = [context for splits in (lives, paragraphs, cases) for split in splits for context in split]
     vocab = vocabulary(["?", *(text for c in contexts for text in (c.text, *(q.text for q in c.questions)))])
-    rng = random.Random("layouts")
+    rng, pairs = random.Random("layouts"), random.Random("pairs")
     cmrc2018_dev = cmrc2018_layout(lives[1], "DEV", 3)
     layouts = {
         "demo_train.json": cmrc2018_layout(lives[0], "TRAIN", 1),
@@ -222,6 +225,8 @@ def build() -> dict[str, str]:
     }
     return {
         **{name: _dumps(data) for name, data in layouts.items()},
+        **{f"demo_ner_{split}.tsv": tagged_rows(lives[i][: N_NER[i]]) for i, split in enumerate(("train", "dev"))},
+        **{f"demo_pairs_{split}.tsv": question_pairs(lives[i], pairs) for i, split in enumerate(("train", "dev"))},
         "demo_dev.orig.json": _dumps(original_layout(cmrc2018_dev), ensure_ascii=True),
         "vocab.txt": "\n".join(vocab) + "\n",
         "config.json": json.dumps(MODEL | {"vocab_size": len(vocab)}, indent=2) + "\n",

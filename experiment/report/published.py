@@ -35,7 +35,7 @@ class PublishedScore:
         split: as the source calls it.
         model: as the source calls it.
         our_model: short name of the checkpoint where it is known here.
-        metric: "em", "f1" or "accuracy".
+        metric: "em", "f1", "accuracy" or "mrr".
         mean: over runs, in percent.
         max: best run, or the only one.
         order: how the source prints them: "mean(max)", "max(mean)", "mean_only", "max_only" or "single".

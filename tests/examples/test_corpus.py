@@ -24,6 +24,7 @@ from tasks.core.discovery import get_task
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "examples" / "corpus"
 FILES = {"cmrc2018": "demo", "drcd": "demo_drcd", "cjrc": "demo_cjrc"}
+ROWS = {"msra_ner": "demo_ner", "lcqmc": "demo_pairs"}
 SPECIAL = {"YES", "NO", ""}
 each_task = pytest.mark.parametrize("task", FILES)
 each_split = pytest.mark.parametrize("split", ["train", "dev"])
@@ -84,15 +85,17 @@ def test_committed_corpora_are_what_the_generator_writes() -> None:
 
 
 def test_corpora_are_small() -> None:
-    assert sum(path.stat().st_size for path in CORPUS.iterdir()) < 2_500_000
+    assert sum(path.stat().st_size for path in CORPUS.iterdir()) < 2_750_000
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_name_options_of_the_command_and_files_of_the_corpus(recipe: Path) -> None:
     options = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     assert set(options) <= {field.name for field in fields(TrainOptions)}
-    prefix = f"examples/corpus/{FILES[options['task']]}"
-    assert (options["train_file"], options["validation_file"]) == (f"{prefix}_train.json", f"{prefix}_dev.json")
+    name = (FILES | ROWS)[options["task"]]
+    suffix = "tsv" if options["task"] in ROWS else "json"
+    files = [f"examples/corpus/{name}_{split}.{suffix}" for split in ("train", "dev")]
+    assert [options["train_file"], options["validation_file"]] == files
     assert all((ROOT / options[name]).is_file() for name in options if name.endswith(("_file", "_name")))
 
 
@@ -106,6 +109,27 @@ def test_the_task_reads_every_question_and_finds_every_answer(task: str, split: 
     for example in examples:
         for answer in example.answers:
             assert answer.located == (answer.kind == "span") == (answer.text not in SPECIAL)
+
+
+@each_split
+def test_names_are_tagged_where_they_stand_and_questions_are_paired(split: str) -> None:
+    task = get_task("msra_ner")
+    examples, report = task.read(CORPUS / f"demo_ner_{split}.tsv")
+    assert not report.lost and not report.notes
+    lives = articles("cmrc2018", split)[: len(examples)]
+    assert len(examples) == {"train": 300, "dev": 60}[split]
+    for example, article in zip(examples, lives, strict=True):
+        assert example.context == article["paragraphs"][0]["context"]
+        places = {answer.text for answer in example.answers if answer.kind == "PER"}
+        assert article["title"] in places
+        asked = {qa["question"]: first_answer(qa) for p in article["paragraphs"] for qa in p["qas"]}
+        for question, kind in (("老师", "PER"), ("寺庙", "ORG"), ("出生", "LOC")):
+            told = {text for asking, text in asked.items() if question in asking}
+            assert told <= {answer.text for answer in example.answers if answer.kind == kind}
+    pairs, report = get_task("lcqmc").read(CORPUS / f"demo_pairs_{split}.tsv")
+    assert not report.lost and not report.notes
+    assert Counter(pair.answers[0].text for pair in pairs) == {"0": len(pairs) // 2, "1": len(pairs) // 2}
+    assert all(pair.question != pair.context for pair in pairs)
 
 
 @each_task

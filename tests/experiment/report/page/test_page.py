@@ -303,3 +303,36 @@ def test_five_thousand_questions_take_seconds(tmp_path):
     text = script_json(browser_data([view], 5))
     assert len(text) < 200 * 5000
     assert np.isfinite(view.judged[0].confidence).all()
+
+
+def test_classes_are_right_or_wrong_and_stand_against_each_other():
+    from preprocess.types import Answer, Example
+
+    task = get_task("chnsenticorp")
+    examples = [Example(id, "", "好", (Answer(label, kind="class"),)) for id, label in zip("abc", "101", strict=True)]
+    answers = {"a": "1", "b": "1", "c": "neither"}
+    scores = task.scorer(examples)(answers).per_example
+    nbest = {
+        id: [{"text": text, "probability": 0.75, "start_logit": 1.0, "end_logit": 0.0}]
+        for id, text in answers.items()
+    }
+    view = View(QuestionSet(task, "dev", examples, [System("m", 1, answers, scores, nbest)]), {"m": 0})
+    assert view.exact == "accuracy" and view.thresholds() is None
+    assert [j.mistake for j in view.judged[0].judgements] == ["right", "wrong", "wrong"]
+    ((model, grid),) = view.confusions()
+    assert model == "m" and list(grid.header[1:]) == ["0", "1", "no class"]
+    assert grid.rows == [["0", "0", "1", "0"], ["1", "0", "1", "1"], ["no class", "0", "0", "0"]]
+    assert [bars.x_label for bars, _ in view.lengths()] == ["characters of the context"]
+    assert view.calibration() is not None
+
+
+def test_entities_have_no_kinds_and_their_answers_are_not_looked_for_in_the_text():
+    from preprocess.types import Answer, Example
+
+    task = get_task("msra_ner")
+    examples = [Example("a", "", "在北京", (Answer("北京", 1, 3, "LOC"),)), Example("b", "", "在", ())]
+    answers = {"a": "PER 1-3 北京", "b": ""}
+    scores = task.scorer(examples)(answers).per_example
+    view = View(QuestionSet(task, "dev", examples, [System("m", 1, answers, scores)]), {"m": 0})
+    assert [j.mistake for j in view.judged[0].judgements] == ["wrong", "right"]
+    assert not list(view.confusions()) and view.thresholds() is None
