@@ -227,14 +227,16 @@ def about_tokenizer(settings: Settings | None, tokenizer: Tokenizer) -> list[str
     return [f"the checkpoint was fine-tuned with {'; '.join(different) or 'another vocabulary than that used here'}"]
 
 
-def check_task(settings: Settings | None, task: Task, name: str, fitted: Callable[[Task], Task]) -> None:
+def check_task(
+    settings: Settings | None, task: Task, name: str, fitted: Callable[[Task], Task] = lambda task: task
+) -> None:
     """Refuse a checkpoint whose head belongs to another kind of task.
 
     Args:
         settings: of the checkpoint; what was fine-tuned elsewhere shows by its weights whether it has the head.
         task: that is to be answered, fitted to the model.
         name: of the checkpoint, as the user gave it.
-        fitted: fits a task to the model, see `heads.task_for`.
+        fitted: fits another task to the model, see `heads.task_for`.
 
     Raises:
         UsageError: naming both tasks.

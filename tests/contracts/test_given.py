@@ -256,6 +256,12 @@ def test_any_family_may_have_outputs_that_are_given_a_position(backend):
     np.testing.assert_array_equal(without.values["end"], values["end"])
 
 
+def test_models_have_just_the_parameters_that_are_said_to_be_there(backend):
+    config = ModelConfig(30, 16, 1, 2, 32, model_type="xlnet")
+    said = parameter_shapes(config, pooled=False, heads=HEAD.rows, given=HEAD.given)
+    assert list(backend.parameter_shapes(backend.outline(config, HEAD)).items()) == list(said.items())
+
+
 def test_of_equal_starts_the_first_are_given(backend):
     config = ModelConfig(30, 16, 1, 2, 32, max_position_embeddings=16)
     model = backend.build_model(config, HEAD, device="cpu", seed=1)
@@ -279,7 +285,7 @@ def test_the_frameworks_agree_at_every_stage():
     import tf_modeling
 
     trainer = {field.name: field.default for field in fields(OptimizerOptions)} | {"precision": "fp32"}
-    trainer |= {"learning_rate": 3e-5, "warmup_ratio": 0.1, "weight_decay": 0.01, "adam_epsilon": 1e-8}
+    trainer |= {"learning_rate": 3e-5, "warmup_ratio": 0.1, "weight_decay": 0.01, "adam_epsilon": None}
     config = ModelConfig(
         50, 32, 2, 4, 64, model_type="xlnet", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         initializer_range=0.2,
@@ -288,11 +294,9 @@ def test_the_frameworks_agree_at_every_stage():
     batches = [random_batch(config, HEAD, (4, 24), random) for _ in range(2)]
     job = ParityJob(config, HEAD, None, batches, [], trainer)
     comparison = Comparison(TOLERANCES["fp32"], config, trainer["learning_rate"])
-    rows = list(comparison.rows(observe(pytorch_modeling, job), observe(tf_modeling, job)))
-    assert all(row.ok for row in rows), rows
-    assert {"start logits", "end logits", "unanswerable logits", "loss", "gradients", "step 2"} <= {
-        row.stage for row in rows
-    }
+    rows = {row.stage: row for row in comparison.rows(observe(pytorch_modeling, job), observe(tf_modeling, job))}
+    assert all(row.ok for row in rows.values()), rows
+    assert {"start logits", "end logits", "unanswerable logits", "loss", "gradients", "step 2"} <= set(rows)
 
 
 def test_what_is_given_comes_first_and_is_a_position():
