@@ -139,6 +139,16 @@ def test_it_goes_through_every_stage_of_the_comparison(best, corpus, capsys, mon
         assert "unanswerable logits" in said and ("predictions" in said) == ("--data_file" in given)
 
 
+def test_it_is_converted_where_the_format_has_it(best, tmp_path, capsys):
+    convert = ["convert", "--from", str(best)]
+    assert main([*convert, "--to", "native", "--output", str(tmp_path / "native")]) == 0
+    there, here = read_checkpoint(tmp_path / "native"), read_checkpoint(best)
+    assert (there.config, there.heads(), there.namemap.name) == (here.config, here.heads(), "native")
+    capsys.readouterr()
+    # The authors' program takes its beams from flags, and would search others.
+    refused(capsys, [*convert, "--to", "tf1", "--output", str(tmp_path / "tf1")], "start_n_top 3 (only 5)")
+
+
 def test_only_the_family_and_the_task_that_it_was_published_for_have_it(corpus):
     xlnet = read_config(corpus.model)
     bert = ModelConfig(30, 16, 1, 2, 32)
