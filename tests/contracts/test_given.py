@@ -123,7 +123,6 @@ def test_the_loss_is_the_authors_and_reads_the_right_starts(tmp_path, backend):
     arrays, features = original(tmp_path), windows()
     batch = batch_of(features)
     start, end = (batch.targets[name].astype(np.int64) for name in ("start", "end"))
-    model, _ = loaded(backend, tmp_path)
     model = _without_dropout(backend, tmp_path)
     expected = said(arrays, batch, start_positions=start)
     outputs, gradients = backend.gradients(model, batch, precision="fp32")
