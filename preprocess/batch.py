@@ -100,8 +100,12 @@ class _Units:
         return cls(first, np.diff([*first, n]), np.maximum.reduceat(features.lengths, first))
 
     def per_batch(self, batch_size: int) -> int:
-        """Return how many units a batch of at most so many windows holds whichever they are, at least 1."""
-        return max(1, batch_size // int(self.size.max()))
+        """Return how many units a batch holds that has so many windows on average, at least 1.
+
+        Not those that are sure to fit: where one example in a thousand has ten times the windows, a step would be
+        one example.
+        """
+        return max(1, batch_size * len(self.size) // int(self.size.sum()))
 
 
 def n_batches(features: FeatureSet, batch_size: int, *, whole_groups: bool = False) -> int:
@@ -132,8 +136,8 @@ def epoch_batches(
         epoch: 0 or more; each epoch has its own order.
         group_by_length: False leaves the windows in plain random order.
         mega_batch: batches per group.
-        whole_groups: keep the windows of each example together; a batch is as many examples as are sure to have no
-            more than batch_size windows, and at least one.
+        whole_groups: keep the windows of each example together; a batch is as many examples as have batch_size
+            windows on average, and at least one.
 
     Returns:
         Window indices, int32 [batch_size] each; the last may be shorter, and with whole_groups all.

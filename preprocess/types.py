@@ -244,8 +244,9 @@ class Output:
     * "class": one of `size` classes is right; the target is its index;
     * "binary": the window is of a kind or is not; the target is 1 or 0, the value the logarithm of the odds;
     * "tag": each token has one of `size` tags; the targets, one per token, are their indices;
-    * "choice": one of the windows of an example is right; the softmax goes over them, its target is 1, that of the
-      others 0.
+    * "choice": one option of an example is right; the softmax goes over its options, each as good as the best of its
+      windows. The target of an option's first window is 1 if it is the right one, else 0; that of its further
+      windows, which follow, is `NO_TARGET`.
 
     Args:
         name: what its values and targets are called.

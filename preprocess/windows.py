@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.align import spans_with_tails
+from preprocess.align import align, spans_with_tails
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
 from preprocess.template import BERT, CONTEXT, QUESTION, Template
 from preprocess.text.offsets import MappedText, TextTransform
-from preprocess.tokenizers.base import Tokenizer
+from preprocess.tokenizers.base import Encoder
 from preprocess.types import FeatureSet, Pieces
 
 
@@ -30,7 +30,7 @@ class _Grid:
 def cut_windows(
     questions: Sequence[str],
     contexts: Sequence[str],
-    tokenizer: Tokenizer,
+    tokenizer: Encoder,
     *,
     example_index: Sequence[int] | None = None,
     max_seq_length: int = 512,
@@ -40,6 +40,7 @@ def cut_windows(
     max_windows: int | None = None,
     template: Template = BERT,
     transform: TextTransform | None = None,
+    around: Sequence[int] | None = None,
 ) -> FeatureSet:
     """Cut pairs of texts into windows, as `convert_examples_to_features` of google-research/bert's run_squad.py.
 
@@ -58,6 +59,8 @@ def cut_windows(
         template: where question, context and special tokens stand in a window.
         transform: derives what is tokenised from the texts; `piece_spans`, and so labels and answers, stay places in
             the published context.
+        around: a code point of each pair's context, which gets one window then: the one that has this place in its
+            middle, or as near to it as the context's ends allow. None for windows over the whole context.
 
     Returns:
         the windows, without targets.
@@ -78,7 +81,13 @@ def cut_windows(
     question_length = np.diff(question_pieces.splits)[question_index] * has_question
     context_length = np.diff(context_pieces.splits)[context_index]
     window_sizes = (max_seq_length, doc_stride, doc_overlap, max_query_length)
-    grid = _lay_windows(question_length, context_length, template.n_special, *window_sizes)
+    if around is None:
+        grid = _lay_windows(question_length, context_length, template.n_special, *window_sizes)
+    else:
+        place = np.asarray(around, np.int64)
+        middle = align(context_pieces.spans, context_pieces.splits, context_index, place, place + 1).token_start
+        sizes = (template.n_special, max_seq_length, max_query_length)
+        grid = _lay_around(np.maximum(middle, 0), question_length, context_length, *sizes)
     n_cut = 0
     if max_windows is not None:
         grid, n_cut = _first_windows(grid, max_windows)
@@ -125,7 +134,7 @@ def cut_windows(
     )
 
 
-def _tokenise(texts: Sequence[str], tokenizer: Tokenizer, transform: TextTransform | None) -> Pieces:
+def _tokenise(texts: Sequence[str], tokenizer: Encoder, transform: TextTransform | None) -> Pieces:
     """Return the pieces of the distinct texts, in the order of `_first_seen`, with their spans in these texts."""
     distinct = list(dict.fromkeys(texts))
     if transform is None:
@@ -159,17 +168,8 @@ def _lay_windows(
     doc_overlap: int | None,
     max_query_length: int,
 ) -> _Grid:
-    if max_query_length < 0:
-        raise DataError(f"max_query_length {max_query_length} is negative; give 0 or more")
-    query_length = np.minimum(question_length, max_query_length)
-    room = max_seq_length - query_length - n_special
+    query_length, room = _room(question_length, n_special, max_seq_length, max_query_length)
     least = int(room.min(initial=max_seq_length - n_special))
-    if least < 1:
-        raise DataError(
-            f"max_seq_length {max_seq_length} leaves no room for the context beside a question of "
-            f"{int(query_length.max(initial=0))} pieces and {n_special} special tokens; "
-            f"raise it to {max_seq_length + 1 - least} or more, or lower max_query_length"
-        )
     if doc_overlap is not None:
         if not 0 <= doc_overlap < least:
             raise DataError(
@@ -189,6 +189,36 @@ def _lay_windows(
     return _Grid(pair, query_length[pair], piece_start, doc_length)
 
 
+def _lay_around(
+    middle: Ints,
+    question_length: Ints,
+    context_length: Ints,
+    n_special: int,
+    max_seq_length: int,
+    max_query_length: int,
+) -> _Grid:
+    """Lay one window of each pair around a piece of its context."""
+    query_length, room = _room(question_length, n_special, max_seq_length, max_query_length)
+    piece_start = np.clip(middle - room // 2, 0, np.maximum(0, context_length - room))
+    return _Grid(np.arange(len(room)), query_length, piece_start, np.minimum(room, context_length - piece_start))
+
+
+def _room(question_length: Ints, n_special: int, max_seq_length: int, max_query_length: int) -> tuple[Ints, Ints]:
+    """Return how many pieces of its question, and of the context, a window of each pair has room for."""
+    if max_query_length < 0:
+        raise DataError(f"max_query_length {max_query_length} is negative; give 0 or more")
+    query_length = np.minimum(question_length, max_query_length)
+    room = max_seq_length - query_length - n_special
+    least = int(room.min(initial=max_seq_length - n_special))
+    if least < 1:
+        raise DataError(
+            f"max_seq_length {max_seq_length} leaves no room for the context beside a question of "
+            f"{int(query_length.max(initial=0))} pieces and {n_special} special tokens; "
+            f"raise it to {max_seq_length + 1 - least} or more, or lower max_query_length"
+        )
+    return query_length, room
+
+
 def _first_windows(grid: _Grid, most: int) -> tuple[_Grid, int]:
     """Leave out the windows of a pair behind its first ones; return how many pairs have lost some, too."""
     rank = np.arange(len(grid.pair)) - np.searchsorted(grid.pair, grid.pair)
@@ -198,7 +228,7 @@ def _first_windows(grid: _Grid, most: int) -> tuple[_Grid, int]:
 
 
 def _fill_ids(
-    grid: _Grid, template: Template, texts: Mapping[str, tuple[Pieces, Ints]], tokenizer: Tokenizer
+    grid: _Grid, template: Template, texts: Mapping[str, tuple[Pieces, Ints]], tokenizer: Encoder
 ) -> tuple[NDArray[np.integer], Ints]:
     """Return the tokens of all windows and where each begins, given pieces and the first piece of each window."""
     length = grid.query_length + grid.doc_length + template.n_special

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from preprocess.types import NO_TARGET, HeadSpec, Output
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
 
 
 def objective(
@@ -63,11 +63,7 @@ def apart(
         parts = []
         for answered, n in zip((1, 0), n_targets, strict=True):
             counted = batch["answered"] == answered
-            targets = {
-                name: torch.where(counted if batch[name].ndim == 1 else counted[:, None], batch[name], NO_TARGET)
-                for name in (output.name for output in head.outputs)
-                if name in batch
-            }
+            targets = {o.name: _of_rows(counted, o.loss, batch[o.name]) for o in head.outputs if o.name in batch}
             parts.append(objective(head, values, {**batch, **targets}, n))
         return torch.stack(parts)
 
@@ -75,6 +71,13 @@ def apart(
 def competing(output: Output, batch: Mapping[str, Tensor]) -> Tensor:
     """Return which tokens a position's softmax goes over, bool [B, S]."""
     return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
+def _of_rows(counted: Tensor, loss: Loss, target: Tensor) -> Tensor:
+    """Return the targets [B] or [B, S] of some of the rows; the others have none."""
+    # What is chosen among stays there, and nothing of it is right.
+    none = target.clamp(max=0) if loss == "choice" else NO_TARGET
+    return torch.where(counted if target.ndim == 1 else counted[:, None], target, none)
 
 
 def _position(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -104,12 +107,17 @@ def _tag(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Ten
 
 
 def _choice(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
+    first = target != NO_TARGET
+    pooled = torch.cumsum(first, 0) - 1
+    best = torch.full_like(values, -torch.inf).scatter_reduce(0, pooled, values, "amax")
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
+    values = torch.where(first, best[pooled], -torch.inf)
     _, group = torch.unique_consecutive(batch["group"], return_inverse=True)
     largest = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values, "amax").detach()
     exponential = torch.exp(values - largest[group])
     sums = torch.zeros_like(values).index_add(0, group, exponential)
-    return ((torch.log(sums)[group] + largest[group] - values) * (target == 1)).sum()
+    return torch.where(target == 1, torch.log(sums)[group] + largest[group] - values, 0.0).sum()
 
 
 _LOSSES = {"position": _position, "class": _class, "binary": _binary, "tag": _tag, "choice": _choice}

@@ -94,7 +94,7 @@ def _report(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict
     return kind_report(gold, predicted, ("span", *KIND_TEXTS))
 
 
-def _official(predictions: Mapping[str, str]) -> list[dict[str, str]]:
+def _official(examples: Sequence[Example], predictions: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"id": id, "answer": text} for id, text in predictions.items()]
 
 

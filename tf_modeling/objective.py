@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from preprocess.types import NO_TARGET, HeadSpec, Output
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
 
 
 def objective(
@@ -65,11 +65,7 @@ def apart(
     parts = []
     for answered, n in zip((1, 0), n_targets, strict=True):
         counted = batch["answered"] == answered
-        targets = {
-            name: tf.where(counted if len(batch[name].shape) == 1 else counted[:, None], batch[name], NO_TARGET)
-            for name in (output.name for output in head.outputs)
-            if name in batch
-        }
+        targets = {o.name: _of_rows(counted, o.loss, batch[o.name]) for o in head.outputs if o.name in batch}
         parts.append(objective(head, values, {**batch, **targets}, n))
     return tf.stop_gradient(tf.stack(parts))
 
@@ -77,6 +73,13 @@ def apart(
 def competing(output: Output, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Return which tokens a position's softmax goes over, bool [B, S]."""
     return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
+def _of_rows(counted: tf.Tensor, loss: Loss, target: tf.Tensor) -> tf.Tensor:
+    """Return the targets [B] or [B, S] of some of the rows; the others have none."""
+    # What is chosen among stays there, and nothing of it is right.
+    none = tf.minimum(target, 0) if loss == "choice" else NO_TARGET
+    return tf.where(counted if len(target.shape) == 1 else counted[:, None], target, none)
 
 
 def _position(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -115,10 +118,15 @@ def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def _choice(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Sum, over the examples with a right window, the cross-entropy of their windows, [B] in all."""
+    """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
+    n = tf.shape(values)[0]
+    first = target != NO_TARGET
+    pooled = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    best = tf.gather(tf.math.unsorted_segment_max(values, pooled, n), pooled)
+    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
+    values = tf.where(first, best, -math.inf)
     ids = batch["group"]
     group = tf.cumsum(tf.cast(tf.concat([ids[:1] * 0, tf.cast(ids[1:] != ids[:-1], ids.dtype)], 0), tf.int32))
-    n = tf.shape(values)[0]
     largest = tf.stop_gradient(tf.gather(tf.math.unsorted_segment_max(values, group, n), group))
     sums = tf.gather(tf.math.unsorted_segment_sum(tf.exp(values - largest), group, n), group)
     return tf.reduce_sum(tf.where(target == 1, tf.math.log(sums) + largest - values, 0.0))

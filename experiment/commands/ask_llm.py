@@ -68,7 +68,7 @@ def ask_llm(options: AskLlmOptions) -> dict[str, str]:
         protocol |= {"base_url": endpoint.base_url, "data_sha256": report.sha256}
         protocol |= {"n_asked_last": n_asked, "wall_s_last": round(time.perf_counter() - begun, 3)}
         write_json(options.output_dir / _DETAILS, {id: asdict(one) for id, one in found.items()})
-        write_answers(task, options.output_dir, answers, protocol)
+        write_answers(task, examples, options.output_dir, answers, protocol)
     for line in _lines(protocol):
         console.print(line)
     console.print(f"{len(answers)} answers written to {options.output_dir}")

@@ -82,7 +82,7 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
                 raise DataError(f"{member.checkpoint}: {error}") from None
     predictions = average.decode(options.n_best_size)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    write_predictions(task, options.output_dir, predictions)
+    write_predictions(task, examples, options.output_dir, predictions)
     write_protocol(options.output_dir, _protocol(task, members, report.sha256))
     console.print(f"{len(predictions)} answers of {len(members)} models written to {options.output_dir}")
     if all(example.labelled for example in examples):

@@ -27,7 +27,7 @@ def evaluate(options: EvaluateOptions) -> Score:
     check_file("--output", options.output)
     task = task_of(options)
     examples, report = read_examples(task, options.data_file)
-    predictions = read_predictions(options.predictions)
+    predictions = read_predictions(options.predictions, task, examples)
     console = terminal()
     if report.dropped:
         console.print("\n".join(report.lines()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiment.answering import about_cut_texts, prepare
@@ -45,7 +45,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     with Bars(console) as bars:
         predictions = answerer.answer_windows(data, bars)
     if options.output_dir is not None:
-        _write(task, options.output_dir, predictions)
+        _write(task, examples, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}")
     if options.test_file is None:
         console.print(_line(predictions["question"]))
@@ -67,13 +67,13 @@ def _check(options: PredictOptions) -> None:
     check_directory("--output_dir", options.output_dir, ("predictions.json", "nbest_predictions.json"))
 
 
-def _write(task: Task, directory: Path, predictions: Mapping[str, Prediction]) -> None:
+def _write(task: Task, examples: Sequence[Example], directory: Path, predictions: Mapping[str, Prediction]) -> None:
     """Write the answers; where the disk has become full meanwhile, keep them elsewhere."""
     try:
-        write_predictions(task, directory, predictions)
+        write_predictions(task, examples, directory, predictions)
     except OSError as error:
         kept = Path(tempfile.mkdtemp(prefix="predictions-"))
-        write_predictions(task, kept, predictions)
+        write_predictions(task, examples, kept, predictions)
         raise OSError(f"--output_dir {directory}: {error}; the answers are kept in {kept}") from None
 
 

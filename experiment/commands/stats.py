@@ -73,7 +73,8 @@ def stats(options: StatsOptions) -> None:
         for length in options.max_seq_length
     }
     lengths = _lengths(task, examples, next(iter(by_length.values())))
-    tables = [list(table) for table in (_length_table(lengths), _window_table(by_length), _answer_table(examples))]
+    of_answers = _answer_table(examples), _option_table(examples)
+    tables = [list(table) for table in (_length_table(lengths), _window_table(by_length), *of_answers)]
     for table in filter(None, tables):
         console.print("\n".join(["", *table]))
     if options.histogram is not None:
@@ -101,6 +102,25 @@ def _answer_table(examples: Sequence[Example]) -> Iterator[str]:
         return
     rows = [(name, f"{n}", f"{n / found.total():.1%}") for name, n in found.most_common()]
     yield from aligned(("answers", "number", "share"), rows, right=("number", "share"))
+
+
+def _option_table(examples: Sequence[Example]) -> Iterator[str]:
+    """Yield a table of what choosing without reading scores; nothing where there are no options."""
+    asked = [example for example in examples if example.options and example.answers]
+    if not asked:
+        return
+    n_right = Counter[int]()
+    drawn = 0.0
+    for example in asked:
+        options = tuple(dict.fromkeys(example.options))
+        drawn += 1 / len(options)
+        n_right[options.index(example.answers[0].text)] += 1
+    place, most = n_right.most_common(1)[0]
+    rows = [
+        ("one of the options, drawn", f"{drawn / len(asked):.1%}"),
+        (f"always option {place + 1}", f"{most / len(asked):.1%}"),
+    ]
+    yield from aligned(("answers without reading", "right"), rows, right=("right",))
 
 
 def _length_table(lengths: dict[str, NDArray[np.integer]]) -> Iterator[str]:

@@ -96,7 +96,7 @@ class _Reports:
 
     def of(self, task: Any, options: Any) -> Mapping[str, Any]:
         files, limits = files_of(options)
-        choices = options.answer_policy, options.opencc_config
+        choices = options.answer_policy, options.opencc_config, options.assignment
         key = (task.name, task.version, *choices, *files.values(), *limits.values())
         if key not in self._known:
             self._known[key] = {name: split.report for name, split in read_splits(task, files, limits).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from preprocess.base.hashing import sha256
 from preprocess.base.jsonfile import describe, read_json, read_json_object
 from preprocess.readers.layouts import is_scalar
 from preprocess.readers.report import shown
+from preprocess.types import Example
 from tasks.core.nbest import nbest_json
 from tasks.core.prediction import Prediction, Score
 from tasks.core.task import Task
@@ -20,29 +21,38 @@ from tasks.core.task import Task
 _PREDICTIONS, _PROTOCOL = "predictions.json", "protocol.json"
 
 
-def write_predictions(task: Task, directory: Path, predictions: Mapping[str, Prediction], suffix: str = "") -> None:
+def write_predictions(
+    task: Task, examples: Sequence[Example], directory: Path, predictions: Mapping[str, Prediction], suffix: str = ""
+) -> None:
     """Write `predictions<suffix>.json` {id: answer}, the n-best lists, and what else the task's users expect."""
     answers = {id: task.answer(prediction) for id, prediction in predictions.items()}
     write_json(directory / f"predictions{suffix}.json", answers)
     if task.official is not None:
-        write_json(directory / f"predictions_official{suffix}.json", task.official(answers))
+        write_json(directory / f"predictions_official{suffix}.json", task.official(examples, answers))
     if task.null_odds is not None:
         write_json(directory / f"null_odds{suffix}.json", task.null_odds(predictions))
     write_text(directory / f"nbest_predictions{suffix}.json", nbest_json(predictions))
 
 
-def write_answers(task: Task, directory: Path, answers: Mapping[str, str], protocol: Mapping[str, Any]) -> None:
+def write_answers(
+    task: Task,
+    examples: Sequence[Example],
+    directory: Path,
+    answers: Mapping[str, str],
+    protocol: Mapping[str, Any],
+) -> None:
     """Write `predictions.json` {id: text} and, beside it, how these answers were come by.
 
     Args:
         task: whose answers they are.
+        examples: the questions.
         directory: gets the files.
         answers: question id -> text.
         protocol: JSON-able; its "protocol" says in a few words what must be equal for scores to be compared.
     """
     write_json(directory / _PREDICTIONS, answers)
     if task.official is not None:
-        write_json(directory / "predictions_official.json", task.official(answers))
+        write_json(directory / "predictions_official.json", task.official(examples, answers))
     write_protocol(directory, protocol)
 
 
@@ -81,16 +91,25 @@ def read_numbers(path: Path) -> dict[str, float]:
     return {id: float(value) for id, value in values.items()}
 
 
-def read_predictions(path: Path) -> dict[str, str | int | float]:
+def read_predictions(
+    path: Path, task: Task | None = None, examples: Sequence[Example] = ()
+) -> dict[str, str | int | float]:
     """Read {question id: answer}, or the official list of {"id", "answer"} of CJRC and CoQA.
 
     Answers may be numbers, which the official scorers take as Python writes them.
+
+    Args:
+        path: the file.
+        task: whose own official form is read, too.
+        examples: the questions, for that.
 
     Raises:
         DataError: if the file is something else, or holds two answers to one question.
     """
     remedy = 'give a JSON object {question id: answer}, or a list of {"id", "answer"}'
     values = read_json(path, DataError, remedy)
+    if task is not None and task.from_official is not None:
+        values = task.from_official(examples, values)
     if isinstance(values, list):
         values = _by_id(path, values, remedy)
     elif not isinstance(values, dict):

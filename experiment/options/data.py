@@ -24,6 +24,8 @@ class TaskChoice:
     """OpenCC configuration that converts the text for the model, such as t2s, or none (default: the task's)."""
     answer_policy: Literal["first", "majority", "all"] | None = None
     """Which of several annotated answers are trained on (default: the task's)."""
+    assignment: Literal["independent", "one_to_one"] | None = None
+    """Whether a candidate may fill several blanks of a passage (default: the task's, which is independent)."""
     version_2_with_negative: bool = False
     """Some questions have no answer: --task squad with this is --task squad_v2."""
 

@@ -96,7 +96,8 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
     column = np.arange(length)[None]
     mask = column < lengths[:, None]
     types = mask & (column >= lengths[:, None] // 4) & (config.type_vocab_size > 1)
-    group = np.arange(n) // 2 if head.whole_groups else np.arange(n)
+    # An example has two options, the right one in one window and the other in two.
+    group = np.arange(n) // 3 if head.whole_groups else np.arange(n)
     targets: dict[str, NDArray[np.integer]] = {}
     for outputs in head.projections.values():
         # The outputs of a projection in order, as a span's start and end.
@@ -107,7 +108,7 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
                 "class": random.integers(NO_TARGET, output.size, n),
                 "binary": positions[:, i] % 2,
                 "tag": np.where(mask, random.integers(NO_TARGET, output.size, mask.shape), NO_TARGET),
-                "choice": np.diff(group, prepend=-1),
+                "choice": 1 - np.arange(n) % 3,
             }[output.loss]
     inputs = {
         "input_ids": np.where(mask, random.integers(0, config.vocab_size, mask.shape), 0),

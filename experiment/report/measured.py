@@ -312,7 +312,7 @@ def _how_come_by(predictions: Path) -> str:
 def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
     scores, notes, n_collapsed = [], [], 0
     for path in paths:
-        answers = read_predictions(path)
+        answers = read_predictions(path, gold.task, gold.examples)
         if not answers.keys() & gold.articles.keys():
             raise DataError(f"{path}: none of its {len(answers)} ids is in the data file; give its answers")
         score = gold.score(answers)

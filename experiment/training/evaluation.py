@@ -121,7 +121,7 @@ def predict_split(
     predictions = setup.task.problem.decode(data.examples, data.features, outputs, options)
     answers = {id: setup.task.answer(prediction) for id, prediction in predictions.items()}
     if directory is not None:
-        write_predictions(setup.task, directory, predictions, suffix=f"_{split}")
+        write_predictions(setup.task, data.examples, directory, predictions, suffix=f"_{split}")
     if split not in setup.scorers:
         return SplitResult(answers)
     score = setup.scorers[split](answers)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import CheckpointError
 
+_GZIP = b"\x1f\x8b"
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _MODEL_REMEDY = "get it again from the model's publisher"
 #: Longest part of a value that is quoted; a damaged file can hold a string of megabytes.
@@ -21,7 +24,7 @@ class _RepeatedKeyError(ValueError):
 
 
 def read_json(path: str | Path, error: type[ValueError], remedy: str) -> Any:
-    """Read a file of UTF-8 (or of UTF-16 with a byte order mark) that holds one JSON value.
+    """Read a file of UTF-8 (or of UTF-16 with a byte order mark), packed by gzip or not, that holds one JSON value.
 
     Args:
         path: the file.
@@ -73,6 +76,8 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
     """
     try:
         return _parse(decode(content), lines)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+        raise error(f"{path}: a damaged gzip file ({problem}); get it again, or {remedy}") from None
     except UnicodeDecodeError as problem:
         name = "UTF-8" if problem.encoding == "utf-8" else "UTF-16"
         raise error(f"{path}: not JSON: not {name} (byte {problem.start}); save it as UTF-8, or {remedy}") from None
@@ -92,11 +97,14 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file: UTF-8, or UTF-16 where a byte order mark says so.
+    """Return the text of a file, unpacked where it is gzip's: UTF-8, or UTF-16 where a byte order mark says so.
 
     Raises:
         UnicodeDecodeError: if it is neither.
+        EOFError, gzip.BadGzipFile, zlib.error: if it is gzip's and damaged.
     """
+    if content.startswith(_GZIP):
+        content = gzip.decompress(content)
     # Notepad and PowerShell save with a byte order mark, and may save as UTF-16.
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")

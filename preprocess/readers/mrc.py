@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import describe, parse_json, read_bytes
+from preprocess.base.jsonfile import describe
+from preprocess.readers.documents import close_report, open_document
 from preprocess.readers.layouts import Paragraph, as_text, detect, is_scalar, paragraphs
 from preprocess.readers.location import OffsetUnit, as_offset, locate, location_problem
 from preprocess.readers.questions import MalformedError, Question, check_question
@@ -45,9 +44,9 @@ def read_examples(
     Raises:
         DataError: if the file can't be read, is not JSON of a known layout, or holds no usable question.
     """
-    content = read_bytes(path, DataError)
-    items, layout = detect(path, parse_json(content, path, DataError, "give a JSON data file", lines=True))
-    report = DataReport(str(path), layout=layout.name, sha256=hashlib.sha256(content).hexdigest())
+    document, report = open_document(path)
+    items, layout = detect(path, document)
+    report.layout = layout.name
     examples: dict[str, Example] = {}
     for paragraph in paragraphs(items, layout, report):
         for index, qa in enumerate(paragraph.published["qas"]):
@@ -60,16 +59,7 @@ def read_examples(
                 report.drop(*malformed.args)
                 continue
             examples[question.id] = _example(report, question, paragraph, qa, offset_unit, special or {})
-    report.n_kept = len(examples)
-    if not report.n_questions:
-        seen = f"; first problem: {report.problems[0]}" if report.problems else ""
-        raise DataError(
-            f"{path}: no questions in it ({layout.name} layout{seen}); give a file with filled 'qas' lists"
-        )
-    if not examples:
-        first = report.problems[0]
-        raise DataError(f"{path}: none of its {report.n_questions} questions can be used; first: {first}")
-    return list(examples.values()), report
+    return close_report(report, examples, "give a file with filled 'qas' lists"), report
 
 
 def _example(

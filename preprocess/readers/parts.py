@@ -45,8 +45,32 @@ def json_parts(content: bytes, path: str | Path) -> Parts:
     Raises:
         DataError: if it is no such file.
     """
+    return divided(content, path, lambda path, document: detect(path, document)[0], article_ties, _domain)
+
+
+def divided(
+    content: bytes,
+    path: str | Path,
+    items_of: Callable[[str | Path, Any], Sequence[Any]],
+    ties: Callable[[Any], Iterator[Tie]],
+    stratum: Callable[[Any], str],
+    unit: str = "articles",
+) -> Parts:
+    """Divide a file of JSON by its items.
+
+    Args:
+        content: of the file.
+        path: names it in messages.
+        items_of: path and document to the items; raises `DataError` if there are none.
+        ties: of an item, whatever it is.
+        stratum: of an item, whatever it is.
+        unit: what the items are called.
+
+    Raises:
+        DataError: if it is no such file.
+    """
     document = parse_json(content, path, DataError, "give a JSON data file", lines=True)
-    items, _ = detect(path, document)
+    items = items_of(path, document)
     in_lines = isinstance(document, list) and not decode(content).lstrip().startswith("[")
 
     def write(chosen: Sequence[int]) -> str:
@@ -54,9 +78,7 @@ def json_parts(content: bytes, path: str | Path) -> Parts:
         values = part if in_lines else [{**document, "data": part} if isinstance(document, dict) else part]
         return "".join(map(_as_json, values))
 
-    return Parts(
-        [list(article_ties(item)) for item in items], [_domain(i) for i in items], write, ".json", "articles"
-    )
+    return Parts([list(ties(item)) for item in items], list(map(stratum, items)), write, ".json", unit)
 
 
 def article_ties(item: Any) -> Iterator[Tie]:

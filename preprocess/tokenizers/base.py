@@ -13,16 +13,28 @@ from preprocess.tokenizers.files import SAVED, TokenizerFiles
 from preprocess.types import Pieces
 
 
-class Tokenizer(Protocol):
-    """Cuts texts into pieces of which each has its place in the text."""
-
-    @property
-    def kind(self) -> str:
-        """What messages call tokenizers of its kind."""
+class Encoder(Protocol):
+    """Cuts texts into pieces of which each has its place in the text: what windows are made with."""
 
     @property
     def special_ids(self) -> Mapping[str, int]:
         """Ids of special tokens by role: "pad", "unk", "cls" and "sep" always; "mask", "bos", "eos" if there are."""
+
+    def encode(self, texts: Sequence[str]) -> Pieces:
+        """Tokenise texts, without special tokens.
+
+        Returns:
+            Ids (uint16 for up to 65536 tokens, else uint32) and code-point spans of the pieces, from the first to the
+            last character that a piece comes from; spans never run backwards.
+        """
+
+
+class Tokenizer(Encoder, Protocol):
+    """The tokenizer of a model."""
+
+    @property
+    def kind(self) -> str:
+        """What messages call tokenizers of its kind."""
 
     @property
     def tokens(self) -> Sequence[str]:
@@ -43,14 +55,6 @@ class Tokenizer(Protocol):
     @property
     def template(self) -> str | None:
         """Name of the template that the files say it is used with, if they do."""
-
-    def encode(self, texts: Sequence[str]) -> Pieces:
-        """Tokenise texts, without special tokens.
-
-        Returns:
-            Ids (uint16 for up to 65536 tokens, else uint32) and code-point spans of the pieces, from the first to the
-            last character that a piece comes from; spans never run backwards.
-        """
 
     def save(self, directory: str | Path) -> None:
         """Write files from which `load_tokenizer` and transformers' AutoTokenizer make the same tokenizer."""

@@ -25,10 +25,13 @@ class TaskOptions:
         opencc_config: OpenCC configuration (such as "t2s") that the model's text is converted by; "none" for no
             conversion.
         answer_policy: which of several annotated answers are trained on: "first", "majority" or "all".
+        assignment: how candidates are given to the blanks of a passage: to each its best ("independent"), or each
+            candidate to one blank, so that all together are likeliest ("one_to_one").
     """
 
     opencc_config: str | None = None
     answer_policy: str | None = None
+    assignment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,10 @@ class Task:
         options: names of the `TaskOptions` that `configure` understands.
         configure: returns the task with a user's choices made; its version names them if they can move a score.
         report: what else to say of predictions (text by id): JSON-able, with printable "lines".
-        official: predictions (text by id) in the form that the task's official scorer reads, if not {id: text}.
+        official: predictions (text by id) of examples in the form that the task's official scorer reads, if not
+            {id: text}.
+        from_official: the way back, from what stands in a file of JSON to texts by id; what has another form comes
+            back as it is.
         na_scorer: the metric that also reads each question's probability of having no answer, and a threshold on it.
         null_odds: how sure n-best predictions are of having no answer, by question id, the higher the surer.
         sources: where the data is published.
@@ -100,7 +106,8 @@ class Task:
     options: frozenset[str] = frozenset()
     configure: Callable[[TaskOptions], Task] | None = None
     report: Callable[[Sequence[Example], Mapping[str, str]], dict[str, Any]] | None = None
-    official: Callable[[Mapping[str, str]], Any] | None = None
+    official: Callable[[Sequence[Example], Mapping[str, str]], Any] | None = None
+    from_official: Callable[[Sequence[Example], Any], Any] | None = None
     na_scorer: Callable[[Sequence[Example], Mapping[str, Any], Mapping[str, float], float], Score] | None = None
     null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()

@@ -20,6 +20,7 @@ from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from preprocess.windows import cut_windows
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+from tasks.problems.window_values import values_of
 
 #: What the model says of a window: a logit per class.
 CATEGORY = "category"
@@ -113,38 +114,7 @@ class ClassProblem:
 
     def _logits(self, features: FeatureSet, outputs: Iterable[Outputs]) -> NDArray[np.float64]:
         """Return the logits, [E, classes]: there is one window for each example, in order."""
-        logits = np.zeros((len(features), len(self.labels)))
-        n_seen = np.zeros(len(features), np.int64)
-        for batch in outputs:
-            logits[batch.window] = batch.values[CATEGORY]
-            np.add.at(n_seen, batch.window, 1)
-        check_seen(n_seen)
-        check_finite(logits)
-        return logits
-
-
-def check_seen(n_seen: NDArray[np.int64]) -> None:
-    """Raise DataError unless every window was predicted once, given how often each was."""
-    if not (n_seen == 1).all():
-        wrong = int(np.argmax(n_seen != 1))
-        raise DataError(
-            f"window {wrong} has logits {n_seen[wrong]} times; every window must be predicted exactly once."
-        )
-
-
-def check_finite(logits: NDArray[np.floating], window: int = 0) -> None:
-    """Raise DataError if a logit of a window is not finite.
-
-    Args:
-        logits: [n_windows, …].
-        window: number of the first.
-    """
-    finite = np.isfinite(logits.reshape(len(logits), -1)).all(axis=1)
-    if not finite.all():
-        raise DataError(
-            f"window {window + int(np.argmin(finite))}: a logit is not finite: the model has diverged or overflowed; "
-            "lower the learning rate or use float32."
-        )
+        return values_of(CATEGORY, len(features), outputs).astype(np.float64).reshape(-1, len(self.labels))
 
 
 def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

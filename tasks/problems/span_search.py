@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from preprocess.base.errors import DataError
 from preprocess.types import FeatureSet, Outputs
 from tasks.core.prediction import DecodeOptions
+from tasks.problems.window_values import check_each_once
 
 # Pairs scored at once: small enough for the processor's cache.
 _PAIRS_PER_CHUNK = 1 << 17
@@ -96,12 +97,7 @@ def each_once(features: FeatureSet, outputs: Iterable[Outputs]) -> Iterator[Outp
     for batch in outputs:
         windows.append(np.asarray(batch.window))
         yield batch
-    seen = np.bincount(np.concatenate(windows), minlength=len(features))
-    if not (seen == 1).all():
-        wrong = int(np.argmax(seen != 1))
-        raise DataError(
-            f"window {wrong} has logits {seen[wrong]} times; every window must be predicted exactly once."
-        )
+    check_each_once(windows, len(features))
 
 
 def refuse_infinite(scores: NDArray[np.float32], window: NDArray[np.integer]) -> None:

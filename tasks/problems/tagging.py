@@ -24,7 +24,7 @@ from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, O
 from preprocess.windows import cut_windows
 from tasks.core.entities import Entity, entities_text
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
-from tasks.problems.classify import check_finite, check_seen
+from tasks.problems.window_values import check_each_once, check_finite
 
 #: What the model says of a token: a logit per tag.
 MARK = "mark"
@@ -165,19 +165,19 @@ class TagProblem:
         features = pieces.features
         best = np.zeros(pieces.base[-1], np.int64)
         share = np.ones(pieces.base[-1])
-        n_seen = np.zeros(len(features), np.int64)
+        windows = [np.zeros(0, np.int32)]
         for batch in outputs:
-            np.add.at(n_seen, batch.window, 1)
+            windows.append(np.asarray(batch.window))
             for row, window in enumerate(batch.window.tolist()):
                 first, last = features.max_context[window].tolist()
                 offset = int(features.doc_offset[window])
                 logits = batch.values[MARK][row, offset + first : offset + last].astype(np.float64)
-                check_finite(logits[None], window)
+                check_finite(logits[None], [window])
                 place = pieces.base[features.example_index[window]] + features.piece_start[window] + first
                 there = slice(place, place + last - first)
                 best[there] = logits.argmax(axis=1)
                 share[there] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
-        check_seen(n_seen)
+        check_each_once(windows, len(features))
         return best, share
 
 

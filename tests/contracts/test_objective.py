@@ -17,8 +17,8 @@ CHOICE = HeadSpec((Output("option", reads="sequence", size=1, loss="choice"),))
 
 
 @pytest.fixture(params=["pytorch", "tensorflow"])
-def loss(request):
-    """`loss(head, values, batch, n_targets)` of numpy arrays and lists, in either framework."""
+def objectives(request):
+    """`call(name, head, values, batch, n_targets)`: a function of the objectives, of numpy arrays, in a framework."""
     if request.param == "pytorch":
         import torch
 
@@ -29,12 +29,24 @@ def loss(request):
         to_values, to_ids = (lambda x: tf.constant(x, tf.float32)), (lambda x: tf.constant(x, tf.int32))
         module = importlib.import_module("tf_modeling.objective")
 
-    def call(head, values, batch, n_targets):
+    def call(function, head, values, batch, n_targets):
         tensors = {name: to_values(x) for name, x in values.items()}
         columns = {name: to_ids(np.asarray(x)) for name, x in batch.items()}
-        return float(module.objective(head, tensors, columns, n_targets))
+        return getattr(module, function)(head, tensors, columns, n_targets).numpy()
 
     return call
+
+
+@pytest.fixture
+def loss(objectives):
+    """`loss(head, values, batch, n_targets)`."""
+    return lambda *arguments: float(objectives("objective", *arguments))
+
+
+@pytest.fixture
+def loss_apart(objectives):
+    """The same of windows that hold an answer, and of the others."""
+    return lambda *arguments: objectives("apart", *arguments).tolist()
 
 
 def test_a_position_competes_with_the_real_tokens_alone(loss):
@@ -66,3 +78,34 @@ def test_a_window_is_chosen_among_those_of_its_example(loss):
     batch = {"attention_mask": [[1]] * 6, "group": [7, 7, 3, 3, 3, 9], "option": [1, 0, 0, 1, 0, 0]}
     # 500 is there for the exponential not to overflow; float32 has it to 3e-5.
     assert loss(CHOICE, values, batch, {"option": 2}) == pytest.approx(-(math.log(0.75) - LOG_3) / 2, abs=1e-4)
+
+
+def test_an_option_is_as_good_as_the_best_of_its_windows(loss):
+    # Example 5: the right option reads three windows, the other two; example 6: one window each.
+    values = {"option": [-7.0, LOG_3, 1.0, 0.0, -9.0, 0.0, 0.0]}
+    batch = {"attention_mask": [[1]] * 7, "group": [5, 5, 5, 5, 5, 6, 6]}
+    batch["option"] = [1, NO_TARGET, NO_TARGET, 0, NO_TARGET, 0, 1]
+    # Of the first, log 3 against 0; the windows below the best of their option don't count, however many they are.
+    assert loss(CHOICE, values, batch, {"option": 2}) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+
+
+def test_only_the_best_window_of_an_option_is_pulled():
+    import torch
+
+    from pytorch_modeling.objective import objective
+
+    values = torch.tensor([0.0, 2.0, 1.0, 1.5], requires_grad=True)
+    batch = {"attention_mask": torch.ones(4, 1), "group": torch.tensor([0, 0, 0, 0])}
+    batch["option"] = torch.tensor([1, NO_TARGET, 0, NO_TARGET])
+    objective(CHOICE, {"option": values}, batch, {"option": 1}).backward()
+    wrong = 1 / (1 + math.exp(0.5))  # what the other option gets of the softmax over 2 and 1.5
+    assert values.grad is not None
+    assert values.grad.tolist() == pytest.approx([0.0, -wrong, 0.0, wrong])
+
+
+def test_options_apart_from_others_keep_the_windows_they_are_chosen_among(loss_apart):
+    values = {"option": [LOG_3, 0.0, 9.0, 0.0, 0.0]}
+    batch = {"attention_mask": [[1]] * 5, "group": [1, 1, 2, 2, 2], "answered": [1, 1, 0, 0, 0]}
+    batch["option"] = [1, 0, 0, 1, NO_TARGET]
+    answered, others = loss_apart(CHOICE, values, batch, ({"option": 1}, {"option": 1}))
+    assert answered == pytest.approx(-math.log(0.75)) and others == pytest.approx(math.log(1 + math.exp(9.0)))

@@ -34,7 +34,7 @@ TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], do_lower_case=False)
 def settings(**changes):
     """Return those of a DRCD model that reads the text as published."""
     values = {"task": "drcd", "version": "1+opencc-none", "options": WINDOWS | DECODING, "precision": "fp32"}
-    values |= {"task_options": {"opencc_config": "none", "answer_policy": None}}
+    values |= {"task_options": {"opencc_config": "none", "answer_policy": None, "assignment": None}}
     values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}, "template": BERT.as_json()}
     return Settings(**values | changes)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from preprocess.batch import collate, epoch_batches, eval_batches
+from preprocess.batch import collate, epoch_batches, eval_batches, n_batches, split_batch
 from preprocess.template import BERT, Template
 from preprocess.types import FeatureSet
 from tests.support.values import span_features
@@ -121,3 +123,18 @@ def test_lengths_do_not_follow_the_position_in_the_epoch(seed: int) -> None:
 def test_evaluation_goes_from_short_to_long() -> None:
     batches = eval_batches(features_of([9, 3, 7, 3, 5]), 2)
     assert [batch.tolist() for batch in batches] == [[1, 3], [4, 2], [0]]
+
+
+def test_a_batch_of_whole_examples_has_its_windows_on_average() -> None:
+    # 99 examples of 4 windows and one of 40: no step may be as small as would be sure to hold that one.
+    sizes = [4] * 50 + [40] + [4] * 49
+    example = np.repeat(np.arange(100), sizes).astype(np.int32)
+    features = replace(features_of([5] * len(example)), example_index=example)
+    batches = epoch_batches(features, 32, seed=1, epoch=0, whole_groups=True)
+    assert len(batches) == n_batches(features, 32, whole_groups=True) == 15
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(example)))
+    assert {len(np.unique(example[batch])) for batch in batches} == {7, 2}
+    # What does not fit in one forward pass takes several; the long one has its own.
+    longest = max(batches, key=len)
+    parts = split_batch(features, longest, 32, whole_groups=True)
+    assert sorted(map(len, parts)) == [24, 40]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,16 @@ def test_values_are_described_in_a_few_printable_words() -> None:
     assert describe({}) == "an empty object" and describe([1]) == "a list of 1"
     assert describe(True) == "the boolean True" and describe(1.5) == "the number 1.5"
     assert describe("x" * 10**6) == f"the string '{'x' * 59}…"
+
+
+def test_a_file_packed_by_gzip_is_read_as_what_is_in_it(tmp_path: Path) -> None:
+    file, packed = tmp_path / "a.json.gz", gzip.compress('{"a": "甲"}'.encode())
+    for content in (packed, gzip.compress('{"a": "甲"}'.encode("utf-16"))):
+        file.write_bytes(content)
+        assert read_json(file, DataError, "give another file") == {"a": "甲"}
+    for content in (packed[:-6], packed[:12] + b"\xff" + packed[13:], packed + b"more", b"\x1f\x8b\x08"):
+        file.write_bytes(content)
+        with pytest.raises(
+            DataError, match=r"a\.json\.gz: a damaged gzip file .*; get it again, or give another file"
+        ):
+            read_json(file, DataError, "give another file")

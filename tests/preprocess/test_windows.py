@@ -11,7 +11,7 @@ from preprocess.base.errors import DataError
 from preprocess.ranges import ranges
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
-from preprocess.windows import max_context_ranges
+from preprocess.windows import cut_windows, max_context_ranges
 from tests.support.values import encode
 
 PAD, UNK, CLS, SEP = range(4)
@@ -234,3 +234,19 @@ def test_max_context_equals_the_original_rule_on_random_windows() -> None:
 def test_max_context_never_looks_at_another_example() -> None:
     found = max_context_ranges(np.array([0, 0, 1]), np.array([0, 3, 0]), np.array([5, 5, 5]))
     assert found.tolist() == [[0, 4], [1, 5], [0, 5]]
+
+
+@pytest.mark.parametrize(
+    ("place", "held"),
+    [(0, (0, 4)), (2, (0, 4)), (3, (1, 5)), (5, (3, 7)), (7, (4, 8))],
+)
+def test_one_window_lies_around_a_place(place: int, held: tuple[int, int]) -> None:
+    features = cut_windows(["问谁"], [CONTEXT], TOKENIZER, max_seq_length=9, doc_stride=2, around=[place])
+    first, last = held
+    assert rows(features) == [[CLS, 12, 13, SEP, *range(4 + first, 4 + last), SEP]]
+    assert features.piece_start.tolist() == [first] and features.doc_length.tolist() == [4]
+
+
+def test_a_window_around_a_place_holds_all_of_a_short_context() -> None:
+    features = cut_windows(["问", "谁谁"], ["甲乙", "甲乙"], TOKENIZER, max_seq_length=9, around=[0, 1])
+    assert rows(features) == [[CLS, 12, SEP, 4, 5, SEP], [CLS, 13, 13, SEP, 4, 5, SEP]]

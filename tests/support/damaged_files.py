@@ -7,7 +7,8 @@ import copy
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 #: One file in 500 gets a string of ten megabytes (slow), one in 50 is nested almost too deeply for the parser.
@@ -244,10 +245,12 @@ _BYTE_DAMAGE = {
 }  # fmt: skip
 
 
-def damaged_file(seed: int) -> tuple[str, bytes]:
+def damaged_file(
+    seed: int, layouts: Mapping[str, Callable[[random.Random], Any]] = MappingProxyType(LAYOUTS)
+) -> tuple[str, bytes]:
     """Return the kind of damage and the file."""
     rng = random.Random(seed)
-    document = LAYOUTS[rng.choice(list(LAYOUTS))](rng)
+    document = layouts[rng.choice(list(layouts))](rng)
     if seed % _EVERY_HUGE == 7:
         kind, n_times, change = "huge", 1, _huge
     elif seed % _EVERY_DEEP == 3:

@@ -30,6 +30,32 @@ def _tagged() -> str:
     return _rows("text_a\tlabel", *("\x02".join(text) + "\t" + "\x02".join(tags) for text in TEXTS))
 
 
+def _c3() -> str:
+    questions = [{"question": "住在哪里?", "choice": ["上海", "北京"], "answer": "北京"}]
+    return json.dumps([[[text], questions, f"{i}-1"] for i, text in enumerate(TEXTS)], ensure_ascii=False)
+
+
+def _cmrc2019() -> str:
+    passages = [
+        {"context_id": f"P{i}", "context": f"{text}[BLANK1]。", "choices": ["甲", "乙"], "answers": [i % 2]}
+        for i, text in enumerate(TEXTS)
+    ]
+    return json.dumps({"data": passages}, ensure_ascii=False)
+
+
+def _chid() -> str:
+    passages = [
+        {
+            "groupId": i,
+            "content": [f"{text}#idiom{i:06}#。"],
+            "candidates": ["一心一意", "三心二意"],
+            "answers": {f"#idiom{i:06}#": i % 2},
+        }
+        for i, text in enumerate(TEXTS)
+    ]
+    return _rows(*(json.dumps(passage, ensure_ascii=False) for passage in passages))
+
+
 #: name of a layout -> the content of a file.
 SAMPLES = {
     "SQuAD style": _squad(),
@@ -42,6 +68,9 @@ SAMPLES = {
         *(f"{t}\t这是第{i}句。\t{('entailment', 'neutral')[i % 2]}" for i, t in enumerate(TEXTS)),
     ),
     "tags": _tagged(),
+    "C3": _c3(),
+    "CMRC2019": _cmrc2019(),
+    "CHID": _chid(),
 }
 
 

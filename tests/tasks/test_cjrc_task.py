@@ -95,7 +95,10 @@ def test_policy_is_part_of_the_version_unless_it_is_the_default() -> None:
 
 def test_official_form_is_a_list() -> None:
     assert TASK.official is not None
-    assert TASK.official({"1_1": "YES", "1_2": ""}) == [{"id": "1_1", "answer": "YES"}, {"id": "1_2", "answer": ""}]
+    assert TASK.official((), {"1_1": "YES", "1_2": ""}) == [
+        {"id": "1_1", "answer": "YES"},
+        {"id": "1_2", "answer": ""},
+    ]
 
 
 def test_report_counts_the_kind_of_the_first_answer_against_the_predicted_one() -> None:

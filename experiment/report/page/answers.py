@@ -194,6 +194,6 @@ def _is_candidate(value: object) -> bool:
 def _systems_of_files(gold: Gold, predictions: Mapping[str, Sequence[Path]]) -> Iterator[System]:
     for name, paths in predictions.items():
         for number, path in enumerate(paths, start=1):
-            answers = read_predictions(path)
+            answers = read_predictions(path, gold.task, gold.examples)
             scores = gold.score(answers).per_example
             yield System(name, number, {id: str(answer) for id, answer in answers.items()}, scores)
