@@ -10,6 +10,7 @@ from typing import Any
 from experiment.backend import Backend, Predictor, choose_device, load_backend
 from experiment.export.bundle import Bundle, exported_source, read_bundle
 from experiment.inputs.data import Data, encode, first_targets
+from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
 from experiment.io.terminal import Bars, terminal
@@ -86,13 +87,19 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
         options = _for_bundle(options, model)
     # What was exported computes in float32: there is no precision to be had as in the training.
     options, notes = recall(settings, options, but=("bf16",) if isinstance(model, Bundle) else ())
-    task = task_of(options)
-    check_task(settings, task, str(options.model_name_or_path))
+    fitted = partial(_fitted, model)
+    task = fitted(task_of(options))
+    check_task(settings, task, str(options.model_name_or_path), fitted)
     recipe = resolve_recipe(options, task, model.published)
     source = exported_source(model, options) if isinstance(model, Bundle) else from_checkpoint(model, options)
     check_limits(recipe, source.name, source.config, source.published)
     notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings]
     return Prepared(options, recipe, task, model, source, notes)
+
+
+def _fitted(model: Checkpoint | Bundle, task: Task) -> Task:
+    """Return a task with the problem that a model answers: what was exported has the head of the task's own."""
+    return task if isinstance(model, Bundle) else task_for(task, model.config, model)
 
 
 def _find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:

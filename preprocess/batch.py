@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from preprocess.ranges import ranges
-from preprocess.template import template_of
-from preprocess.types import NO_TARGET, READ_BY, Batch, FeatureSet, Outputs
+from preprocess.template import answer_mask, template_of
+from preprocess.types import NO_TARGET, PER_TOKEN, Batch, FeatureSet, Outputs
 
 
 def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_of: int = 32) -> Batch:
@@ -45,6 +45,8 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
         "attention_mask": real.astype(np.int32),
         "token_type_ids": ((types - padding) * real + padding).astype(np.int32),
     }
+    if features.meta.get("answer_mask", False):
+        inputs["answer_mask"] = answer_mask(features, window, position).astype(np.int32)
     targets = {}
     for name, target in features.targets.items():
         if features.meta["losses"][name] == "tag":
@@ -68,7 +70,7 @@ def unpadded(features: FeatureSet, outputs: Outputs) -> Outputs:
     lengths = features.row_splits[window + 1] - features.row_splits[window]
     values = dict(outputs.values)
     for name, loss in features.meta["losses"].items():
-        if READ_BY[loss] == "token":
+        if loss in PER_TOKEN:
             rows = values[name]
             column = (np.arange(rows.shape[1]) - lengths[:, None]) % rows.shape[1]
             values[name] = np.take_along_axis(rows, column.reshape(*column.shape, *[1] * (rows.ndim - 2)), axis=1)

@@ -141,7 +141,26 @@ def template_of(features: FeatureSet) -> Template:
     return Template(**features.meta["template"])
 
 
-def null_positions(features: FeatureSet) -> Ints:
-    """Return the position that stands for "no answer" in each window, int64 [W]."""
+def null_positions(features: FeatureSet, window: NDArray[np.integer] | slice = slice(None)) -> Ints:
+    """Return the position that stands for "no answer" in each window, or in some windows, int64 [W]."""
     template = template_of(features)
-    return template.starts(features.lengths, features.doc_length)[template.order.index(template.null)]
+    lengths = features.row_splits[1:][window] - features.row_splits[:-1][window]
+    return template.starts(lengths, features.doc_length[window])[template.order.index(template.null)]
+
+
+def answer_mask(
+    features: FeatureSet, window: NDArray[np.integer], position: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """Return where an answer may begin or end: at the context's tokens, and at that which stands for "no answer".
+
+    Args:
+        features: the windows.
+        window: integer [B], those that are meant.
+        position: [B, L], or [1, L] where all have the same, of columns in their windows.
+
+    Returns:
+        bool [B, L].
+    """
+    place = position - features.doc_offset[window, None]
+    null = null_positions(features, window)
+    return ((place >= 0) & (place < features.doc_length[window, None])) | (position == null[:, None])

@@ -14,15 +14,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.text.sentences import Sentence
+
 #: The target of a window, or of a token, that an output learns nothing from.
 NO_TARGET = -1
 
-#: What an output reads: the state of each token, or the pooled state of the whole window.
-Reads = Literal["token", "sequence"]
+#: What an output reads: the state of each token, or the pooled state of the whole window; "given" a position, each
+#: token's state beside that of the position's token, or the special token's state beside the mean of all tokens'.
+Reads = Literal["token", "sequence", "token_given", "sequence_given"]
 #: What an output's loss is, see `Output`.
-Loss = Literal["position", "class", "tag", "choice"]
-#: What an output with this loss reads.
-READ_BY: Mapping[Loss, Reads] = {"position": "token", "class": "sequence", "tag": "token", "choice": "sequence"}
+Loss = Literal["position", "class", "binary", "tag", "choice"]
+#: What an output with this loss may read.
+READ_BY: Mapping[Loss, tuple[Reads, ...]] = {
+    "position": ("token", "token_given"),
+    "class": ("sequence",),
+    "binary": ("sequence_given",),
+    "tag": ("token",),
+    "choice": ("sequence",),
+}
+#: The losses of outputs that have a value for each token.
+PER_TOKEN: frozenset[Loss] = frozenset({"position", "tag"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +67,6 @@ class JoinedAnswer(Answer):
     """
 
     parts: tuple[Answer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence of a context.
-
-    Args:
-        char_start: its first code point.
-        char_end: one past the last code point.
-        title: of its document, where the file names that.
-        number: its place among the sentences of its document, from 0.
-    """
-
-    char_start: int
-    char_end: int
-    title: str = ""
-    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,8 @@ class FeatureSet:
         piece_splits: int64 [C + 1], pieces of context c are piece_splits[c] to piece_splits[c + 1].
         targets: output's name -> integer [W], or [T] where each token has a target; see `Output` for what they say.
         meta: JSON-able facts: "max_seq_length", "pad_id", the "template" (see `preprocess.template`), the losses of
-            the targets by name under "losses", and the counts of the encoding under "counts".
+            the targets by name under "losses", the counts of the encoding under "counts", and "answer_mask" where
+            batches say which tokens may be answers.
     """
 
     input_ids: NDArray[np.integer]
@@ -166,6 +161,8 @@ class FeatureSet:
         """Return the same windows with what they are trained on, and with further counts."""
         losses = {output.name: output.loss for output in head.outputs}
         meta = {**self.meta, "losses": losses, "counts": {**self.meta["counts"], **counts}}
+        if head.answer_mask:
+            meta["answer_mask"] = True
         return replace(self, targets=targets, meta=meta)
 
     @property
@@ -186,8 +183,9 @@ class Batch:
     Args:
         window: int32 [B], index of each window in its FeatureSet.
         group: int32 [B], the example of each window; those of one example stand together.
-        inputs: what the encoder reads, int32 [B, L] each: "input_ids"; "attention_mask", 1 for a real token and 0 for
-            padding; "token_type_ids", the segments of the windows' template.
+        inputs: what the model reads, int32 [B, L] each: "input_ids"; "attention_mask", 1 for a real token and 0 for
+            padding; "token_type_ids", the segments of the windows' template; and for a head that asks for it
+            "answer_mask", 1 where an answer may begin or end: in the context, and where "no answer" stands.
         targets: output's name -> int32 [B], or [B, L] where each token has a target; positions count in the padded
             row. An output that is not named is not learned from.
         answered: bool [B], whether a window holds an answer, where a problem tells those from the others.
@@ -243,6 +241,10 @@ def n_windows_apart(batches: Sequence[Batch]) -> tuple[int, int]:
     return n_answered, n - n_answered
 
 
+#: What every model reads of a batch.
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
 #: How many targets there are in windows that hold an answer, and in the others, by projection.
 Apart = tuple[Mapping[str, int], Mapping[str, int]]
 
@@ -255,6 +257,7 @@ class Output:
 
     * "position": one of the window's real tokens is right; the softmax goes over them, the target is its position;
     * "class": one of `size` classes is right; the target is its index;
+    * "binary": the window is of a kind or is not; the target is 1 or 0, the value the logarithm of the odds;
     * "tag": each token has one of `size` tags; the targets, one per token, are their indices;
     * "choice": one option of an example is right; the softmax goes over its options, each as good as the best of its
       windows. The target of an option's first window is 1 if it is the right one, else 0; that of its further
@@ -263,10 +266,17 @@ class Output:
     Args:
         name: what its values and targets are called.
         reads: "token", values [B, L]; or "sequence", values [B]; with a further axis where `size` is not 1.
+            "token_given", values [B, L] given the target of `given` while that is learned from; else [B, L, beams],
+            given each of its `beams` best positions, best first and of equals the first (fewer if L is).
+            "sequence_given", values [B], given how likely each position of `given` is.
         size: values per token, or per window.
         loss: one of those above.
         projection: outputs of one projection read the same and are rows of one matrix, in order, and the mean of
             their losses counts; "" for a projection of the output's own name.
+        weight: what its loss counts.
+        among: the tokens that a position competes with: all real "tokens", or the "answers" of the "answer_mask".
+        given: the earlier output, a position, that is given.
+        beams: how many of its positions are, where its target is not known.
     """
 
     name: str
@@ -274,13 +284,24 @@ class Output:
     size: int
     loss: Loss
     projection: str = ""
+    weight: float = 1.0
+    among: Literal["tokens", "answers"] = "tokens"
+    given: str = ""
+    beams: int = 1
 
     def __post_init__(self) -> None:
         """Name the projection; a loss that can't be had from what is read is a fault of the problem."""
         if not self.projection:
             object.__setattr__(self, "projection", self.name)
-        assert READ_BY[self.loss] == self.reads, f"output {self.name}: a {self.loss} is read from {self.reads}"
+        assert self.reads in READ_BY[self.loss], f"output {self.name}: a {self.loss} is not read from {self.reads}"
         assert self.size == 1 or self.loss in ("class", "tag"), f"output {self.name}: a {self.loss} has one value"
+        assert bool(self.given) == self.reads.endswith("_given"), f"output {self.name}: {self.reads} of what?"
+        assert not self.given or self.projection == self.name, f"output {self.name}: is read alone"
+
+    @property
+    def per_token(self) -> bool:
+        """Whether there are values for each token."""
+        return self.loss in PER_TOKEN
 
     def n_targets(self, target: NDArray[np.integer]) -> int:
         """Return how many things have a target, of which the loss is the mean: windows, tokens or examples."""
@@ -292,10 +313,16 @@ class HeadSpec:
     """What a problem asks of the model, in the order of the model's parameters.
 
     Args:
-        outputs: with names of their own.
+        outputs: with names of their own; what is given to one comes before it.
     """
 
     outputs: tuple[Output, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be computed in order, a fault of the problem."""
+        for i, output in enumerate(self.outputs):
+            before = {earlier.name for earlier in self.outputs[:i] if earlier.reads == "token"}
+            assert not output.given or output.given in before, f"output {output.name}: {output.given} comes first"
 
     @property
     def projections(self) -> dict[str, tuple[Output, ...]]:
@@ -311,6 +338,16 @@ class HeadSpec:
     def reads(self, what: Reads) -> bool:
         """Whether an output reads this."""
         return any(output.reads == what for output in self.outputs)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What each projection reads that reads something given a position, by its name."""
+        return {name: o[0].reads for name, o in self.projections.items() if o[0].given}
+
+    @property
+    def answer_mask(self) -> bool:
+        """Whether batches have to say which tokens may be answers."""
+        return any(output.among == "answers" for output in self.outputs)
 
     @property
     def whole_groups(self) -> bool:
@@ -333,14 +370,19 @@ class HeadSpec:
         return self.n_targets(answered), self.n_targets(others)
 
 
+def input_names(head: HeadSpec | None) -> tuple[str, ...]:
+    """Return which of a batch's inputs a model with this head reads, in order."""
+    return (*INPUTS, "answer_mask") if head is not None and head.answer_mask else INPUTS
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What a model says of one batch; batches may come back in any order.
 
     Args:
         window: int32 [B], index of each row's window in its FeatureSet.
-        values: output's name -> float32 [B, L] or [B], with a further axis where its size is not 1; what stands at
-            padding is not to be read.
+        values: output's name -> float32 [B, L] or [B], with a further axis where its size is not 1 or where several
+            positions are given to it, see `Output`; what stands at padding is not to be read.
     """
 
     window: NDArray[np.int32]

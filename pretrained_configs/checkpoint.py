@@ -72,6 +72,15 @@ class Checkpoint:
                     raise
                 raise MisfitError(f"{error} ({self.wrapping})") from None
 
+    def heads(self) -> dict[str, int]:
+        """Return the rows of each task head's matrix that it holds, by the head's name.
+
+        Raises:
+            CheckpointError: as `open`.
+        """
+        with self.open() as source:
+            return self.namemap.heads_in(source)
+
     @contextmanager
     def stream(
         self, wanted: Mapping[str, Shape], *, fresh_head: bool

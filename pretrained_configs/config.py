@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from preprocess.base.errors import CheckpointError
 from preprocess.base.names import unknown
@@ -27,6 +28,8 @@ POSITION_EMBEDDING_TYPES = ("absolute", "relative_key", "relative_key_query")
 
 #: Marks a field that means something to some families alone, which have it among their `own_fields`.
 _OWN = {"own": True}
+#: And one that says how answers are searched, which no parameter depends on.
+_SEARCHED = {**_OWN, "searched": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class ModelConfig:
         pad_token_id: vocabulary id that fills short inputs.
         untie_r: XLNet: whether each layer has its own three biases of the relative attention, or all share one set.
         clamp_len: XLNet: the largest distance between two tokens that is told from larger ones; -1 for no limit.
+        start_n_top: XLNet: how many starts of an answer are searched for its end, where ends depend on starts.
+        end_n_top: XLNet: how many ends of each are.
     """
 
     vocab_size: int
@@ -90,6 +95,8 @@ class ModelConfig:
     pad_token_id: int = 0
     untie_r: bool = field(default=True, metadata=_OWN)
     clamp_len: int = field(default=-1, metadata=_OWN)
+    start_n_top: int = field(default=5, metadata=_SEARCHED)
+    end_n_top: int = field(default=5, metadata=_SEARCHED)
 
     def __post_init__(self) -> None:
         """Fill in the embedding's width and the family's activation; check types, ranges and sizes.
@@ -105,6 +112,11 @@ class ModelConfig:
         problems = problems or _misfits(self) or self.family.problems(self) or _too_large(self)
         if problems:
             raise CheckpointError("; ".join(problems))
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The fields that say what is computed, without those that say how answers are searched in it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("searched")}
 
     @property
     def family(self) -> Family:

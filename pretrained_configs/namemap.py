@@ -199,8 +199,18 @@ class NameMap:
         shapes = {
             ours: self.shape_in(source, ours) for ours in named if ours is not None and ours.startswith("head.")
         }
-        matrices = {ours: shape for ours, shape in shapes.items() if ours.endswith(".weight") and shape is not None}
-        return {ours.split(".")[1]: shape[0] for ours, shape in matrices.items()}
+        rows = {}
+        for ours, shape in shapes.items():
+            _, name, *inner = ours.split(".")
+            if shape is not None and inner in (["weight"], ["output", "weight"]):
+                rows[name] = shape[0]
+        return rows
+
+    def given_in(self, source: Source) -> dict[str, str]:
+        """Return what each head that a source holds reads given a position, as `parameter_shapes` takes it."""
+        ours = {self._ours_of(self.canonical(key)) or "" for key in source}
+        heads = [name.split(".")[1] for name in ours if re.fullmatch(r"head\.[^.]+\.hidden\.weight", name)]
+        return {name: f"{'token' if f'head.{name}.norm.weight' in ours else 'sequence'}_given" for name in heads}
 
     def to_theirs(self, ours: Mapping[str, np.ndarray], n_heads: int = 0) -> dict[str, np.ndarray]:
         """Write our parameters under today's published names; the exact inverse of `to_ours`.

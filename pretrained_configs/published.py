@@ -43,6 +43,8 @@ _NOT_EVERYWHERE = {
     "task_type_vocab_size",
     "untie_r",
     "clamp_len",
+    "start_n_top",
+    "end_n_top",
 }
 _FIELDS = tuple(f.name for f in fields(ModelConfig))
 #: Field that means something to some families alone -> its default.
@@ -291,7 +293,7 @@ def write_values(config: ModelConfig, namemap: NameMap, head: str | None = None)
     Args:
         config: the model.
         namemap: a format that has such models, see `format_for`.
-        head: None for the bare encoder, "span" for the span head.
+        head: None for the bare encoder, "span" for the span head, "span_given" for that whose ends depend on starts.
 
     Raises:
         CheckpointError: if the format has no class with such a head.

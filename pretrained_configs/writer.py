@@ -15,6 +15,9 @@ from pretrained_configs.formats.safetensors_file import write_safetensors
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import write_values
 
+#: What `write_values` calls a head -> a parameter that only models with it have.
+_HEADS = {"span": "head.span.weight", "span_given": "head.end.hidden.weight"}
+
 
 def write_checkpoint(
     directory: Path, config: ModelConfig, ours: Mapping[str, np.ndarray], namemap: NameMap
@@ -24,7 +27,8 @@ def write_checkpoint(
     Args:
         directory: must exist.
         config: its architecture.
-        ours: its parameters by their framework-neutral names; a "head.span" makes it a fine-tuned one.
+        ours: its parameters by their framework-neutral names; a "head.span" makes it a fine-tuned one, and so does
+            a "head.end" that is given a start.
         namemap: the format, as `published.format_for` gives it.
 
     Returns:
@@ -34,7 +38,7 @@ def write_checkpoint(
         CheckpointError: naming every parameter that the format has no place for.
     """
     tensors = namemap.to_theirs(ours, config.num_attention_heads)
-    head = "span" if "head.span.weight" in ours else None
+    head = next((name for name, parameter in _HEADS.items() if parameter in ours), None)
     values = write_values(config, namemap, head)
     target = namemap.values["config"]["target"]
     config_name = "config.json" if target in ("transformers", "native") else config.family.config_file

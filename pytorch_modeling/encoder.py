@@ -94,10 +94,14 @@ class Encoder(nn.Module, ABC):
     def pool(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
         """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""
         assert self.pooler is not None, "this encoder was built without a pooler"
+        return torch.tanh(self.pooler(self.pooled_state(sequence_output, attention_mask)))
+
+    def pooled_state(self, sequence_output: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the state of [B, S, H] that is pooled, that of each row's first or last real token, [B, H]."""
         real = attention_mask.to(torch.int32)
         token = real.argmax(dim=1) if self.pooled_token == "first" else real.cumsum(dim=1).argmax(dim=1)
         rows = torch.arange(token.shape[0], device=token.device)
-        return torch.tanh(self.pooler(sequence_output[rows, token]))
+        return sequence_output[rows, token]
 
 
 def compile_layers(encoder: Encoder) -> None:

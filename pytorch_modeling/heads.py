@@ -2,31 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from preprocess.types import HeadSpec, Output
+from pretrained_configs.config import ModelConfig
+from pytorch_modeling.layers import Dropout
+from pytorch_modeling.objective import competing
 
 
 class Head(nn.ModuleDict):
-    """One linear projection for each of the head's matrices, by its name."""
+    """What computes each projection's values, by its name: a matrix, or a small network where a position is given."""
 
-    def __init__(self, hidden_size: int, spec: HeadSpec) -> None:
+    def __init__(self, config: ModelConfig, spec: HeadSpec) -> None:
         """Build the projections for `spec`."""
-        super().__init__({name: nn.Linear(hidden_size, n_rows) for name, n_rows in spec.rows.items()})
+        super().__init__({name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()})
         self.spec = spec
 
-    def forward(self, sequence_output: Tensor, pooled_output: Tensor | None) -> dict[str, Tensor]:
-        """Score [B, S, H] and [B, H].
+    def forward(
+        self,
+        sequence_output: Tensor,
+        pooled_output: Tensor | None,
+        pooled_state: Tensor | None,
+        batch: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Score [B, S, H], [B, H] and, before its pooling, [B, H].
+
+        Args:
+            sequence_output: of each token.
+            pooled_output: of the window.
+            pooled_state: the state of the special token that is pooled.
+            batch: the masks of `objective`; a target of what is given to another output is given in its place.
 
         Returns:
             each output's values by its name, see `Outputs`.
         """
         values: dict[str, Tensor] = {}
         for name, outputs in self.spec.projections.items():
-            read = sequence_output if outputs[0].reads == "token" else pooled_output
-            assert read is not None, f"{name} reads the pooled output"
-            values |= _divided(self[name](read), outputs)
+            first = outputs[0]
+            if first.reads == "token_given":
+                scores = self[name](sequence_output, self._positions(first, values, batch))
+                scores = scores.squeeze(2) if first.given in batch else scores
+            elif first.reads == "sequence_given":
+                assert pooled_state is not None, f"{name} reads the state that is pooled"
+                scores = self[name](sequence_output, self._scores(first, values, batch).softmax(-1), pooled_state)
+            else:
+                read = sequence_output if first.reads == "token" else pooled_output
+                assert read is not None, f"{name} reads the pooled output"
+                scores = self[name](read)
+            values |= _divided(scores, outputs)
         return values
+
+    def _scores(self, output: Output, values: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the scores of the positions that are given to an output, [B, S]; -inf where none can be."""
+        given = next(earlier for earlier in self.spec.outputs if earlier.name == output.given)
+        return values[given.name].masked_fill(~competing(given, batch), -torch.inf)
+
+    def _positions(self, output: Output, values: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the positions that are given to an output, int64 [B, 1] where they are known, else [B, beams]."""
+        if output.given in batch:
+            return batch[output.given].clamp(min=0)[:, None]
+        scores = self._scores(output, values, batch)
+        # Not topk, which says nothing of the order of equals: decoding finds out the positions by it.
+        return scores.sort(dim=-1, descending=True, stable=True).indices[:, : output.beams]
+
+
+class GivenToken(nn.Module):
+    """Scores tokens beside the token of a position: both states through a layer, its tanh normalised."""
+
+    def __init__(self, config: ModelConfig, n_rows: int) -> None:
+        """Build the layer, its LayerNorm and the projection to `n_rows` values."""
+        super().__init__()
+        self.hidden = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.output = nn.Linear(config.hidden_size, n_rows)
+
+    def forward(self, states: Tensor, position: Tensor) -> Tensor:
+        """Score states [B, S, H] given each position of [B, K] -> [B, S, K, n_rows]."""
+        given = states[torch.arange(len(states), device=states.device)[:, None], position]
+        # The product with two states side by side is a sum of two, one for all positions and one for all tokens.
+        own, other = self.hidden.weight.chunk(2, dim=1)
+        x = F.linear(states, own, self.hidden.bias)[:, :, None] + F.linear(given, other)[:, None]
+        return cast(Tensor, self.output(self.norm(torch.tanh(x))))
+
+
+class GivenSequence(nn.Module):
+    """Scores a window: the mean state of where a position may be beside the special token's, through a layer."""
+
+    def __init__(self, config: ModelConfig, n_rows: int) -> None:
+        """Build the layer, its dropout and the projection to `n_rows` values."""
+        super().__init__()
+        self.hidden = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.output = nn.Linear(config.hidden_size, n_rows, bias=False)
+
+    def forward(self, states: Tensor, probability: Tensor, special: Tensor) -> Tensor:
+        """Score windows: states [B, S, H], probability [B, S] of each position, special [B, H] -> [B, n_rows]."""
+        mean = torch.einsum("bs,bsh->bh", probability, states)
+        x = torch.tanh(self.hidden(torch.cat([mean, special], dim=-1)))
+        return cast(Tensor, self.output(self.dropout(x)))
+
+
+def _readout(config: ModelConfig, given: str, n_rows: int) -> nn.Module:
+    if given == "token_given":
+        return GivenToken(config, n_rows)
+    if given == "sequence_given":
+        return GivenSequence(config, n_rows)
+    return nn.Linear(config.hidden_size, n_rows)
 
 
 def _divided(scores: Tensor, outputs: tuple[Output, ...]) -> dict[str, Tensor]:

@@ -33,17 +33,25 @@ class MRCModel(nn.Module):
         self.config = config
         self.head_spec = head
         self.encoder = encoder_class(config.model_type)(config, pooled=head is None or head.reads("sequence"))
-        self.head = Head(config.hidden_size, head) if head is not None else None
+        self.head = Head(config, head) if head is not None else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`."""
+        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`.
+
+        Targets in the batch are there to be learned from: what is given to an output is then its target.
+        """
         assert self.head is not None, "this model was built without a head"
         mask = batch["attention_mask"]
         sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"])
         pooled = self.encoder.pool(sequence_output, mask) if self.encoder.pooler is not None else None
+        state = (
+            self.encoder.pooled_state(sequence_output, mask).float()
+            if self.head.spec.reads("sequence_given")
+            else None
+        )
         # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
         with torch.autocast(mask.device.type, enabled=False):
-            return self.head(sequence_output.float(), None if pooled is None else pooled.float())
+            return self.head(sequence_output.float(), None if pooled is None else pooled.float(), state, batch)
 
     @property
     def device(self) -> torch.device:

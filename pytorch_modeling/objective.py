@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from preprocess.types import NO_TARGET, HeadSpec, Loss
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
 
 
 def objective(
@@ -21,7 +21,8 @@ def objective(
     Args:
         head: the outputs and their losses.
         values: of each output, by name; see `Outputs`.
-        batch: "attention_mask" [B, S], "group" [B], and the targets by their outputs' names.
+        batch: "attention_mask" and, for a head that asks for it, "answer_mask" [B, S], "group" [B], and the targets
+            by their outputs' names.
         n_targets: what has a target in all batches of the step, of each projection that is learned from.
 
     Returns:
@@ -33,7 +34,8 @@ def objective(
         # A sum from 0: without a target the parameters have a gradient of 0, and not none, so that moments decay.
         loss = torch.zeros((), dtype=torch.float32, device=batch["attention_mask"].device)
         for output in outputs:
-            loss = loss + _LOSSES[output.loss](values[output.name].float(), batch[output.name], batch)
+            part = _LOSSES[output.loss](output, values[output.name].float(), batch[output.name], batch)
+            loss = loss + (part if output.weight == 1 else output.weight * part)
         loss = loss / len(outputs) / n
         total = loss if total is None else total + loss
     assert total is not None, "a batch without a target of any output"
@@ -66,6 +68,11 @@ def apart(
         return torch.stack(parts)
 
 
+def competing(output: Output, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return which tokens a position's softmax goes over, bool [B, S]."""
+    return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
 def _of_rows(counted: Tensor, loss: Loss, target: Tensor) -> Tensor:
     """Return the targets [B] or [B, S] of some of the rows; the others have none."""
     # What is chosen among stays there, and nothing of it is right.
@@ -73,27 +80,33 @@ def _of_rows(counted: Tensor, loss: Loss, target: Tensor) -> Tensor:
     return torch.where(counted if target.ndim == 1 else counted[:, None], target, none)
 
 
-def _position(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def _position(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum the cross-entropy of [B, S] positions.
 
     Padding takes no part in the softmax, so the loss does not depend on how far a batch is padded. (Google's BERT and
     transformers normalise over padding too; on an unpadded batch all three are the same.)
     """
-    values = values.masked_fill(batch["attention_mask"] == 0, -torch.inf)
+    values = values.masked_fill(~competing(output, batch), -torch.inf)
     return F.cross_entropy(values, target, ignore_index=NO_TARGET, reduction="sum")
 
 
-def _class(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def _class(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum the cross-entropy of [B, K] classes."""
     return F.cross_entropy(values, target, ignore_index=NO_TARGET, reduction="sum")
 
 
-def _tag(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def _binary(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of [B] logarithms of odds."""
+    losses = F.binary_cross_entropy_with_logits(values, target.clamp(min=0).to(values.dtype), reduction="none")
+    return (losses * (target != NO_TARGET)).sum()
+
+
+def _tag(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum the cross-entropy of [B, S, K] tags over the tokens that have a target."""
     return F.cross_entropy(values.flatten(0, 1), target.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 
-def _choice(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def _choice(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     first = target != NO_TARGET
     pooled = torch.cumsum(first, 0) - 1
@@ -107,4 +120,4 @@ def _choice(values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tens
     return torch.where(target == 1, torch.log(sums)[group] + largest[group] - values, 0.0).sum()
 
 
-_LOSSES = {"position": _position, "class": _class, "tag": _tag, "choice": _choice}
+_LOSSES = {"position": _position, "class": _class, "binary": _binary, "tag": _tag, "choice": _choice}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -32,7 +33,7 @@ def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32
 def _outputs(model: MRCModel, batch: Batch, precision: str) -> Outputs:
     # Not inference_mode: what a sharded model borrows in it can't take part in training afterwards.
     with torch.no_grad(), autocast(model.device, precision):
-        values = model(to_tensors(batch, model.device))
+        values = model(to_tensors(replace(batch, targets={}), model.device))
     return Outputs(batch.window, {name: _array(value) for name, value in values.items()})
 
 

@@ -52,8 +52,8 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
         loss_scale: factor on the loss on the way back, which float16 needs; the gradients returned are without it.
 
     Returns:
-        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it reads tokens, and "loss" [],
-        as training computes it; and the gradients by the parameters' framework-neutral names.
+        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it has values for each, and
+        "loss" [], as training computes it; and the gradients by the parameters' framework-neutral names.
     """
     tensors = to_tensors(batch, model.device)
     with autocast(model.device, precision):
@@ -64,7 +64,7 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
     grads = torch.autograd.grad(loss * loss_scale, list(named.values()), allow_unused=True, materialize_grads=True)
     real = batch.inputs["attention_mask"].astype(bool)
     outputs = {
-        f"{output.name}_logits": _array(values[output.name])[real if output.reads == "token" else slice(None)]
+        f"{output.name}_logits": _array(values[output.name])[real if output.per_token else slice(None)]
         for output in model.head_spec.outputs
     }
     outputs["loss"] = _array(loss)

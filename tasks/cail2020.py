@@ -15,7 +15,8 @@ from typing import Any
 from preprocess.readers.hotpot import FACTS, hotpot_parts, is_fact, read_hotpot
 from preprocess.readers.layouts import is_scalar
 from preprocess.readers.report import DataReport
-from preprocess.types import Answer, Example, Sentence
+from preprocess.text.sentences import Sentence
+from preprocess.types import Answer, Example
 from tasks.core.prediction import Scorer
 from tasks.core.task import PUBLISHED_RECIPE, Task
 from tasks.metrics.hotpot import HotpotScorer

@@ -11,7 +11,8 @@ from operator import attrgetter
 from string import ascii_uppercase
 
 from preprocess.readers.race import LETTER, race_parts, read_race
-from preprocess.types import Example, Sentence
+from preprocess.text.sentences import Sentence
+from preprocess.types import Example
 from tasks.c3 import TASK as C3
 from tasks.core.prediction import Scorer
 from tasks.core.task import Source

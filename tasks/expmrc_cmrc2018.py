@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import Any
 
 from preprocess.readers.layouts import is_scalar
-from preprocess.types import Example, Sentence
+from preprocess.text.sentences import Sentence
+from preprocess.types import Example
 from tasks.cmrc2018 import TASK as CMRC2018
 from tasks.core.prediction import Scorer
 from tasks.core.task import Source

@@ -13,6 +13,7 @@ from preprocess.types import Answer, Example
 from tasks.core.prediction import Prediction, Score, Scorer
 from tasks.core.task import Source
 from tasks.metrics.squad import SquadV2Scorer
+from tasks.problems.conditioned import ConditionedProblem
 from tasks.problems.kinds import KindProblem
 from tasks.squad import TASK as SQUAD
 
@@ -54,6 +55,10 @@ def _na_scorer(
     return SquadV2Scorer(gold)(predictions, odds, threshold)
 
 
+def _conditioned(n_starts: int, n_ends: int) -> ConditionedProblem:
+    return ConditionedProblem(_PROBLEM.texts, n_starts=n_starts, n_ends=n_ends)
+
+
 def null_odds(predictions: Mapping[str, Prediction]) -> dict[str, float]:
     """Return null score - best span score by question id, in logits: the `null_odds.json` of transformers.
 
@@ -77,6 +82,7 @@ TASK = replace(
     read=_read,
     targets=_targets,
     problem=_PROBLEM,
+    conditioned=_conditioned,
     scorer=_scorer,
     na_scorer=_na_scorer,
     null_odds=null_odds,

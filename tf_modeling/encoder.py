@@ -95,9 +95,13 @@ class Encoder(Module, ABC):
     def pool(self, sequence_output: tf.Tensor, attention_mask: tf.Tensor, run: Pass) -> tf.Tensor:
         """Pool [B, S, H] at each row's first or last real token, as the family does -> [B, H]."""
         assert self.pooler is not None, "this encoder was built without a pooler"
+        return tf.tanh(self.pooler(self.pooled_state(sequence_output, attention_mask), run=run))
+
+    def pooled_state(self, sequence_output: tf.Tensor, attention_mask: tf.Tensor) -> tf.Tensor:
+        """Return the state of [B, S, H] that is pooled, that of each row's first or last real token, [B, H]."""
         ranked = attention_mask if self.pooled_token == "first" else tf.cumsum(attention_mask, axis=1)
         token = tf.argmax(ranked, axis=1, output_type=tf.int32)
-        return tf.tanh(self.pooler(tf.gather(sequence_output, token, axis=1, batch_dims=1), run=run))
+        return tf.gather(sequence_output, token, axis=1, batch_dims=1)
 
 
 def _recomputed(layer: TransformerLayer, x: tf.Tensor, arguments: tuple[tf.Tensor, ...], run: Pass) -> tf.Tensor:

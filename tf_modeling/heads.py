@@ -2,33 +2,128 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from preprocess.types import HeadSpec, Output
-from tf_modeling.nn import Linear, Module, Pass
+from pretrained_configs.config import ModelConfig
+from tf_modeling.layers import Dropout
+from tf_modeling.nn import LayerNorm, Linear, Module, Pass
+from tf_modeling.objective import competing
 
 
 class Head(Module):
-    """One linear projection for each of the head's matrices, by its name."""
+    """What computes each projection's values, by its name: a matrix, or a small network where a position is given."""
 
-    def __init__(self, hidden_size: int, spec: HeadSpec) -> None:
+    def __init__(self, config: ModelConfig, spec: HeadSpec) -> None:
         """Build the projections for `spec`."""
         super().__init__()
         self.spec = spec
-        self.projections = {name: Linear(hidden_size, n_rows) for name, n_rows in spec.rows.items()}
+        self.projections = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
 
-    def call(self, sequence_output: tf.Tensor, pooled_output: tf.Tensor | None, run: Pass) -> dict[str, tf.Tensor]:
-        """Score [B, S, H] and [B, H].
+    def call(
+        self,
+        sequence_output: tf.Tensor,
+        pooled_output: tf.Tensor | None,
+        pooled_state: tf.Tensor | None,
+        batch: Mapping[str, tf.Tensor],
+        run: Pass,
+    ) -> dict[str, tf.Tensor]:
+        """Score [B, S, H], [B, H] and, before its pooling, [B, H].
+
+        Args:
+            sequence_output: of each token.
+            pooled_output: of the window.
+            pooled_state: the state of the special token that is pooled.
+            batch: the masks of `objective`; a target of what is given to another output is given in its place.
+            run: in float32.
 
         Returns:
             each output's values by its name, see `Outputs`.
         """
         values: dict[str, tf.Tensor] = {}
         for name, outputs in self.spec.projections.items():
-            read = sequence_output if outputs[0].reads == "token" else pooled_output
-            assert read is not None, f"{name} reads the pooled output"
-            values |= _divided(self.projections[name](read, run=run), outputs)
+            first, readout = outputs[0], self.projections[name]
+            if first.reads == "token_given":
+                scores = readout(sequence_output, self._positions(first, values, batch), run=run)
+                scores = tf.squeeze(scores, 2) if first.given in batch else scores
+            elif first.reads == "sequence_given":
+                assert pooled_state is not None, f"{name} reads the state that is pooled"
+                probability = tf.nn.softmax(self._scores(first, values, batch))
+                scores = readout(sequence_output, probability, pooled_state, run=run)
+            else:
+                read = sequence_output if first.reads == "token" else pooled_output
+                assert read is not None, f"{name} reads the pooled output"
+                scores = readout(read, run=run)
+            values |= _divided(scores, outputs)
         return values
+
+    def _scores(self, output: Output, values: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Return the scores of the positions that are given to an output, [B, S]; -inf where none can be."""
+        given = next(earlier for earlier in self.spec.outputs if earlier.name == output.given)
+        return tf.where(competing(given, batch), values[given.name], -math.inf)
+
+    def _positions(
+        self, output: Output, values: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """Return the positions that are given to an output, int32 [B, 1] where they are known, else [B, beams]."""
+        if output.given in batch:
+            return tf.maximum(batch[output.given], 0)[:, None]
+        scores = self._scores(output, values, batch)
+        # Of equals the first comes first: decoding finds out the positions by that order.
+        return tf.math.top_k(scores, tf.minimum(output.beams, tf.shape(scores)[1])).indices
+
+
+class GivenToken(Module):
+    """Scores tokens beside the token of a position: both states through a layer, its tanh normalised."""
+
+    output: Any = None  # hides Keras's property of this name
+
+    def __init__(self, config: ModelConfig, n_rows: int) -> None:
+        """Build the layer, its LayerNorm and the projection to `n_rows` values."""
+        super().__init__()
+        self.hidden = Linear(2 * config.hidden_size, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.output = Linear(config.hidden_size, n_rows)
+
+    def call(self, states: tf.Tensor, position: tf.Tensor, run: Pass) -> tf.Tensor:
+        """Score states [B, S, H] given each position of [B, K] -> [B, S, K, n_rows]."""
+        given = tf.gather(states, position, axis=1, batch_dims=1)
+        # The product with two states side by side is a sum of two, one for all positions and one for all tokens.
+        assert self.hidden.bias is not None
+        own, other = tf.split(self.hidden.kernel.value, 2, axis=0)
+        x = (tf.matmul(states, own) + self.hidden.bias.value)[:, :, None] + tf.matmul(given, other)[:, None]
+        return self.output(self.norm(tf.tanh(x)), run=run)
+
+
+class GivenSequence(Module):
+    """Scores a window: the mean state of where a position may be beside the special token's, through a layer."""
+
+    output: Any = None  # hides Keras's property of this name
+
+    def __init__(self, config: ModelConfig, n_rows: int) -> None:
+        """Build the layer, its dropout and the projection to `n_rows` values."""
+        super().__init__()
+        self.hidden = Linear(2 * config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.output = Linear(config.hidden_size, n_rows, bias=False)
+
+    def call(self, states: tf.Tensor, probability: tf.Tensor, special: tf.Tensor, run: Pass) -> tf.Tensor:
+        """Score windows: states [B, S, H], probability [B, S] of each position, special [B, H] -> [B, n_rows]."""
+        mean = tf.einsum("bs,bsh->bh", probability, states)
+        x = tf.tanh(self.hidden(tf.concat([mean, special], -1), run=run))
+        return self.output(self.dropout(x, run=run), run=run)
+
+
+def _readout(config: ModelConfig, given: str, n_rows: int) -> Module:
+    if given == "token_given":
+        return GivenToken(config, n_rows)
+    if given == "sequence_given":
+        return GivenSequence(config, n_rows)
+    return Linear(config.hidden_size, n_rows)
 
 
 def _divided(scores: tf.Tensor, outputs: tuple[Output, ...]) -> dict[str, tf.Tensor]:

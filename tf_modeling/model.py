@@ -37,19 +37,24 @@ class MRCModel(Module):
         self.config = config
         self.head_spec = head
         self.encoder = encoder_class(config.model_type)(config, pooled=head is None or head.reads("sequence"))
-        self.head = Head(config.hidden_size, head) if head is not None else None
+        self.head = Head(config, head) if head is not None else None
         self.strategy = tf.distribute.get_strategy()
         self._functions: dict[Any, Callable[..., Any]] = {}
 
     def call(self, batch: dict[str, tf.Tensor], run: Pass | None = None) -> dict[str, tf.Tensor]:
-        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`."""
+        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`.
+
+        Targets in the batch are there to be learned from: what is given to an output is then its target.
+        """
         assert self.head is not None, "this model was built without a head"
         run = run or Pass()
         mask = batch["attention_mask"]
         sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"], run=run)
         pooled = self.encoder.pool(sequence_output, mask, run=run) if self.encoder.pooler is not None else None
+        reads_state = self.head.spec.reads("sequence_given")
+        state = self.encoder.pooled_state(sequence_output, mask) if reads_state else None
         # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
-        return self.head(sequence_output, pooled, run=Pass())
+        return self.head(sequence_output, pooled, state, batch, run=Pass(seed=run.seed()))
 
     @property
     def device(self) -> str:

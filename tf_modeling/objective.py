@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from preprocess.types import NO_TARGET, HeadSpec, Loss
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
 
 
 def objective(
@@ -23,7 +23,8 @@ def objective(
     Args:
         head: the outputs and their losses.
         values: of each output, by name; see `Outputs`.
-        batch: "attention_mask" [B, S], "group" [B], and the targets by their outputs' names.
+        batch: "attention_mask" and, for a head that asks for it, "answer_mask" [B, S], "group" [B], and the targets
+            by their outputs' names.
         n_targets: what has a target in all batches of the step, of each projection that is learned from.
 
     Returns:
@@ -35,7 +36,9 @@ def objective(
             continue
         loss = tf.zeros([])
         for output in outputs:
-            loss += _LOSSES[output.loss](tf.cast(values[output.name], tf.float32), batch[output.name], batch)
+            scores = tf.cast(values[output.name], tf.float32)
+            part = _LOSSES[output.loss](output, scores, batch[output.name], batch)
+            loss += part if output.weight == 1 else output.weight * part
         loss = loss / len(outputs) / n_targets[name]
         total = loss if total is None else total + loss
     assert total is not None, "a batch without a target of any output"
@@ -67,6 +70,11 @@ def apart(
     return tf.stop_gradient(tf.stack(parts))
 
 
+def competing(output: Output, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Return which tokens a position's softmax goes over, bool [B, S]."""
+    return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
 def _of_rows(counted: tf.Tensor, loss: Loss, target: tf.Tensor) -> tf.Tensor:
     """Return the targets [B] or [B, S] of some of the rows; the others have none."""
     # What is chosen among stays there, and nothing of it is right.
@@ -74,24 +82,31 @@ def _of_rows(counted: tf.Tensor, loss: Loss, target: tf.Tensor) -> tf.Tensor:
     return tf.where(counted if len(target.shape) == 1 else counted[:, None], target, none)
 
 
-def _position(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _position(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum the cross-entropy of [B, S] positions.
 
     Padding takes no part in the softmax, so the loss does not depend on how far a batch is padded. (Google's BERT and
     transformers normalise over padding too; on an unpadded batch all three are the same.)
     """
-    values = tf.where(batch["attention_mask"] != 0, values, -math.inf)
+    values = tf.where(competing(output, batch), values, -math.inf)
     counted = target != NO_TARGET
     right = tf.gather(values, tf.where(counted, target, 0), axis=1, batch_dims=1)
     return tf.reduce_sum(tf.where(counted, tf.reduce_logsumexp(values, axis=1) - right, 0.0))
 
 
-def _class(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _class(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum the cross-entropy of [B, K] classes."""
     return _cross_entropy(values, target)
 
 
-def _tag(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _binary(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of [B] logarithms of odds."""
+    labels = tf.cast(tf.maximum(target, 0), values.dtype)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, values)
+    return tf.reduce_sum(tf.where(target != NO_TARGET, losses, 0.0))
+
+
+def _tag(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum the cross-entropy of [B, S, K] tags over the tokens that have a target."""
     return _cross_entropy(values, target)
 
@@ -102,7 +117,7 @@ def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(counted, losses, 0.0))
 
 
-def _choice(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _choice(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     n = tf.shape(values)[0]
     first = target != NO_TARGET
@@ -117,4 +132,4 @@ def _choice(values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]
     return tf.reduce_sum(tf.where(target == 1, tf.math.log(sums) + largest - values, 0.0))
 
 
-_LOSSES = {"position": _position, "class": _class, "tag": _tag, "choice": _choice}
+_LOSSES = {"position": _position, "class": _class, "binary": _binary, "tag": _tag, "choice": _choice}

@@ -8,13 +8,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import Batch, Outputs
+from preprocess.types import Batch, Outputs, input_names
 from tf_modeling.graph import traced
 from tf_modeling.model import MRCModel, on_gpu, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.trainer import AUTOCAST_DTYPES
-
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def predict(
@@ -26,18 +24,20 @@ def predict(
     """
     jit_compile = on_gpu(model) if jit_compile is None else jit_compile
 
+    names = input_names(model.head_spec)
+
     def build() -> Callable[..., dict[str, tf.Tensor]]:
         def forward(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return model(inputs, run=Pass(AUTOCAST_DTYPES[precision]))
 
-        signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in _INPUTS}]
+        signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in names}]
         return traced(forward, signature, jit_compile)
 
     forward = model.compiled(("predict", precision, jit_compile), build)
     for batch in batches:
         tensors = to_tensors(batch, model.device)
         with tf.device(model.device):
-            values = forward({name: tensors[name] for name in _INPUTS})
+            values = forward({name: tensors[name] for name in names})
         yield Outputs(batch.window, {name: value.numpy() for name, value in values.items()})
 
 

@@ -52,8 +52,8 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
         loss_scale: factor on the loss on the way back, which float16 needs; the gradients returned are without it.
 
     Returns:
-        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it reads tokens, and "loss" [],
-        as training computes it; and the gradients by the parameters' framework-neutral names.
+        float32 by name: "NAME_logits" of every output, at the real tokens [N] where it has values for each, and
+        "loss" [], as training computes it; and the gradients by the parameters' framework-neutral names.
     """
     tensors = to_tensors(batch, model.device)
     named = parameters(model)
@@ -69,7 +69,7 @@ def gradients(model: MRCModel, batch: Batch, *, precision: str, loss_scale: floa
         dense = [tf.convert_to_tensor(gradient) for gradient in grads]
     real = batch.inputs["attention_mask"].astype(bool)
     outputs = {
-        f"{output.name}_logits": values[output.name].numpy()[real if output.reads == "token" else slice(None)]
+        f"{output.name}_logits": values[output.name].numpy()[real if output.per_token else slice(None)]
         for output in head.outputs
     }
     outputs["loss"] = loss.numpy()

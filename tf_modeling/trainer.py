@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
-from preprocess.types import Apart, Batch, n_windows_apart
+from preprocess.types import Apart, Batch, input_names, n_windows_apart
 from tf_modeling.distribute import Replicas, assign
 from tf_modeling.graph import traced
 from tf_modeling.hooks import Gradients, TrainerHook
@@ -27,7 +27,6 @@ from tf_modeling.optim import build_optimizer
 AUTOCAST_DTYPES = {"fp32": tf.float32, "bf16": tf.bfloat16, "fp16": tf.float16}
 
 _SCALAR, _VECTOR, _MATRIX = tf.TensorSpec([], tf.float32), [None], [None, None]
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _SEED = tf.TensorSpec([2], tf.int32)
 
 
@@ -112,7 +111,7 @@ class Trainer:
         self._replicas = Replicas(model.strategy)
         jit_compile = on_gpu(model) if spec.jit_compile is None else spec.jit_compile
         targets = {output.name: _MATRIX if output.loss == "tag" else _VECTOR for output in self._head.outputs}
-        shapes = {**dict.fromkeys(_INPUTS, _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
+        shapes = {**dict.fromkeys(input_names(self._head), _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
         self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
         counts = dict.fromkeys(self._head.rows, _SCALAR)
         inputs = [(self._columns, counts, (counts, counts), _SEED)] * len(self._replicas.local)

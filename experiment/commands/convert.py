@@ -83,7 +83,8 @@ def _detours(source: NameMap, target: NameMap, to: str) -> list[str]:
 def _held(config: ModelConfig, namemap: NameMap, source: Source) -> dict[str, Shape]:
     """Return the parameters that a checkpoint of this format should hold, with the heads that this one does hold."""
     pooled = namemap.shape_in(source, "pooler.weight") is not None
-    return parameter_shapes(config, pooled=pooled, heads=namemap.heads_in(source))
+    heads = namemap.heads_in(source)
+    return parameter_shapes(config, pooled=pooled, heads=heads, given=namemap.given_in(source))
 
 
 def _placed(config: ModelConfig, ours: dict[str, np.ndarray], target: str) -> tuple[ModelConfig, NameMap]:

@@ -56,6 +56,11 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
     members = _members(options)
     ready = [prepare(_options_for(options, member)) for member in members]
     for member, prepared in zip(members, ready, strict=True):
+        if prepared.task.problem.head.given:
+            raise UsageError(
+                f"{member.checkpoint}: the ends of its spans depend on their starts, which can't be averaged; "
+                "leave it out"
+            )
         warn(f"{member.checkpoint}: {note}" for note in prepared.notes)
     examples, report = read_examples(task, options.test_file, options.max_eval_samples)
     if not examples:

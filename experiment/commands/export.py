@@ -9,6 +9,7 @@ from experiment.backend import load_backend
 from experiment.export.bundle import assets, max_length, write_manifest
 from experiment.export.check import Gate
 from experiment.export.forms import FORMS, SUFFIX, require
+from experiment.inputs.heads import task_for
 from experiment.inputs.model import from_checkpoint
 from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
 from experiment.io.outputs import check_new_directory
@@ -83,7 +84,7 @@ def _conclusion(checked: dict[str, object] | None) -> str:
 
 def _shape(output: Output) -> str:
     """Return the shape of an output's values, see `Outputs`."""
-    axes = ["B", *(["S"] if output.reads == "token" else []), *([str(output.size)] if output.size != 1 else [])]
+    axes = ["B", *(["S"] if output.per_token else []), *([str(output.size)] if output.size != 1 else [])]
     return f"[{', '.join(axes)}]"
 
 
@@ -132,15 +133,20 @@ def _gate(
 
 def _head(checkpoint: Checkpoint, settings: Settings | None, asked: PredictOptions | None, name: str) -> HeadSpec:
     """Return the head of the task, else that which the weights show; what its kinds are called is no matter then."""
-    with checkpoint.open() as source:
-        rows = checkpoint.namemap.heads_in(source)
+    rows = checkpoint.heads()
     if not rows:
         raise UsageError(
             f"--model_name_or_path {name}: has no task head, its answers would be noise; give a fine-tuned "
             "checkpoint, such as the checkpoint-best of a run"
         )
     if asked is not None:
-        return task_of(recall(settings, asked)[0]).problem.head
+        head = task_for(task_of(recall(settings, asked)[0]), checkpoint.config, checkpoint).problem.head
+        if head.given:
+            raise UsageError(
+                f"--model_name_or_path {name}: the ends of its spans depend on starts that are searched while it "
+                "answers, and no format holds that; let predict answer with it"
+            )
+        return head
     kinds = rows.get("kind")
     head = KindProblem({f"kind_{i}": "" for i in range(kinds)}).head if kinds else SpanProblem().head
     if head.rows != rows:

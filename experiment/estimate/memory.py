@@ -14,6 +14,7 @@ from preprocess.base.errors import UsageError
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.report import Shape
 
 #: Bytes of a number in which matrix products run.
 _COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -92,14 +93,18 @@ def check_host_memory(config: ModelConfig, head: HeadSpec | None, available: int
     Raises:
         UsageError: with both sizes.
     """
-    pooled = head is None or head.reads("sequence")
-    shapes = parameter_shapes(config, pooled=pooled, heads={} if head is None else head.rows)
-    n_bytes = 4 * sum(map(math.prod, shapes.values()))
+    n_bytes = 4 * sum(map(math.prod, _shapes(config, head).values()))
     if n_bytes > available:
         raise UsageError(
             f"the model's weights alone take {n_bytes / 1e9:,.1f} GB, and this machine has "
             f"{available / 1e9:,.1f} GB of memory; give a smaller model"
         )
+
+
+def _shapes(config: ModelConfig, head: HeadSpec | None) -> dict[str, Shape]:
+    if head is None:
+        return parameter_shapes(config, pooled=True)
+    return parameter_shapes(config, pooled=head.reads("sequence"), heads=head.rows, given=head.given)
 
 
 def training_memory(
@@ -156,14 +161,14 @@ class _Passes:
         n_recomputed: int,
         keeps_gradients: bool,
     ) -> None:
-        shapes = parameter_shapes(config, pooled=head.reads("sequence"), heads=head.rows)
         self.config = config
+        self.head = head
         self.tokens = batch * length
         self.length = length
         self.compute = _COMPUTE_BYTES[precision]
         self.rounded = self.compute < 4
         self.keeps_gradients = keeps_gradients
-        self.sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.sizes = {name: math.prod(shape) for name, shape in _shapes(config, head).items()}
         #: The layers in the order in which they run, by the beginning of their parameters' names; ALBERT's repeat.
         self.order = [f"{layer}." for layer in config.family.layers(config)]
         self.recomputed = [i < n_recomputed for i in range(len(self.order))]
@@ -171,7 +176,7 @@ class _Passes:
     def instants(self) -> Iterator[Memory]:
         """Yield what there is, weights and moments apart, whenever it can be more than at any other time."""
         kept = [self._layer_input() if recomputed else self._layer() for recomputed in self.recomputed]
-        outside = self._embeddings() + _PER_TOKEN * self.tokens + self._around_layers()
+        outside = self._embeddings() + _PER_TOKEN * self.tokens + self._around_layers() + self._in_head()
         last_output = 4 * self.config.hidden_size * self.tokens
         # The last layer's forward pass.
         yield Memory(
@@ -233,6 +238,11 @@ class _Passes:
         hidden, family = self.config.hidden_size, self.config.family
         last = 4 * hidden + self._mask(hidden) if family.inner_dropout and self._mask(hidden) else 0
         return last * self.tokens + (4 + self._mask(1)) * family.elements_per_batch(self.config, self.length)
+
+    def _in_head(self) -> int:
+        """What a head leaves that scores tokens given a position: a layer's tanh, and that normalised."""
+        n_given = list(self.head.given.values()).count("token_given")
+        return n_given * 8 * self.config.hidden_size * self.tokens
 
     def _layer_input(self) -> int:
         """What a layer leaves that is computed again."""

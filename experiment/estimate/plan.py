@@ -11,6 +11,7 @@ from functools import cached_property
 from experiment.estimate.hardware import Device
 from experiment.estimate.memory import CPU_OVERHEAD, GPU_OVERHEAD, Memory, Overhead, training_memory
 from experiment.estimate.workload import Architecture, Work
+from experiment.inputs.heads import task_for
 from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import StepRecipe, resolve_recipe
@@ -89,12 +90,13 @@ def planned_step(options: PlanOptions, task: Task, model: Architecture) -> Plann
     n_sharing = 1 if options.per_device_train_batch_size is not None else options.n_devices
     recipe = resolve_recipe(options, task, model.published)
     check_limits(recipe, model.name, model.config, model.published)
+    head = task_for(task, model.config, None).problem.head
     batch = recipe.per_device_train_batch_size
     if batch % n_sharing:
         raise UsageError(
             f"--n_devices {n_sharing} can't share {batch} windows equally; give --per_device_train_batch_size"
         )
-    return PlannedStep(recipe, options.n_devices, model.config, task.problem.head, batch // n_sharing)
+    return PlannedStep(recipe, options.n_devices, model.config, head, batch // n_sharing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def _largest_difference(
         assert np.array_equal(a.window, b.window), "batches come back in the order in which they were given"
         for output in head.outputs:
             difference = np.abs(a.values[output.name] - b.values[output.name])
-            if output.reads == "token":
+            if output.per_token:
                 position = np.arange(difference.shape[1])
                 difference = difference[position < features.lengths[a.window][:, None]]
             largest = max(largest, float(difference.max()))

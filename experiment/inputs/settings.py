@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -227,13 +227,16 @@ def about_tokenizer(settings: Settings | None, tokenizer: Tokenizer) -> list[str
     return [f"the checkpoint was fine-tuned with {'; '.join(different) or 'another vocabulary than that used here'}"]
 
 
-def check_task(settings: Settings | None, task: Task, name: str) -> None:
+def check_task(
+    settings: Settings | None, task: Task, name: str, fitted: Callable[[Task], Task] = lambda task: task
+) -> None:
     """Refuse a checkpoint whose head belongs to another kind of task.
 
     Args:
         settings: of the checkpoint; what was fine-tuned elsewhere shows by its weights whether it has the head.
-        task: that is to be answered.
+        task: that is to be answered, fitted to the model.
         name: of the checkpoint, as the user gave it.
+        fitted: fits another task to the model, see `heads.task_for`.
 
     Raises:
         UsageError: naming both tasks.
@@ -241,7 +244,7 @@ def check_task(settings: Settings | None, task: Task, name: str) -> None:
     if settings is None or settings.task == task.name:
         return
     try:
-        trained = get_task(settings.task)
+        trained = fitted(get_task(settings.task))
     except DataError:  # a task that this installation does not have
         return
     if trained.problem.head != task.problem.head:

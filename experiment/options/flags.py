@@ -120,8 +120,6 @@ class PredictOptions(
             --output_dir predictions
         predict --task cmrc2018 --model_name_or_path runs/roberta/seed_123/checkpoint-best \
             --question 小猫住在哪里？ --context 小猫住在北京。
-        predict --task squad_v2 --model_name_or_path my/model --test_file test.json --output_dir out \
-            --null_score_diff_threshold 0
         predict --task chnsenticorp --model_name_or_path my/model --context 房间很干净。
     """
 

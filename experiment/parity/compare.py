@@ -101,16 +101,20 @@ def row(stage: str, parts: Sequence[Part]) -> StageRow:
     )
 
 
+_POSITION_BIASES = ("head.span.bias", "head.start.bias", "head.end.norm.bias", "head.end.output.bias")
+
+
 def idle_parameters(config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
     """Say which elements of which parameters the span loss does not depend on.
 
     Their gradients are zero in exact arithmetic; AdamW makes steps of any size out of what rounding leaves of them.
-    The span head's bias adds one number to all logits of a window, and a softmax does not notice.
+    The last bias of a head for positions, or of a LayerNorm before it, adds one number to all logits of a window, and
+    a softmax does not notice.
 
     Returns:
         parameter -> its elements.
     """
-    return {**config.family.idle_parameters(config, names), "head.span.bias": slice(None)}
+    return {**config.family.idle_parameters(config, names), **dict.fromkeys(_POSITION_BIASES, slice(None))}
 
 
 Pair = tuple[Observation, Observation]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.inputs.data import encode, first_targets, read_examples
+from experiment.inputs.heads import task_for
 from experiment.inputs.model import check_limits, from_checkpoint, from_scratch
 from experiment.inputs.settings import Settings, about_tokenizer
 from experiment.io.terminal import warn
@@ -29,6 +30,8 @@ from tasks.core.task import Task
 
 #: Length of random windows where none is asked for, in tokens.
 _RANDOM_LENGTH = 128
+#: Share of their tokens that may be answers, where a head asks which.
+_ANSWERS = 0.7
 
 
 def from_file(
@@ -44,6 +47,7 @@ def from_file(
         source = from_checkpoint(checkpoint, options)
     else:
         source = from_scratch(str(options.config_name), options)
+    task = task_for(task, source.config, checkpoint)
     warn([*about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings])
     check_limits(recipe, source.name, source.config, source.published)
     examples, _ = read_examples(task, data_file, options.max_eval_samples)
@@ -67,6 +71,7 @@ def made_up(
         config = checkpoint.config
     else:
         config = read_config(locate(str(options.config_name), weights=False).path, options.hidden_act)
+    task = task_for(task, config, checkpoint)
     limit = config.family.usable_length(config)
     length = options.max_seq_length or min(_RANDOM_LENGTH, limit)
     if length > limit:
@@ -101,6 +106,7 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
             targets[output.name] = {
                 "position": positions[:, i],
                 "class": random.integers(NO_TARGET, output.size, n),
+                "binary": positions[:, i] % 2,
                 "tag": np.where(mask, random.integers(NO_TARGET, output.size, mask.shape), NO_TARGET),
                 "choice": 1 - np.arange(n) % 3,
             }[output.loss]
@@ -109,6 +115,11 @@ def random_batch(config: ModelConfig, head: HeadSpec, shape: tuple[int, int], ra
         "attention_mask": mask,
         "token_type_ids": types,
     }
+    if head.answer_mask:
+        inputs["answer_mask"] = mask & (random.random(mask.shape) < _ANSWERS)
+        for output in head.outputs:
+            if output.loss == "position":
+                inputs["answer_mask"][np.arange(n), targets[output.name]] = True
     columns = [{name: column.astype(np.int32) for name, column in part.items()} for part in (inputs, targets)]
     return Batch(np.arange(n, dtype=np.int32), group.astype(np.int32), columns[0], columns[1])
 

@@ -14,6 +14,7 @@ from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.splits import read_splits
 from experiment.io.trackers import trackers_of
@@ -79,6 +80,7 @@ def resolved(options: TrainOptions) -> tuple[TrainOptions, Task, ModelSource, Tr
     """
     task = task_of(options)
     source = model_source(options)
+    task = task_for(task, source.config, source.checkpoint)
     options = _with_downloaded(options, task)
     recipe = resolve_recipe(options, task, source.published)
     check_limits(recipe, source.name, source.config, source.published)
@@ -108,7 +110,7 @@ def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
 def hashes_of(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
     """Return the hashes that a Record holds: of the files, by the reports on them, and of the model."""
     hashes = {f"{split}_file": report["sha256"] for split, report in reports.items()}
-    architecture = json.dumps(dataclasses.asdict(source.config), sort_keys=True)
+    architecture = json.dumps(source.config.architecture, sort_keys=True)
     return {
         **hashes,
         "tokenizer": source.tokenizer.fingerprint,

@@ -20,7 +20,8 @@ from preprocess.readers.parts import Parts, divided
 from preprocess.readers.questions import MalformedError
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
-from preprocess.types import Answer, Example, Sentence
+from preprocess.text.sentences import Sentence
+from preprocess.types import Answer, Example
 
 _LAYOUT = '[{"_id", "question", "context": [[title, [sentence, …]], …], "answer", "supporting_facts"}]'
 #: The published key of the sentences that say why, and what it is called in `Example.extra`.

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import re
-
-from preprocess.types import Sentence
+from dataclasses import dataclass
 
 #: Marks that end a sentence, with the quotes and brackets that close behind them; an English full stop does so only
 #: before white space or the end, or it would divide 3.5. A line break ends one, too.
 _CLOSING = "[”’\"'」』）)】》]*"
 _END = re.compile(rf"(?:[。！？!?…]|\.(?={_CLOSING}(?:\s|$)))+{_CLOSING}\s*|\s*\n\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a context.
+
+    Args:
+        char_start: its first code point.
+        char_end: one past the last code point.
+        title: of its document, where the file names that.
+        number: its place among the sentences of its document, from 0.
+    """
+
+    char_start: int
+    char_end: int
+    title: str = ""
+    number: int = 0
 
 
 def split_sentences(text: str) -> tuple[Sentence, ...]:

@@ -65,6 +65,8 @@ class Family:
         pooled_token: which real token's state stands for the whole input.
         published_pooler: whether published encoders come with a pooler.
         hidden_act: activation of the feed-forward block where no configuration states one.
+        conditions_ends: whether the head that its authors publish for spans that may be missing reads the end of a
+            span given its start.
         own_fields: those fields of `ModelConfig` that mean something to this family and not to all.
         config_file: what its authors' own programs call its configuration.
     """
@@ -80,6 +82,7 @@ class Family:
     pooled_token: Literal["first", "last"] = "first"
     published_pooler: bool = True
     hidden_act: str = "gelu"
+    conditions_ends: bool = False
     own_fields: frozenset[str] = frozenset()
     config_file: str = "bert_config.json"
 

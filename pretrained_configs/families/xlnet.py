@@ -89,6 +89,7 @@ FAMILY = XLNet(
     inner_dropout=True,
     pooled_token="last",
     published_pooler=False,
-    own_fields=frozenset({"untie_r", "clamp_len"}),
+    conditions_ends=True,
+    own_fields=frozenset({"untie_r", "clamp_len", "start_n_top", "end_n_top"}),
     config_file="xlnet_config.json",
 )

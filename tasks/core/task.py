@@ -70,6 +70,8 @@ class Task:
         scorer: prepares the gold of some examples once; the result scores any number of prediction files.
         selection: metric names whose sum selects the best checkpoint.
         defaults: training parameters by the names of their options.
+        conditioned: its problem for models whose authors' head for it reads the end of a span given its start, by
+            how many starts and how many ends of each are searched; None where `problem` is for all models.
         transform: what the model reads instead of the published text, with the way back to its characters.
         options: names of the `TaskOptions` that `configure` understands.
         configure: returns the task with a user's choices made; its version names them if they can move a score.
@@ -101,6 +103,7 @@ class Task:
     scorer: Callable[[Sequence[Example]], Scorer]
     selection: tuple[str, ...]
     defaults: Mapping[str, Any]
+    conditioned: Callable[[int, int], Problem] | None = None
     transform: TextTransform | None = None
     options: frozenset[str] = frozenset()
     configure: Callable[[TaskOptions], Task] | None = None

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from preprocess.ranges import Ints, offsets
 from preprocess.text.offsets import TextTransform
-from preprocess.text.sentences import split_sentences
+from preprocess.text.sentences import Sentence, split_sentences
 from preprocess.tokenizers.base import Tokenizer
-from preprocess.types import NO_TARGET, Example, FeatureSet, HeadSpec, Output, Outputs, Sentence
+from preprocess.types import NO_TARGET, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 from tasks.core.problem import PartlyAnswered, Problem
 from tasks.problems.kinds import Alternatives, KindProblem

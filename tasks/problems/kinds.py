@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +27,33 @@ from tasks.problems.span import (
     END,
     START,
     Ranked,
-    Spans,
     encode_spans,
-    first_of_example,
     holds_span,
     position_chance,
     prediction,
     rank_spans,
     span_texts,
-    top_spans,
 )
+from tasks.problems.span_search import Best, Spans, best_pairs, best_positions, first_of_example
 
 # Sums of scores (0-1 per question) that differ by less are equal but for rounding.
 _ROUNDING = 1e-9
 
 
-class _Nulls(NamedTuple):
-    """The null answers of E questions: float32 [E] logits of the null position, and int64 [E] index of the kind."""
+class Nulls(NamedTuple):
+    """The null answers of E questions.
+
+    Args:
+        start_logit: float32 [E].
+        end_logit: float32 [E].
+        kind: int64 [E], index of the kind.
+        difference: float64 [E], how much surer than of the best span a model is of them; inf without a span.
+    """
 
     start_logit: NDArray[np.float32]
     end_logit: NDArray[np.float32]
     kind: NDArray[np.int64]
+    difference: NDArray[np.float64]
 
     @property
     def score(self) -> NDArray[np.float64]:
@@ -55,8 +61,18 @@ class _Nulls(NamedTuple):
         return self.start_logit.astype(np.float64) + self.end_logit
 
 
+class Watcher(Protocol):
+    """Keeps what the null answers need of outputs that pass by on their way to the span search."""
+
+    def watch(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:
+        """Yield the batches unchanged."""
+
+    def nulls(self, best: Spans) -> Nulls:
+        """Return the null answers, once all batches have passed, given the best spans of questions that have one."""
+
+
 class _NullLogits:
-    """Keeps what the null answers need of logits that pass by on their way to the span search."""
+    """A `Watcher` of the null position: the window where it scores least has a question's null answer."""
 
     def __init__(self, features: FeatureSet, n_kinds: int) -> None:
         self._features = features
@@ -78,11 +94,14 @@ class _NullLogits:
                 self._kind[window] = kind
             yield batch
 
-    def nulls(self) -> _Nulls:
-        """Choose each question's window, once all batches have passed."""
+    def nulls(self, best: Spans) -> Nulls:
+        """Choose each question's window, see `Watcher`."""
         start, end = self._logits
-        window = first_of_example(-(start.astype(np.float64) + end), self._features.example_index)
-        return _Nulls(start[window], end[window], self._kind[window].argmax(axis=1))
+        score = start.astype(np.float64) + end
+        window = first_of_example(-score, self._features.example_index)
+        difference = np.full(len(window), np.inf)
+        difference[best.example] = score[window][best.example] - best.score
+        return Nulls(start[window], end[window], self._kind[window].argmax(axis=1), difference)
 
 
 class Alternatives(NamedTuple):
@@ -171,10 +190,10 @@ class KindProblem:
 
         Arguments and errors are those of `decode_spans`; kind logits must be there and finite, too.
         """
-        passing = _NullLogits(features, len(self.texts))
-        spans = rank_spans(examples, features, passing.watch(outputs), options)
-        nulls = passing.nulls()
-        is_null = _difference(nulls, spans.firsts()) > options.null_score_diff_threshold
+        watcher = self._watcher(features)
+        spans = rank_spans(examples, features, self._search(features, watcher.watch(outputs), options), options)
+        nulls = watcher.nulls(spans.firsts())
+        is_null = nulls.difference > options.null_score_diff_threshold
         lists, chosen = _insert(spans, nulls, self._null_texts(nulls), is_null, options.n_best_size)
         candidates, names = lists.candidates(), tuple(self.texts)
         kinds = [names[kind] if null else "span" for kind, null in zip(nulls.kind, is_null, strict=True)]
@@ -210,11 +229,17 @@ class KindProblem:
         span, null = (self._objective(scorer, answers) for answers in (alternatives.span, alternatives.null))
         return replace(options, null_score_diff_threshold=best_threshold(alternatives.difference, span, null))
 
+    def _watcher(self, features: FeatureSet) -> Watcher:
+        return _NullLogits(features, len(self.texts))
+
+    def _search(self, features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions) -> Best:
+        return best_positions(features, outputs, options.n_best_size)
+
     def _objective(self, scorer: Scorer, answers: Mapping[str, Any]) -> NDArray[np.float64]:
         per_example = scorer(answers).per_example
         return np.array([sum(per_example[id][name] for name in self.objective) for id in answers])
 
-    def _null_texts(self, nulls: _Nulls) -> list[str]:
+    def _null_texts(self, nulls: Nulls) -> list[str]:
         texts = tuple(self.texts.values())
         return [texts[kind] for kind in nulls.kind.tolist()]
 
@@ -222,16 +247,16 @@ class KindProblem:
         self, examples: Sequence[Example], features: FeatureSet, outputs: Iterable[Outputs], options: DecodeOptions
     ) -> Alternatives:
         """Return both answers to every question, before it is decided; arguments are those of `decode`."""
-        passing = _NullLogits(features, len(self.texts))
-        spans = top_spans(features, passing.watch(outputs), options)
-        nulls = passing.nulls()
+        watcher = self._watcher(features)
+        spans = best_pairs(features, self._search(features, watcher.watch(outputs), options), options)
+        nulls = watcher.nulls(spans)
         texts = span_texts(examples, spans)
         null = dict(zip(texts, self._null_texts(nulls), strict=True))
-        return Alternatives(texts, null, _difference(nulls, spans))
+        return Alternatives(texts, null, nulls.difference)
 
 
 def _insert(
-    spans: Ranked, nulls: _Nulls, null_texts: Sequence[str], is_null: NDArray[np.bool_], size: int
+    spans: Ranked, nulls: Nulls, null_texts: Sequence[str], is_null: NDArray[np.bool_], size: int
 ) -> tuple[Ranked, list[int]]:
     """Return the lists with the null and empty entries, and the entry that answers each question."""
     n_spans, n = len(spans.texts), len(null_texts)
@@ -258,13 +283,6 @@ def _insert(
         rows.extend(entries)
         splits.append(len(rows))
     return Ranked([texts[row] for row in rows], table.take(np.array(rows, np.int64)), splits), chosen
-
-
-def _difference(nulls: _Nulls, best: Spans) -> NDArray[np.float64]:
-    """Return null score minus the score of the best span, given the best spans of the questions that have one."""
-    difference = np.full(len(nulls.kind), np.inf)
-    difference[best.example] = nulls.score[best.example] - best.score
-    return difference
 
 
 def best_threshold(difference: NDArray[np.float64], span: NDArray[np.float64], null: NDArray[np.float64]) -> float:

@@ -27,7 +27,8 @@ def label_spans(
 
     Returns:
         "start" and "end", int32 [W], the positions of the target's first and last piece; "kind", int8 [W], index into
-        `kinds`, `NO_TARGET` where the target is a span; and counts for the report.
+        `kinds`, `NO_TARGET` where the target is a span; "unanswerable", int8 [W], 1 where these positions are the
+        null position, else 0; and counts for the report.
 
     Raises:
         DataError: if a target's kind is unknown.
@@ -68,4 +69,10 @@ def label_spans(
         "target_in_no_window": int(np.count_nonzero(trainable & ~in_window)),
         "target_not_in_first_window": int(np.count_nonzero(trainable & ~held[first_window])),
     }
-    return {"start": start_position, "end": end_position, "kind": window_kind}, counts
+    labels: dict[str, NDArray[np.integer]] = {
+        "start": start_position,
+        "end": end_position,
+        "kind": window_kind,
+        "unanswerable": (~held).astype(np.int8),
+    }
+    return labels, counts

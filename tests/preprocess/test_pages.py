@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = (ROOT / "docs" / "data.md").read_text("utf-8")
+DATA = "\n".join((ROOT / "docs" / page).read_text("utf-8") for page in ("data.md", "options.md"))
 
 
 @pytest.mark.parametrize("page", ["data.md", "metrics.md"])

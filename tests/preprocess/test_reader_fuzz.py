@@ -159,11 +159,10 @@ def _tasks(path: Path) -> list[str]:
     names = []
     for name in task_names():
         path.write_text(json.dumps(LAYOUTS["cjrc"](random.Random(0))))
-        try:
-            get_task(name).read(path)
-        except DataError:
-            continue
-        names.append(name)
+        with contextlib.suppress(DataError):
+            # To a task of rows, JSON is a row like any other.
+            if get_task(name).read(path)[1].layout == "SQuAD style":
+                names.append(name)
     assert "cmrc2018" in names
     return names
 

@@ -75,3 +75,61 @@ def forward(arrays: Arrays, config: dict, ids, mask, types, clamp_len: int = -1)
 
 def norm(v: Arrays, at: str, x):
     return layer_norm(x, v[f"{at}/LayerNorm/gamma"], v[f"{at}/LayerNorm/beta"], 1e-12)
+
+
+def head_shapes(h: int) -> dict[str, tuple[int, ...]]:
+    """The variables that its run_squad.py adds."""
+    return {
+        "start_logits/dense/kernel": (h, 1),
+        "start_logits/dense/bias": (1,),
+        "end_logits/dense_0/kernel": (2 * h, h),
+        "end_logits/dense_0/bias": (h,),
+        "end_logits/LayerNorm/gamma": (h,),
+        "end_logits/LayerNorm/beta": (h,),
+        "end_logits/dense_1/kernel": (h, 1),
+        "end_logits/dense_1/bias": (1,),
+        "answer_class/dense_0/kernel": (2 * h, h),
+        "answer_class/dense_0/bias": (h,),
+        "answer_class/dense_1/kernel": (h, 1),
+    }
+
+
+def answers(arrays: Arrays, states, p_mask, cls_index, start_positions=None, n_starts: int = 5) -> Arrays:
+    """What its get_qa_outputs says, from states [B, S, H]: of the given starts, else of the `n_starts` best ones.
+
+    p_mask is 1 where no answer may begin or end. "end" is [B, K, S], for K starts.
+    """
+    v = {name: array.astype(np.float64) for name, array in arrays.items()}
+    rows = np.arange(len(states))
+
+    def dense(x, name: str):
+        return x @ v[f"{name}/kernel"] + v.get(f"{name}/bias", 0.0)
+
+    def log_softmax(x, mask):
+        x = x * (1 - mask) - 1e30 * mask
+        return x - x.max(-1, keepdims=True) - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+
+    start = log_softmax(dense(states, "start_logits/dense")[..., 0], p_mask)
+    given = np.argsort(-start, axis=1, kind="stable")[:, :n_starts]
+    given = given if start_positions is None else start_positions[:, None]
+    pairs = np.zeros((*given.shape, states.shape[1], 2 * states.shape[2]))
+    pairs[..., : states.shape[2]] = states[:, None]
+    pairs[..., states.shape[2] :] = states[rows[:, None], given][:, :, None]
+    end = norm(v, "end_logits", np.tanh(dense(pairs, "end_logits/dense_0")))
+    feature = np.concatenate([np.einsum("blh,bl->bh", states, np.exp(start)), states[rows, cls_index]], -1)
+    cls = dense(np.tanh(dense(feature, "answer_class/dense_0")), "answer_class/dense_1")[..., 0]
+    return {
+        "start": start,
+        "given": given,
+        "end": log_softmax(dense(end, "end_logits/dense_1")[..., 0], p_mask[:, None]),
+        "cls": cls,
+    }
+
+
+def squad_loss(said: Arrays, start_positions, end_positions, is_impossible) -> float:
+    """What its run_squad.py minimises, from `answers` given the right starts."""
+    rows = np.arange(len(start_positions))
+    start, end = -said["start"][rows, start_positions], -said["end"][rows, 0, end_positions]
+    odds = said["cls"]
+    cls = np.log1p(np.exp(-np.abs(odds))) + np.maximum(odds, 0) - odds * is_impossible
+    return float((start.mean() + end.mean()) * 0.5 + cls.mean() * 0.5)

@@ -13,9 +13,9 @@ import pytest
 
 from experiment.io.predictions import read_predictions, write_predictions
 from preprocess.base.errors import DataError
-from preprocess.text.sentences import split_sentences
+from preprocess.text.sentences import Sentence, split_sentences
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, Outputs, Sentence
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 from tasks.metrics.hotpot import HotpotScorer

@@ -30,7 +30,7 @@ def _encode(*examples, **windows):
     return PROBLEM.encode(examples, targets, TOKENIZER, **{"max_seq_length": 32, **windows})
 
 
-def _as_learned(features, draw=None):
+def _as_learned(features, draw=None, n_tags=5):
     """What a model outputs that has learned all targets; padding and tokens without a target hold anything."""
     width = int(features.lengths.max()) + 2
     order = list(range(len(features)))
@@ -39,7 +39,7 @@ def _as_learned(features, draw=None):
     for window in order:
         first, last = features.row_splits[window : window + 2]
         tags = features.targets[MARK][first:last]
-        logits = np.full((1, width, 5), 3.0, np.float32)
+        logits = np.full((1, width, n_tags), 3.0, np.float32)
         logits[0, np.flatnonzero(tags >= 0)] = 0.0
         logits[0, np.flatnonzero(tags >= 0), tags[tags >= 0]] = 9.0
         yield Outputs(np.array([window], np.int32), {MARK: logits})

@@ -81,7 +81,7 @@ def test_bash_offers_commands_options_and_values(offered):
     assert offered("train", "--max_s") == ["--max_seq_length"]
     assert offered("train", "--no_b") == ["--no_bf16"]
     assert "--question" in offered("predict", "") and "--question" not in offered("train", "")
-    assert offered("train", "--task", "cm") == ["cmrc2018", "cmrc2019"]
+    assert offered("train", "--task", "c") == [name for name in task_names() if name.startswith("c")]
     assert offered("train", "--task", "=", "dr") == ["drcd"]
     assert offered("train", "--optim", "=") == ["adamw", "bert_adam", "adamw8bit"]
     assert offered("convert", "--to", "t") == ["transformers", "tf1"]
