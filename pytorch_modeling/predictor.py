@@ -37,6 +37,12 @@ def _outputs(model: MRCModel, batch: Batch, precision: str) -> Outputs:
     return Outputs(batch.window, {name: _array(value) for name, value in values.items()})
 
 
+def release_memory() -> None:
+    """Give memory back to the GPU that is kept for models that are gone."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def hidden_states(
     model: MRCModel,
     input_ids: NDArray[np.integer],

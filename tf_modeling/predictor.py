@@ -41,6 +41,10 @@ def predict(
         yield Outputs(batch.window, {name: value.numpy() for name, value in values.items()})
 
 
+def release_memory() -> None:
+    """Give memory back to the GPU that is kept for models that are gone: TensorFlow keeps its own until it ends."""
+
+
 def hidden_states(
     model: MRCModel,
     input_ids: NDArray[np.integer],
