@@ -65,6 +65,8 @@ class Reader:
             UsageError, CheckpointError: for a device or weights that can't be used.
         """
         self.prepared = prepared
+        path = Path(prepared.options.model_name_or_path)
+        self.name = path.name if is_run(path) else prepared.source.name
         self.temperature = temperature
         self._predict: Predictor | None = load_predictor(prepared) if predict is None else predict
         self._turn = threading.Lock()

@@ -175,8 +175,7 @@ async def _answer(service: Service, request: Request, log_texts: bool) -> Respon
         facts["asked"] = _texts(asking)
         facts["answers"] = [result.text for result in results]
     request.scope["mrc"] = facts
-    prepared = service.reader.prepared
-    return JSONResponse(answers_body(prepared.source.name, service.reader.task, results))
+    return JSONResponse(answers_body(service.reader.name, service.reader.task, results))
 
 
 def _texts(asking: Asking) -> list[dict[str, Any]]:
@@ -187,7 +186,7 @@ def _about(service: Service) -> dict[str, Any]:
     prepared, limits = service.reader.prepared, service.limits
     told = ("max_body_bytes", "max_questions", "max_request_windows")
     return {
-        "model": prepared.source.name,
+        "model": service.reader.name,
         "task": prepared.task.name,
         "title": prepared.task.title,
         "max_seq_length": prepared.recipe.max_seq_length,
