@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from uvicorn import Config, Server
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from experiment.answering import Prepared
@@ -52,11 +53,13 @@ def serve(options: ServeOptions) -> int:
     say(f"{prepared.source.name} for task {prepared.task.name} at {where}{keyless}; Ctrl-C ends it")
     if options.workers == 1:
         build = partial(application, options, key, partial(start, options, prepared))
-        return _run(lambda: Server(config_of(build, options)).run([listener]))
+        return _run(Server(config_of(build, options)), listener)
     with tempfile.TemporaryDirectory() as directory:
         share(options.workers, Path(directory))
         build = partial(application, options, key, partial(start, options, None), directory)
-        return _run(lambda: Multiprocess(config_of(build, options), [listener]).run())
+        supervisor = Multiprocess(config_of(build, options), [listener])
+        supervisor.run()
+        return 2 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
 
 
 def start(options: ServeOptions, prepared: Prepared | None, metrics: Metrics) -> Service:
@@ -122,12 +125,12 @@ def config_of(build: partial[Guard], options: ServeOptions) -> Config:
     )
 
 
-def _run(server: Callable[[], None]) -> int:
+def _run(server: Server, listener: socket.socket) -> int:
     try:
-        server()
+        server.run([listener])
     except KeyboardInterrupt:  # uvicorn raises the signal again that it has ended for
         return 0
-    except SystemExit:  # a process could not start, and has said why
+    except SystemExit:  # the model could not be loaded, and the line that says why is out
         return 2
     return 0
 

@@ -76,6 +76,7 @@ class Watched:
 def opened(browser, server):
     watched = Watched(browser, server)
     playwright.expect(watched.page.locator("#about")).to_contain_text("model, task cmrc2018")
+    assert not watched.page.locator("#key_field").is_visible()
     yield watched
     watched.check()
     watched.page.close()
