@@ -5,14 +5,13 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from uvicorn import Config, Server
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from experiment.answering import Prepared
 from experiment.io.streams import say
@@ -25,10 +24,11 @@ from experiment.serving.guard import LOOPBACK, Guard
 from experiment.serving.metrics import Metrics
 from experiment.serving.patience import PatientProtocol
 from experiment.serving.service import Service
+from experiment.serving.workers import FAILED, watch
 from preprocess.base.errors import UsageError
 
-#: Seconds in which a process has to say that it lives; to load a large model it may be silent for long.
-_SILENCE_S = 300
+#: Seconds that processes may take to end beyond what requests may take.
+_GRACE_S = 5
 
 
 def serve(options: ServeOptions) -> int:
@@ -44,22 +44,37 @@ def serve(options: ServeOptions) -> int:
     _check_address(options, key)
     prepared = prepared_of(options)
     warn(prepared.notes)
-    # What it says of requests that are none, and of every connection, is in the log of requests.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     listener = _bind(options)
     host, port = listener.getsockname()[:2]
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     keyless = "" if key else ", without a key"
     say(f"{prepared.source.name} for task {prepared.task.name} at {where}{keyless}; Ctrl-C ends it")
     if options.workers == 1:
-        build = partial(application, options, key, partial(start, options, prepared))
-        return _run(Server(config_of(build, options)), listener)
+        return _listen(options, key, listener, prepared)
     with tempfile.TemporaryDirectory() as directory:
         share(options.workers, Path(directory))
-        build = partial(application, options, key, partial(start, options, None), directory)
-        supervisor = Multiprocess(config_of(build, options), [listener])
-        supervisor.run()
-        return 2 if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes) else 0
+        work = partial(_work, options, key, listener, directory)
+        return watch(options.workers, work, directory, options.shutdown_timeout + _GRACE_S)
+
+
+def _work(options: ServeOptions, key: str, listener: socket.socket, directory: str) -> None:
+    """Be one of several processes."""
+    sys.exit(_listen(options, key, listener, None, directory))
+
+
+def _listen(
+    options: ServeOptions, key: str, listener: socket.socket, prepared: Prepared | None, directory: str | None = None
+) -> int:
+    # What it says of requests that are none, and of every connection, is in the log of requests.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    build = partial(application, options, key, partial(start, options, prepared), directory)
+    try:
+        Server(config_of(build, options)).run([listener])
+    except KeyboardInterrupt:  # uvicorn raises the signal again that it has ended for
+        return 0
+    except SystemExit:  # the model could not be loaded, and the line that says why is out
+        return FAILED
+    return 0
 
 
 def start(options: ServeOptions, prepared: Prepared | None, metrics: Metrics) -> Service:
@@ -117,22 +132,10 @@ def config_of(build: partial[Guard], options: ServeOptions) -> Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        workers=options.workers,
         limit_concurrency=options.max_connections,
         timeout_keep_alive=max(1, round(options.read_timeout)),
         timeout_graceful_shutdown=options.shutdown_timeout,
-        timeout_worker_healthcheck=_SILENCE_S,
     )
-
-
-def _run(server: Server, listener: socket.socket) -> int:
-    try:
-        server.run([listener])
-    except KeyboardInterrupt:  # uvicorn raises the signal again that it has ended for
-        return 0
-    except SystemExit:  # the model could not be loaded, and the line that says why is out
-        return 2
-    return 0
 
 
 def _check_address(options: ServeOptions, key: str) -> None:
