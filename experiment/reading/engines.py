@@ -9,6 +9,7 @@ from experiment.answering import EXPORTED, Prepared, predictor_of
 from experiment.backend import PACKAGES, Predictor, choose_device, load_backend
 from experiment.export.bundle import Bundle
 from experiment.export.forms import FORMS, predictor, require
+from preprocess.base.errors import UsageError
 
 
 def load_predictor(prepared: Prepared) -> Predictor:
@@ -22,6 +23,11 @@ def load_predictor(prepared: Prepared) -> Predictor:
     options, head = prepared.options, prepared.task.problem.head
     if options.framework in EXPORTED:
         form = FORMS[options.framework]
+        if head.given:
+            raise UsageError(
+                f"--framework {options.framework}: the ends of the model's spans depend on starts that are searched "
+                "while it answers, and no format holds that; give another --framework"
+            )
         require((*form.writers, *form.readers), f"--framework {options.framework}")
         model, _ = load_backend(form.framework).load_model(prepared.model, head, device="cpu", fresh_head=False)
         with tempfile.TemporaryDirectory() as directory:

@@ -213,10 +213,10 @@ def test_output_directory_is_looked_at_before_the_model_is_read(cmrc, tmp_path, 
 def test_answers_outlive_a_disk_that_fills_up_while_they_are_computed(cmrc, tmp_path, monkeypatch, capsys):
     write = experiment.commands.predict.write_predictions
 
-    def full(task, directory, predictions):
+    def full(task, examples, directory, predictions):
         if directory == tmp_path / "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(task, directory, predictions)
+        write(task, examples, directory, predictions)
 
     monkeypatch.setattr(experiment.commands.predict, "write_predictions", full)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
