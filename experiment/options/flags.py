@@ -30,6 +30,7 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
