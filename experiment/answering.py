@@ -20,7 +20,7 @@ from experiment.options.flags import PredictOptions
 from experiment.options.recipe import Recipe, resolve_recipe, task_of
 from experiment.training.finished import best_seed, is_run, trained_by
 from preprocess.base.errors import UsageError
-from preprocess.batch import collate, eval_batches, unpadded
+from preprocess.batch import eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from tasks.core.prediction import Prediction
@@ -33,7 +33,7 @@ EXPORTED = tuple(FORMS.keys() - PACKAGES.keys())
 def outputs_of(predict: Predictor, data: Data, recipe: Recipe, bars: Bars, description: str) -> Iterator[Outputs]:
     """Run a model over all windows, with a progress bar; column p of the values is position p of the window."""
     rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
-    batches: Iterator[Batch] = (collate(data.features, indices) for indices in bars.tracked(description, rows))
+    batches: Iterator[Batch] = (data.batch(indices) for indices in bars.tracked(description, rows))
     for outputs in predict(batches):
         yield unpadded(data.features, outputs)
 

@@ -49,7 +49,7 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
         inputs["answer_mask"] = answer_mask(features, window, position).astype(np.int32)
     targets = {}
     for name, target in features.targets.items():
-        if features.meta["losses"][name] == "tag":
+        if features.meta["losses"][name] in ("tag", "piece"):
             targets[name] = np.where(real, np.take(target, source, mode="clip"), NO_TARGET).astype(np.int32)
         elif features.meta["losses"][name] == "position":
             own = target[window]

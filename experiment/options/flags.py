@@ -31,6 +31,7 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reading import AskOptions as AskOptions
 from experiment.options.reading import ServeOptions as ServeOptions
 from experiment.options.reporting import CardInputs, ReportInputs
