@@ -1,33 +1,39 @@
-"""A fine-tuned model, loaded once, that answers any number of questions; and what all that predict share."""
+"""What a fine-tuned model answers with, known before its weights are read; and what all that predict share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from experiment.backend import Backend, Predictor, choose_device, load_backend
+from experiment.backend import PACKAGES, Backend, Predictor
 from experiment.export.bundle import Bundle, exported_source, read_bundle
+from experiment.export.forms import FORMS
 from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
-from experiment.io.terminal import Bars, terminal
+from experiment.io.terminal import Bars
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import Recipe, resolve_recipe, task_of
+from experiment.training.finished import best_seed, is_run, trained_by
 from preprocess.base.errors import UsageError
-from preprocess.batch import collate, eval_batches, unpadded
+from preprocess.batch import eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
 
+#: The values of --framework that are forms: a checkpoint is exported first, and computes on the CPU and in float32.
+EXPORTED = tuple(FORMS.keys() - PACKAGES.keys())
+
 
 def outputs_of(predict: Predictor, data: Data, recipe: Recipe, bars: Bars, description: str) -> Iterator[Outputs]:
     """Run a model over all windows, with a progress bar; column p of the values is position p of the window."""
     rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
-    batches: Iterator[Batch] = (collate(data.features, indices) for indices in bars.tracked(description, rows))
+    batches: Iterator[Batch] = (data.batch(indices) for indices in bars.tracked(description, rows))
     for outputs in predict(batches):
         yield unpadded(data.features, outputs)
 
@@ -57,18 +63,16 @@ class Prepared:
     source: ModelSource
     notes: list[str]
 
-    def load(self) -> Answerer:
-        """Read the weights.
+    def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
+        """Return the windows of questions, through the cache of features if so wanted."""
+        targets = first_targets(self.task, examples)
+        cache = self.options.feature_cache_dir if cached else None
+        texts = self.task, list(examples), targets, self.source.tokenizer
+        return encode(*texts, self.recipe, cache, template=self.source.template)
 
-        Raises:
-            UsageError, CheckpointError: for a device or weights that can't be used.
-        """
-        if isinstance(self.model, Bundle):
-            return Answerer(self, self.model.predictor())
-        backend = load_backend(self.options.framework)
-        device = choose_device(backend, self.options.device)
-        model, _ = backend.load_model(self.model, self.task.problem.head, device=device, fresh_head=False)
-        return Answerer(self, predictor_of(backend, model, self.recipe))
+    def decode(self, data: Data, outputs: Iterable[Outputs]) -> dict[str, Prediction]:
+        """Return the answers to the questions of windows, by question id, given what the model says of these."""
+        return self.task.problem.decode(data.examples, data.features, outputs, self.recipe.decode)
 
 
 def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -> Prepared:
@@ -81,12 +85,16 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
-    model = model or _find(options.model_name_or_path, options.hidden_act)
+    model = model or find(options.model_name_or_path, options.hidden_act)
     settings = read_settings(model.directory)
-    if isinstance(model, Bundle):
-        options = _for_bundle(options, model)
+    exported = isinstance(model, Bundle) or options.framework in EXPORTED
+    if exported:
+        _check_exported(options, model)
+    if isinstance(model, Bundle) and options.tokenizer_name is None and options.do_lower_case is None:
+        # Its tokenizer reads letters as when it was exported.
+        options = replace(options, do_lower_case=model.do_lower_case)
     # What was exported computes in float32: there is no precision to be had as in the training.
-    options, notes = recall(settings, options, but=("bf16",) if isinstance(model, Bundle) else ())
+    options, notes = recall(settings, options, but=("bf16",) if exported else ())
     fitted = partial(_fitted, model)
     task = fitted(task_of(options))
     check_task(settings, task, str(options.model_name_or_path), fitted)
@@ -102,79 +110,35 @@ def _fitted(model: Checkpoint | Bundle, task: Task) -> Task:
     return task if isinstance(model, Bundle) else task_for(task, model.config, model)
 
 
-def _find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
-    return read_bundle(name) or read_checkpoint(name, hidden_act)
+def find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
+    """Find what a name stands for: an exported model, the best checkpoint of a run, or any other checkpoint.
 
-
-def _for_bundle(options: PredictOptions, bundle: Bundle) -> PredictOptions:
-    """Refuse what an exported model has no choice of, and let its tokenizer read letters as when it was exported."""
-    computed = {"device": options.device in ("auto", "cpu"), "bf16": not options.bf16, "fp16": not options.fp16}
-    for name, possible in {**computed, "hidden_act": options.hidden_act is None}.items():
-        if not possible:
-            raise UsageError(
-                f"--{name}: {bundle.name} is an exported model, which computes as it was exported, on the CPU and in "
-                "float32; leave it out, or give the checkpoint"
-            )
-    if options.tokenizer_name is None and options.do_lower_case is None:
-        return replace(options, do_lower_case=bundle.do_lower_case)
-    return options
-
-
-@dataclass(frozen=True)
-class Answerer:
-    """A fine-tuned model in memory.
-
-    Args:
-        prepared: what it answers with.
-        predict: runs it.
+    Raises:
+        UsageError, CheckpointError: if there is none, or it can't be used.
     """
+    if (bundle := read_bundle(name)) is not None:
+        return bundle
+    path = Path(name)
+    if is_run(path):
+        name = str(trained_by(path, best_seed(path)).checkpoint)
+    return read_checkpoint(name, hidden_act)
 
-    prepared: Prepared
-    predict: Predictor
 
-    @classmethod
-    def load(cls, checkpoint: str, task: str | None = None, **options: Any) -> Answerer:
-        """Load a checkpoint of either framework, or an exported model.
-
-        Args:
-            checkpoint: directory, weights file, hub id or short name.
-            task: name of the task; None for the one that the checkpoint was fine-tuned for here.
-            **options: others of `predict` by name, such as framework="tensorflow", device="cuda:1" or bf16=True; what
-                is left out is as in the fine-tuning.
-
-        Raises:
-            UsageError, DataError, CheckpointError: for options and files that can't be used.
-        """
-        fine_tuned = _find(checkpoint, options.get("hidden_act"))
-        if task is None:
-            settings = read_settings(fine_tuned.directory)
-            if settings is None:
-                raise UsageError(f"{checkpoint}: does not say what task it was fine-tuned for; give one")
-            task = settings.task
-        return prepare(PredictOptions(model_name_or_path=checkpoint, task=task, **options), fine_tuned).load()
-
-    def answer(self, examples: Sequence[Example]) -> dict[str, Prediction]:
-        """Return the answers, with their n-best lists, by question id; nothing is written or printed.
-
-        Args:
-            examples: questions, whose ids differ.
-        """
-        return self.answer_windows(self.windows(examples, cached=False)) if examples else {}
-
-    def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
-        """Return the windows of questions, through the cache of features if so wanted."""
-        prepared = self.prepared
-        targets = first_targets(prepared.task, examples)
-        cache = prepared.options.feature_cache_dir if cached else None
-        texts = prepared.task, list(examples), targets, prepared.source.tokenizer
-        return encode(*texts, prepared.recipe, cache, template=prepared.source.template)
-
-    def answer_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
-        """Return the answers to the questions of windows, by question id."""
-        prepared = self.prepared
-        bars = bars or Bars(terminal(quiet=True))
-        outputs = outputs_of(self.predict, data, prepared.recipe, bars, "windows")
-        return prepared.task.problem.decode(data.examples, data.features, outputs, prepared.recipe.decode)
+def _check_exported(options: PredictOptions, model: Checkpoint | Bundle) -> None:
+    """Refuse what an exported model has no choice of."""
+    free = {"device": options.device in ("auto", "cpu"), "bf16": not options.bf16, "fp16": not options.fp16}
+    if isinstance(model, Bundle):
+        if options.framework in EXPORTED and FORMS[options.framework] is not model.form:
+            raise UsageError(f"--framework {options.framework}: {model.name} is a {model.form.title}; leave it out")
+        free["hidden_act"] = options.hidden_act is None
+        computes = f"{model.name} is an exported model, which computes as it was exported, on the CPU and in float32"
+        remedy = "give the checkpoint"
+    else:
+        computes = f"--framework {options.framework} computes on the CPU and in float32"
+        remedy = "another --framework"
+    for name, allowed in free.items():
+        if not allowed:
+            raise UsageError(f"--{name}: {computes}; leave it out, or {remedy}")
 
 
 def about_cut_texts(features: FeatureSet, recipe: Recipe) -> list[str]:

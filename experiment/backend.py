@@ -167,6 +167,9 @@ class Backend(Protocol):
     def device_facts(self, model: Any) -> dict[str, Any]:
         """Return "device" (its name) and "peak_bytes" (the most memory held so far: of the process, on a CPU)."""
 
+    def release_memory(self) -> None:
+        """Give memory back to the device that is kept for models that are gone."""
+
     def translated(self, error: Exception) -> Exception:
         """Return what an error of the framework means: a MemoryError, a LostPeerError; any other one as it is."""
 

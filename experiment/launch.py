@@ -70,6 +70,18 @@ def secret(variable: str) -> str:
     return os.environ.get(variable, "").strip()
 
 
+def share(n_processes: int, metrics: Path) -> None:
+    """Let the processes that this one starts share the machine and a directory.
+
+    Args:
+        n_processes: how many there will be; each computes with its part of the processors, unless OMP_NUM_THREADS
+            says otherwise.
+        metrics: directory in which they count, for prometheus_client.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_processes)))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+
 def program() -> str:
     """Return what messages call the program: as it was called."""
     name = Path(sys.argv[0]).name

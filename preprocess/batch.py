@@ -49,7 +49,7 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
         inputs["answer_mask"] = answer_mask(features, window, position).astype(np.int32)
     targets = {}
     for name, target in features.targets.items():
-        if features.meta["losses"][name] == "tag":
+        if features.meta["losses"][name] in ("tag", "piece"):
             targets[name] = np.where(real, np.take(target, source, mode="clip"), NO_TARGET).astype(np.int32)
         elif features.meta["losses"][name] == "position":
             own = target[window]
@@ -57,6 +57,22 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
         else:
             targets[name] = target[window].astype(np.int32)
     return Batch(window, features.example_index[window].astype(np.int32), inputs, targets)
+
+
+def widened(features: FeatureSet, batch: Batch, width: int) -> Batch:
+    """Return a batch of these windows, without targets, padded to a length that is none of theirs.
+
+    Args:
+        features: the windows.
+        batch: of `collate`.
+        width: at least its length.
+    """
+    template = template_of(features)
+    fill = {"input_ids": features.meta["pad_id"], "attention_mask": 0, "token_type_ids": template.padding_segment}
+    missing = width - batch.inputs["input_ids"].shape[1]
+    sides = (missing, 0) if template.padding_side == "left" else (0, missing)
+    inputs = {name: np.pad(rows, ((0, 0), sides), constant_values=fill[name]) for name, rows in batch.inputs.items()}
+    return Batch(batch.window, batch.group, inputs, {})
 
 
 def unpadded(features: FeatureSet, outputs: Outputs) -> Outputs:

@@ -20,10 +20,11 @@ from preprocess.text.sentences import Sentence
 NO_TARGET = -1
 
 #: What an output reads: the state of each token, or the pooled state of the whole window; "given" a position, each
-#: token's state beside that of the position's token, or the special token's state beside the mean of all tokens'.
-Reads = Literal["token", "sequence", "token_given", "sequence_given"]
+#: token's state beside that of the position's token, or the special token's state beside the mean of all tokens'; or
+#: how well the state of each hidden token fits each piece of the vocabulary.
+Reads = Literal["token", "sequence", "token_given", "sequence_given", "vocabulary"]
 #: What an output's loss is, see `Output`.
-Loss = Literal["position", "class", "binary", "tag", "choice"]
+Loss = Literal["position", "class", "binary", "tag", "choice", "piece"]
 #: What an output with this loss may read.
 READ_BY: Mapping[Loss, tuple[Reads, ...]] = {
     "position": ("token", "token_given"),
@@ -31,6 +32,7 @@ READ_BY: Mapping[Loss, tuple[Reads, ...]] = {
     "binary": ("sequence_given",),
     "tag": ("token",),
     "choice": ("sequence",),
+    "piece": ("vocabulary",),
 }
 #: The losses of outputs that have a value for each token.
 PER_TOKEN: frozenset[Loss] = frozenset({"position", "tag"})
@@ -186,8 +188,9 @@ class Batch:
         inputs: what the model reads, int32 [B, L] each: "input_ids"; "attention_mask", 1 for a real token and 0 for
             padding; "token_type_ids", the segments of the windows' template; and for a head that asks for it
             "answer_mask", 1 where an answer may begin or end: in the context, and where "no answer" stands.
-        targets: output's name -> int32 [B], or [B, L] where each token has a target; positions count in the padded
-            row. An output that is not named is not learned from.
+            Where pieces are hidden, "places", int32 [B, P], the places of these in the padded row.
+        targets: output's name -> int32 [B], or [B, L] where each token has a target, or [B, P] where each place of
+            "places" has one; positions count in the padded row. An output that is not named is not learned from.
         answered: bool [B], whether a window holds an answer, where a problem tells those from the others.
     """
 
@@ -241,8 +244,9 @@ def n_windows_apart(batches: Sequence[Batch]) -> tuple[int, int]:
     return n_answered, n - n_answered
 
 
-#: What every model reads of a batch.
+#: What every model reads of a batch, and what one reads that scores the vocabulary.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+PLACES = "places"
 
 
 #: How many targets there are in windows that hold an answer, and in the others, by projection.
@@ -261,7 +265,10 @@ class Output:
     * "tag": each token has one of `size` tags; the targets, one per token, are their indices;
     * "choice": one option of an example is right; the softmax goes over its options, each as good as the best of its
       windows. The target of an option's first window is 1 if it is the right one, else 0; that of its further
-      windows, which follow, is `NO_TARGET`.
+      windows, which follow, is `NO_TARGET`;
+    * "piece": at each place of the input "places", one piece of the vocabulary is right; the targets, one per place,
+      are their ids. In a `FeatureSet` they are the numbers of the words that tokens belong to: what is hidden is
+      drawn for each batch.
 
     Args:
         name: what its values and targets are called.
@@ -269,7 +276,8 @@ class Output:
             "token_given", values [B, L] given the target of `given` while that is learned from; else [B, L, beams],
             given each of its `beams` best positions, best first and of equals the first (fewer if L is).
             "sequence_given", values [B], given how likely each position of `given` is.
-        size: values per token, or per window.
+            "vocabulary", values [B, P, pieces of the vocabulary], see also `Outputs`.
+        size: values per token, or per window; 1 where the vocabulary is read.
         loss: one of those above.
         projection: outputs of one projection read the same and are rows of one matrix, in order, and the mean of
             their losses counts; "" for a projection of the output's own name.
@@ -332,8 +340,14 @@ class HeadSpec:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The rows of each projection's matrix, by its name, in order."""
-        return {name: sum(o.size for o in outputs) for name, outputs in self.projections.items()}
+        """The rows of each projection's own matrix, by its name, in order."""
+        named = self.projections.items()
+        return {name: sum(o.size for o in outputs) for name, outputs in named if outputs[0].reads != "vocabulary"}
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """The names of the projections whose matrix is the word table."""
+        return tuple(name for name, outputs in self.projections.items() if outputs[0].reads == "vocabulary")
 
     def reads(self, what: Reads) -> bool:
         """Whether an output reads this."""
@@ -372,7 +386,9 @@ class HeadSpec:
 
 def input_names(head: HeadSpec | None) -> tuple[str, ...]:
     """Return which of a batch's inputs a model with this head reads, in order."""
-    return (*INPUTS, "answer_mask") if head is not None and head.answer_mask else INPUTS
+    if head is None:
+        return INPUTS
+    return (*INPUTS, *(["answer_mask"] if head.answer_mask else []), *([PLACES] if head.tied else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +398,9 @@ class Outputs:
     Args:
         window: int32 [B], index of each row's window in its FeatureSet.
         values: output's name -> float32 [B, L] or [B], with a further axis where its size is not 1 or where several
-            positions are given to it, see `Output`; what stands at padding is not to be read.
+            positions are given to it, see `Output`; what stands at padding is not to be read. Of
+            an output that reads the vocabulary, whose values would fill the memory, [B, P, 2]: the logarithm of the
+            probability of each place's target, and how many pieces are likelier; 0 and -1 where there is no target.
     """
 
     window: NDArray[np.int32]

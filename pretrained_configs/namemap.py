@@ -194,7 +194,7 @@ class NameMap:
         return rule.shape([tuple(source[keys[name]].shape) for name in names])
 
     def heads_in(self, source: Source) -> dict[str, int]:
-        """Return the rows of each head's matrix that a source holds, by the head's name."""
+        """Return the rows of each head's own matrix that a source holds, by the head's name."""
         named = (self._ours_of(self.canonical(key)) for key in source)
         shapes = {
             ours: self.shape_in(source, ours) for ours in named if ours is not None and ours.startswith("head.")

@@ -5,7 +5,7 @@ Matrices are [out, in]. Both frameworks build models that have just these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.families.base import linear, norm
@@ -18,6 +18,7 @@ def parameter_shapes(
     pooled: bool,
     heads: Mapping[str, int] | None = None,
     given: Mapping[str, str] | None = None,
+    tied: Iterable[str] = (),
 ) -> dict[str, Shape]:
     """Return name -> shape.
 
@@ -26,10 +27,13 @@ def parameter_shapes(
         pooled: whether there is a pooler.
         heads: rows of the task head's matrices, by their names.
         given: what those read that read something given a position, "token_given" or "sequence_given".
+        tied: names of the heads that score the pieces of the vocabulary, by the word table.
     """
     shapes = config.family.parameters(config, pooled=pooled)
     for name, n_rows in (heads or {}).items():
         shapes |= _head(f"head.{name}", config.hidden_size, n_rows, (given or {}).get(name, ""))
+    for name in tied:
+        shapes |= {f"head.{name}.{part}": s for part, s in config.family.vocabulary_parameters(config).items()}
     return shapes
 
 

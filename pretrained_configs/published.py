@@ -293,7 +293,8 @@ def write_values(config: ModelConfig, namemap: NameMap, head: str | None = None)
     Args:
         config: the model.
         namemap: a format that has such models, see `format_for`.
-        head: None for the bare encoder, "span" for the span head, "span_given" for that whose ends depend on starts.
+        head: None for the bare encoder, "span" for the span head, "span_given" for that whose ends depend on starts,
+            "piece" for one that guesses hidden pieces.
 
     Raises:
         CheckpointError: if the format has no class with such a head.

@@ -16,7 +16,7 @@ from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import write_values
 
 #: What `write_values` calls a head -> a parameter that only models with it have.
-_HEADS = {"span": "head.span.weight", "span_given": "head.end.hidden.weight"}
+_HEADS = {"span": "head.span.weight", "span_given": "head.end.hidden.weight", "piece": "head.piece.bias"}
 
 
 def write_checkpoint(
@@ -28,7 +28,7 @@ def write_checkpoint(
         directory: must exist.
         config: its architecture.
         ours: its parameters by their framework-neutral names; a "head.span" makes it a fine-tuned one, and so does
-            a "head.end" that is given a start.
+            a "head.end" that is given a start; a "head.piece" one that guesses hidden pieces.
         namemap: the format, as `published.format_for` gives it.
 
     Returns:

@@ -9,19 +9,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from preprocess.types import HeadSpec, Output
+from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
-from pytorch_modeling.layers import Dropout
+from pytorch_modeling.layers import ACTIVATIONS, Dropout, Embeddings
 from pytorch_modeling.objective import competing
 
 
 class Head(nn.ModuleDict):
-    """What computes each projection's values, by its name: a matrix, or a small network where a position is given."""
+    """What computes each projection's values, by its name: a matrix, or a small network."""
 
     def __init__(self, config: ModelConfig, spec: HeadSpec) -> None:
         """Build the projections for `spec`."""
-        super().__init__({name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()})
+        own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
+        super().__init__({**own, **{name: VocabularyHead(config) for name in spec.tied}})
         self.spec = spec
+
+    def pieces(self, sequence_output: Tensor, places: Tensor, embeddings: Embeddings) -> dict[str, Tensor]:
+        """Score the vocabulary at some places alone: at all of them, the scores would be larger than the model.
+
+        Args:
+            sequence_output: [B, S, H].
+            places: int [B, P].
+            embeddings: the encoder's.
+
+        Returns:
+            the values, by name, of the outputs that read the vocabulary, [B, P, pieces of the vocabulary].
+        """
+        rows = torch.arange(places.shape[0], device=places.device)[:, None]
+        states = sequence_output[rows, places]
+        return {self.spec.projections[name][0].name: self[name](states, embeddings) for name in self.spec.tied}
 
     def forward(
         self,
@@ -39,11 +55,13 @@ class Head(nn.ModuleDict):
             batch: the masks of `objective`; a target of what is given to another output is given in its place.
 
         Returns:
-            each output's values by its name, see `Outputs`.
+            the values of the outputs with a matrix of their own by name, see `Outputs`.
         """
         values: dict[str, Tensor] = {}
         for name, outputs in self.spec.projections.items():
             first = outputs[0]
+            if name in self.spec.tied:
+                continue
             if first.reads == "token_given":
                 scores = self[name](sequence_output, self._positions(first, values, batch))
                 scores = scores.squeeze(2) if first.given in batch else scores
@@ -69,6 +87,26 @@ class Head(nn.ModuleDict):
         scores = self._scores(output, values, batch)
         # Not topk, which says nothing of the order of equals: decoding finds out the positions by it.
         return scores.sort(dim=-1, descending=True, stable=True).indices[:, : output.beams]
+
+
+class VocabularyHead(nn.Module):
+    """Scores each piece of the vocabulary: a transform of the state, and the word table as the matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build what is not the word table's, as wide as the embeddings are where they enter the encoder."""
+        super().__init__()
+        width = config.hidden_size if config.embedding_projection == "word" else config.embedding_size
+        self.bias = nn.Parameter(torch.empty(config.vocab_size))
+        self.dense = nn.Linear(config.hidden_size, width)
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def forward(self, states: Tensor, embeddings: Embeddings) -> Tensor:
+        """Score [B, P, H] -> [B, P, pieces of the vocabulary]."""
+        x = self.norm(self.activation(self.dense(states)))
+        if embeddings.word_projection is not None:
+            x = F.linear(x, embeddings.word_projection.weight.T)
+        return F.linear(x, embeddings.word.weight, self.bias)
 
 
 class GivenToken(nn.Module):
@@ -113,6 +151,27 @@ def _readout(config: ModelConfig, given: str, n_rows: int) -> nn.Module:
     if given == "sequence_given":
         return GivenSequence(config, n_rows)
     return nn.Linear(config.hidden_size, n_rows)
+
+
+def reported(spec: HeadSpec, values: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return what a prediction hands out: of what reads the vocabulary, how its targets fare; see `Outputs`.
+
+    Args:
+        spec: the outputs.
+        values: of each, by name.
+        batch: with the targets of those that read the vocabulary, int [B, P].
+    """
+    tied = [spec.projections[name][0].name for name in spec.tied]
+    return {name: _fate(value, batch[name]) if name in tied else value for name, value in values.items()}
+
+
+def _fate(scores: Tensor, target: Tensor) -> Tensor:
+    """Turn [B, P, V] into the logarithm of each target's probability, and how many pieces are likelier, [B, P, 2]."""
+    scores, counted = scores.float(), target != NO_TARGET
+    right = scores.gather(-1, target.clamp(min=0)[..., None])
+    log_probability = right.squeeze(-1) - scores.logsumexp(-1)
+    n_likelier = (scores > right).sum(-1).float()
+    return torch.stack([log_probability * counted, torch.where(counted, n_likelier, -1.0)], -1)
 
 
 def _divided(scores: Tensor, outputs: tuple[Output, ...]) -> dict[str, Tensor]:

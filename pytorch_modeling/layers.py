@@ -212,8 +212,11 @@ def initialise(fresh: Iterable[nn.Module], std: float) -> None:
     """Draw fresh weights as the published programs do: normal(0, std) cut at two std; zero bias; unit LayerNorm."""
     for child in fresh:
         if not isinstance(child, nn.Linear | GroupedLinear | nn.Embedding | nn.LayerNorm):
-            for vector in child.parameters(recurse=False):
-                nn.init.trunc_normal_(vector, std=std, a=-2 * std, b=2 * std)
+            for name, vector in child.named_parameters(recurse=False):
+                if name != "bias":
+                    nn.init.trunc_normal_(vector, std=std, a=-2 * std, b=2 * std)
+                else:
+                    nn.init.zeros_(vector)
         if isinstance(child, nn.Linear | GroupedLinear | nn.Embedding):
             nn.init.trunc_normal_(child.weight, std=std, a=-2 * std, b=2 * std)
         if isinstance(child, nn.LayerNorm):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from preprocess.types import Batch, HeadSpec
+from preprocess.types import PLACES, Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.families import encoder_class
@@ -36,7 +36,7 @@ class MRCModel(nn.Module):
         self.head = Head(config, head) if head is not None else None
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`.
+        """Return the values of the head's outputs for a batch, by name; see `Output`.
 
         Targets in the batch are there to be learned from: what is given to an output is then its target.
         """
@@ -49,9 +49,12 @@ class MRCModel(nn.Module):
             if self.head.spec.reads("sequence_given")
             else None
         )
-        # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
+        # A product with the word table is as large as a layer's, and runs in the precision of these.
+        pieces = self.head.pieces(sequence_output, batch[PLACES], self.encoder.embeddings) if PLACES in batch else {}
+        # The rest is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
         with torch.autocast(mask.device.type, enabled=False):
-            return self.head(sequence_output.float(), None if pooled is None else pooled.float(), state, batch)
+            own = self.head(sequence_output.float(), None if pooled is None else pooled.float(), state, batch)
+        return own | pieces
 
     @property
     def device(self) -> torch.device:

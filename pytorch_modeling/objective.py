@@ -106,6 +106,11 @@ def _tag(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Ten
     return F.cross_entropy(values.flatten(0, 1), target.flatten(), ignore_index=NO_TARGET, reduction="sum")
 
 
+def _piece(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of the vocabulary's pieces, [B, P, V], over the places that have a target."""
+    return _tag(output, values, target, batch)
+
+
 def _choice(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     first = target != NO_TARGET
@@ -120,4 +125,11 @@ def _choice(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, 
     return torch.where(target == 1, torch.log(sums)[group] + largest[group] - values, 0.0).sum()
 
 
-_LOSSES = {"position": _position, "class": _class, "binary": _binary, "tag": _tag, "choice": _choice}
+_LOSSES = {
+    "position": _position,
+    "class": _class,
+    "binary": _binary,
+    "tag": _tag,
+    "choice": _choice,
+    "piece": _piece,
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from preprocess.types import Batch, Outputs
+from preprocess.types import Batch, Outputs, input_names
 from pytorch_modeling.distribute import Group
+from pytorch_modeling.heads import reported
 from pytorch_modeling.model import MRCModel, to_tensors
 from pytorch_modeling.trainer import autocast
 
@@ -33,8 +33,17 @@ def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32
 def _outputs(model: MRCModel, batch: Batch, precision: str) -> Outputs:
     # Not inference_mode: what a sharded model borrows in it can't take part in training afterwards.
     with torch.no_grad(), autocast(model.device, precision):
-        values = model(to_tensors(replace(batch, targets={}), model.device))
+        assert model.head_spec is not None, "a model without a head predicts nothing"
+        tensors = to_tensors(batch, model.device)
+        inputs = {name: tensors[name] for name in input_names(model.head_spec)}
+        values = reported(model.head_spec, model(inputs), tensors)
     return Outputs(batch.window, {name: _array(value) for name, value in values.items()})
+
+
+def release_memory() -> None:
+    """Give memory back to the GPU that is kept for models that are gone."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def hidden_states(

@@ -8,21 +8,42 @@ from typing import Any
 
 import tensorflow as tf
 
-from preprocess.types import HeadSpec, Output
+from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
-from tf_modeling.layers import Dropout
+from tf_modeling.layers import ACTIVATIONS, Dropout, Embeddings
 from tf_modeling.nn import LayerNorm, Linear, Module, Pass
 from tf_modeling.objective import competing
 
 
 class Head(Module):
-    """What computes each projection's values, by its name: a matrix, or a small network where a position is given."""
+    """What computes each projection's values, by its name: a matrix, or a small network."""
 
     def __init__(self, config: ModelConfig, spec: HeadSpec) -> None:
         """Build the projections for `spec`."""
         super().__init__()
         self.spec = spec
-        self.projections = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
+        own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
+        self.projections = {**own, **{name: VocabularyHead(config) for name in spec.tied}}
+
+    def pieces(
+        self, sequence_output: tf.Tensor, places: tf.Tensor, embeddings: Embeddings, run: Pass
+    ) -> dict[str, tf.Tensor]:
+        """Score the vocabulary at some places alone: at all of them, the scores would be larger than the model.
+
+        Args:
+            sequence_output: [B, S, H].
+            places: int [B, P].
+            embeddings: the encoder's.
+            run: precision.
+
+        Returns:
+            the values, by name, of the outputs that read the vocabulary, [B, P, pieces of the vocabulary].
+        """
+        states = tf.gather(sequence_output, places, axis=1, batch_dims=1)
+        return {
+            self.spec.projections[name][0].name: self.projections[name](states, embeddings=embeddings, run=run)
+            for name in self.spec.tied
+        }
 
     def call(
         self,
@@ -42,11 +63,13 @@ class Head(Module):
             run: in float32.
 
         Returns:
-            each output's values by its name, see `Outputs`.
+            the values of the outputs with a matrix of their own by name, see `Outputs`.
         """
         values: dict[str, tf.Tensor] = {}
         for name, outputs in self.spec.projections.items():
             first, readout = outputs[0], self.projections[name]
+            if name in self.spec.tied:
+                continue
             if first.reads == "token_given":
                 scores = readout(sequence_output, self._positions(first, values, batch), run=run)
                 scores = tf.squeeze(scores, 2) if first.given in batch else scores
@@ -75,6 +98,32 @@ class Head(Module):
         scores = self._scores(output, values, batch)
         # Of equals the first comes first: decoding finds out the positions by that order.
         return tf.math.top_k(scores, tf.minimum(output.beams, tf.shape(scores)[1])).indices
+
+
+class VocabularyHead(Module):
+    """Scores each piece of the vocabulary: a transform of the state, and the word table as the matrix."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build what is not the word table's, as wide as the embeddings are where they enter the encoder."""
+        super().__init__()
+        width = config.hidden_size if config.embedding_projection == "word" else config.embedding_size
+        self.bias = self.parameter(config.vocab_size)
+        self.dense = Linear(config.hidden_size, width)
+        self.norm = LayerNorm(width, eps=config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
+
+    def call(self, states: tf.Tensor, embeddings: Embeddings, run: Pass) -> tf.Tensor:
+        """Score [B, P, H] -> [B, P, pieces of the vocabulary]."""
+        x = tf.cast(self.norm(self.activation(self.dense(states, run=run))), run.dtype)
+        if embeddings.word_projection is not None:
+            x = _times(x, run.operand(embeddings.word_projection.kernel))
+        return _times(x, run.operand(embeddings.word.weight)) + run.operand(self.bias)
+
+
+def _times(x: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Multiply [B, P, n] by each row of [m, n] -> [B, P, m]."""
+    flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), rows, transpose_b=True)
+    return tf.reshape(flat, [tf.shape(x)[0], tf.shape(x)[1], rows.shape[0]])
 
 
 class GivenToken(Module):
@@ -124,6 +173,27 @@ def _readout(config: ModelConfig, given: str, n_rows: int) -> Module:
     if given == "sequence_given":
         return GivenSequence(config, n_rows)
     return Linear(config.hidden_size, n_rows)
+
+
+def reported(spec: HeadSpec, values: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return what a prediction hands out: of what reads the vocabulary, how its targets fare; see `Outputs`.
+
+    Args:
+        spec: the outputs.
+        values: of each, by name.
+        batch: with the targets of those that read the vocabulary, int [B, P].
+    """
+    tied = [spec.projections[name][0].name for name in spec.tied]
+    return {name: _fate(value, batch[name]) if name in tied else value for name, value in values.items()}
+
+
+def _fate(scores: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Turn [B, P, V] into the logarithm of each target's probability, and how many pieces are likelier, [B, P, 2]."""
+    scores, counted = tf.cast(scores, tf.float32), target != NO_TARGET
+    right = tf.gather(scores, tf.maximum(target, 0), axis=2, batch_dims=2)
+    log_probability = right - tf.reduce_logsumexp(scores, -1)
+    n_likelier = tf.reduce_sum(tf.cast(scores > right[..., None], tf.float32), -1)
+    return tf.stack([tf.where(counted, log_probability, 0.0), tf.where(counted, n_likelier, -1.0)], -1)
 
 
 def _divided(scores: tf.Tensor, outputs: tuple[Output, ...]) -> dict[str, tf.Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import Batch, HeadSpec
+from preprocess.types import PLACES, Batch, HeadSpec
 from pretrained_configs.config import ModelConfig
 from tf_modeling.distribute import choose_strategy
 from tf_modeling.families import encoder_class
@@ -42,7 +42,7 @@ class MRCModel(Module):
         self._functions: dict[Any, Callable[..., Any]] = {}
 
     def call(self, batch: dict[str, tf.Tensor], run: Pass | None = None) -> dict[str, tf.Tensor]:
-        """Return the values of the head's outputs for a batch, by name, float32; see `Outputs`.
+        """Return the values of the head's outputs for a batch, by name; see `Output`.
 
         Targets in the batch are there to be learned from: what is given to an output is then its target.
         """
@@ -53,8 +53,11 @@ class MRCModel(Module):
         pooled = self.encoder.pool(sequence_output, mask, run=run) if self.encoder.pooler is not None else None
         reads_state = self.head.spec.reads("sequence_given")
         state = self.encoder.pooled_state(sequence_output, mask) if reads_state else None
-        # The head is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
-        return self.head(sequence_output, pooled, state, batch, run=Pass(seed=run.seed()))
+        # A product with the word table is as large as a layer's, and runs in the precision of these.
+        tied = (batch[PLACES], self.encoder.embeddings) if PLACES in batch else None
+        pieces = {} if tied is None else self.head.pieces(sequence_output, *tied, run=run)
+        # The rest is tiny, and logits rounded to 8 bits would tie: it computes in float32 whatever the precision.
+        return self.head(sequence_output, pooled, state, batch, run=Pass(seed=run.seed())) | pieces
 
     @property
     def device(self) -> str:

@@ -111,6 +111,11 @@ def _tag(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[st
     return _cross_entropy(values, target)
 
 
+def _piece(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of the vocabulary's pieces, [B, P, V], over the places that have a target."""
+    return _cross_entropy(values, target)
+
+
 def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     counted = target != NO_TARGET
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(counted, target, 0), values)
@@ -132,4 +137,11 @@ def _choice(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping
     return tf.reduce_sum(tf.where(target == 1, tf.math.log(sums) + largest - values, 0.0))
 
 
-_LOSSES = {"position": _position, "class": _class, "binary": _binary, "tag": _tag, "choice": _choice}
+_LOSSES = {
+    "position": _position,
+    "class": _class,
+    "binary": _binary,
+    "tag": _tag,
+    "choice": _choice,
+    "piece": _piece,
+}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from preprocess.types import Batch, Outputs, input_names
 from tf_modeling.graph import traced
+from tf_modeling.heads import reported
 from tf_modeling.model import MRCModel, on_gpu, to_tensors
 from tf_modeling.nn import Pass
 from tf_modeling.trainer import AUTOCAST_DTYPES
@@ -23,12 +24,13 @@ def predict(
     With `jit_compile` XLA compiles the model, once per shape of batch; None for doing so on GPUs only.
     """
     jit_compile = on_gpu(model) if jit_compile is None else jit_compile
-
-    names = input_names(model.head_spec)
+    head = model.head_spec
+    assert head is not None, "a model without a head predicts nothing"
+    names = (*input_names(head), *(output.name for output in head.outputs if output.reads == "vocabulary"))
 
     def build() -> Callable[..., dict[str, tf.Tensor]]:
         def forward(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            return model(inputs, run=Pass(AUTOCAST_DTYPES[precision]))
+            return reported(head, model(inputs, run=Pass(AUTOCAST_DTYPES[precision])), inputs)
 
         signature = [{name: tf.TensorSpec([None, None], tf.int32) for name in names}]
         return traced(forward, signature, jit_compile)
@@ -39,6 +41,10 @@ def predict(
         with tf.device(model.device):
             values = forward({name: tensors[name] for name in names})
         yield Outputs(batch.window, {name: value.numpy() for name, value in values.items()})
+
+
+def release_memory() -> None:
+    """Give memory back to the GPU that is kept for models that are gone: TensorFlow keeps its own until it ends."""
 
 
 def hidden_states(

@@ -110,10 +110,11 @@ class Trainer:
         self._n_windows: list[tuple[int, int]] = []
         self._replicas = Replicas(model.strategy)
         jit_compile = on_gpu(model) if spec.jit_compile is None else spec.jit_compile
-        targets = {output.name: _MATRIX if output.loss == "tag" else _VECTOR for output in self._head.outputs}
+        each = ("tag", "piece")  # the losses of outputs with a target per token, or per hidden one
+        targets = {output.name: _MATRIX if output.loss in each else _VECTOR for output in self._head.outputs}
         shapes = {**dict.fromkeys(input_names(self._head), _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
         self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
-        counts = dict.fromkeys(self._head.rows, _SCALAR)
+        counts = dict.fromkeys(self._head.projections, _SCALAR)
         inputs = [(self._columns, counts, (counts, counts), _SEED)] * len(self._replicas.local)
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)

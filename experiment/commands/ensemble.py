@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from experiment.answering import about_cut_texts, outputs_of, prepare
+from experiment.answering import about_cut_texts, prepare
 from experiment.inputs.data import read_examples, scorer_of
 from experiment.io.outputs import check_directory
 from experiment.io.predictions import write_predictions, write_protocol, write_score
@@ -15,6 +15,8 @@ from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.answers import EnsembleOptions
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import task_of
+from experiment.reading.reader import Reader
+from experiment.training.finished import is_run, trained_by
 from experiment.training.record import run_records, seed_directory
 from experiment.training.rundir import BEST
 from preprocess.base.errors import DataError, UsageError
@@ -25,8 +27,6 @@ from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
 
 _FILES = ("predictions.json", "nbest_predictions.json", "protocol.json", "scores.json")
-#: A run directory, as one sees without reading it.
-_SEEDS = "seed_*/record.json"
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
     with Bars(console) as bars:
         for member, prepared in zip(members, ready, strict=True):
             # One model in memory at a time.
-            answerer = prepared.load()
-            data = answerer.windows(examples, cached=True)
-            warn(about_cut_texts(data.features, prepared.recipe))
-            outputs = outputs_of(answerer.predict, data, prepared.recipe, bars, member.checkpoint)
-            try:
-                average.add(data.features, outputs, prepared.recipe.decode)
-            except DataError as error:
-                raise DataError(f"{member.checkpoint}: {error}") from None
+            with Reader(prepared) as reader:
+                data = prepared.windows(examples, cached=True)
+                warn(about_cut_texts(data.features, prepared.recipe))
+                try:
+                    outputs = reader.outputs(data, bars, member.checkpoint)
+                    average.add(data.features, outputs, prepared.recipe.decode)
+                except DataError as error:
+                    raise DataError(f"{member.checkpoint}: {error}") from None
     predictions = average.decode(options.n_best_size)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     write_predictions(task, examples, options.output_dir, predictions)
@@ -96,15 +96,15 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
 def _members(options: EnsembleOptions) -> list[_Member]:
     found: list[_Member] = []
     for run in options.runs:
-        if not any(run.glob(_SEEDS)):
+        if not is_run(run):
             found.append(_Member(str(run), options.framework or _framework_of(run)))
             continue
         records = [record for record in run_records(run) if record.status == "finished"]
         if not records:
             raise UsageError(f"{run}: no seed of it is finished; run its train command again, or leave it out")
         for record in records:
-            path = seed_directory(run, record.seed) / BEST
-            found.append(_Member(str(path), options.framework or str(record.config.get("framework", "pytorch"))))
+            checkpoint, framework = trained_by(run, record)
+            found.append(_Member(str(checkpoint), options.framework or framework))
     if len({Path(member.checkpoint).resolve() for member in found}) < len(found):
         raise UsageError("RUNS: a checkpoint stands there twice, and would count twice; give each once")
     if not found:
@@ -115,10 +115,10 @@ def _members(options: EnsembleOptions) -> list[_Member]:
 def _framework_of(checkpoint: Path) -> str:
     """Return what trained a checkpoint that lies in a run directory; PyTorch loads all others."""
     run, name = checkpoint.resolve().parent.parent, checkpoint.resolve().parent.name
-    if checkpoint.name == BEST and any(run.glob(_SEEDS)):
+    if checkpoint.name == BEST and is_run(run):
         for record in run_records(run):
             if seed_directory(run, record.seed).name == name:
-                return str(record.config.get("framework", "pytorch"))
+                return trained_by(run, record).framework
     return "pytorch"
 
 

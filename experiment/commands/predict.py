@@ -14,6 +14,7 @@ from experiment.io.predictions import write_predictions
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import task_of
+from experiment.reading.reader import Reader
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
@@ -40,11 +41,10 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
         console.print("\n".join(report.lines()))
     else:
         examples = [Example("question", options.question or "", options.context or "")]
-    answerer = prepared.load()
-    data = answerer.windows(examples, cached=options.test_file is not None)
-    warn(about_cut_texts(data.features, prepared.recipe))
-    with Bars(console) as bars:
-        predictions = answerer.answer_windows(data, bars)
+    with Reader(prepared) as reader, Bars(console) as bars:
+        data = prepared.windows(examples, cached=options.test_file is not None)
+        warn(about_cut_texts(data.features, prepared.recipe))
+        predictions = reader.predict_windows(data, bars)
     if options.output_dir is not None:
         _write(task, examples, options.output_dir, predictions)
         console.print(f"{len(predictions)} answers written to {options.output_dir}")

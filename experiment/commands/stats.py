@@ -56,7 +56,7 @@ def stats(options: StatsOptions) -> None:
     console = terminal()
     console.print("\n".join([loaded.casing, *report.lines()]))
     options = filled(options, task.defaults)
-    stride = stride_of(options)
+    stride = stride_of(vars(options))
     trained = settings.template if settings is not None else None
     template = Template(**trained) if trained else TEMPLATES[loaded.tokenizer.template or "bert"]
     by_length = {

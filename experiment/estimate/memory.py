@@ -104,7 +104,8 @@ def check_host_memory(config: ModelConfig, head: HeadSpec | None, available: int
 def _shapes(config: ModelConfig, head: HeadSpec | None) -> dict[str, Shape]:
     if head is None:
         return parameter_shapes(config, pooled=True)
-    return parameter_shapes(config, pooled=head.reads("sequence"), heads=head.rows, given=head.given)
+    pooled = head.reads("sequence")
+    return parameter_shapes(config, pooled=pooled, heads=head.rows, given=head.given, tied=head.tied)
 
 
 def training_memory(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiment.answering import Answerer, Prepared, outputs_of
+from experiment.answering import Prepared, outputs_of
 from experiment.backend import Predictor
 from experiment.export.forms import Form, predictor
 from experiment.inputs.data import read_examples
@@ -64,7 +64,7 @@ class Gate:
         """
         prepared = self.prepared
         problem, recipe = prepared.task.problem, prepared.recipe
-        data = Answerer(prepared, own).windows(self.examples, cached=False)
+        data = prepared.windows(self.examples, cached=False)
         exported = predictor(form, form.load(directory))
         ours = list(outputs_of(own, data, recipe, bars, "model"))
         theirs = list(outputs_of(exported, data, recipe, bars, "exported"))

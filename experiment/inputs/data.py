@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiment.options.recipe import Recipe
 from preprocess.base.errors import DataError
 from preprocess.base.hashing import sha256
+from preprocess.batch import collate
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport, shown
 from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
-from preprocess.types import Example, FeatureSet
+from preprocess.types import Batch, Example, FeatureSet
 from tasks.core.prediction import Scorer
+from tasks.core.problem import Drawing
 from tasks.core.task import Task
+
+#: What is drawn for evaluation, each time the same, is a function of these: no training gets to such an epoch.
+_EVALUATION = (0x6576616C, 0x6576616C)
 
 
 def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:
@@ -34,10 +42,22 @@ class Data:
     Args:
         examples: the questions.
         features: their windows.
+        drawing: draws what a model is to guess of them, if it is to guess.
     """
 
     examples: list[Example]
     features: FeatureSet
+    drawing: Drawing | None = None
+
+    def batch(self, windows: NDArray[np.integer], *words: int) -> Batch:
+        """Return some windows as a model is given them.
+
+        Args:
+            windows: integer [B], their indices.
+            *words: what is drawn is a function of these numbers and the window; none for evaluation.
+        """
+        batch = collate(self.features, windows)
+        return batch if self.drawing is None else self.drawing.drawn(batch, words or _EVALUATION)
 
 
 def first_targets(task: Task, examples: Sequence[Example]) -> list[Any]:
@@ -90,7 +110,9 @@ def encode(
     params: dict[str, Any] = {**recipe.windows, "template": template}
     if task.transform is not None:
         params["transform"] = task.transform
-    return Data(examples, cached_encode(cache, task.problem, examples, targets, tokenizer, **params))
+    problem = task.problem
+    features = cached_encode(cache, problem, examples, targets, tokenizer, **params)
+    return Data(examples, features, problem if isinstance(problem, Drawing) else None)
 
 
 @dataclass(frozen=True)

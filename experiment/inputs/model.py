@@ -7,7 +7,7 @@ from functools import cached_property
 
 from experiment.inputs.settings import Settings, read_settings
 from experiment.inputs.tokenizer import LoadedTokenizer, fitting_tokenizer
-from experiment.options.flags import ParityOptions, TrainOptions
+from experiment.options.flags import ParityOptions, PretrainOptions, TrainOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
 from experiment.options.recipe import Recipe, StepRecipe
 from preprocess.base.errors import UsageError
@@ -68,7 +68,7 @@ def template_of(config: ModelConfig, tokenizer: Tokenizer, settings: Settings | 
     return pretrained_template(tokenizer.template, Template(**asdict(config.family.template)))
 
 
-def model_source(options: TrainOptions) -> ModelSource:
+def model_source(options: TrainOptions | PretrainOptions) -> ModelSource:
     """Find config and tokenizer of the model and check that they belong together.
 
     Raises:
@@ -93,7 +93,7 @@ def from_checkpoint(checkpoint: Checkpoint, options: TokenizerOptions) -> ModelS
     return ModelSource(checkpoint.name, checkpoint, checkpoint.config, loaded_tokenizer, template)
 
 
-def from_scratch(config_name: str, options: TrainOptions | ParityOptions) -> ModelSource:
+def from_scratch(config_name: str, options: TrainOptions | PretrainOptions | ParityOptions) -> ModelSource:
     """Find an architecture and the tokenizer beside it.
 
     Raises:

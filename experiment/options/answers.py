@@ -95,7 +95,6 @@ class SubmitOptions:
 
     Examples:
         submit runs/roberta --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
-        submit predictions --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
         submit runs/roberta --for cmrc2018 --data_file cmrc2018_dev.json --output cmrc2018.zip
         submit runs/cjrc --for cail2019 --data_file dev.json --output cail2019.zip
     """

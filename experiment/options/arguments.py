@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,26 @@ def understand(line: CommandLine, options: type) -> Any:
     if problems:
         raise UsageError("; ".join(problems))
     return with_home(options(**values))
+
+
+def from_values(values: Mapping[str, Any], options: type) -> Any:
+    """Return the options object that Python's values stand for, as flags with these names and values would.
+
+    Args:
+        values: by the names of the flags; None for left out, sequences for several values.
+        options: the class.
+
+    Raises:
+        UsageError: naming all that is unknown, missing, of the wrong kind or out of range.
+    """
+    given = [_as_given(name, value) for name, value in values.items()]
+    return understand(CommandLine(given=given), options)
+
+
+def _as_given(name: str, value: Any) -> Given:
+    several = isinstance(value, list | tuple)
+    texts = tuple(str(item) for item in (value if several else (value,)))
+    return Given(name, texts, name, is_list=several, is_null=value is None)
 
 
 def _positional(line: CommandLine, by_name: dict[str, Option], problems: list[str]) -> list[Given]:

@@ -9,17 +9,42 @@ from experiment.options.fields import AT_LEAST_0, Rule
 from experiment.options.windows import Size
 
 Framework = Literal["pytorch", "tensorflow"]
+#: What can compute answers: a backend, or a form that a checkpoint is exported in first.
+Engine = Literal["pytorch", "tensorflow", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceChoice:
+class Device:
+    """Precision and devices."""
+
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, cuda:N, or cuda (TensorFlow: all GPUs; PyTorch: the first). Under
+    torchrun each process has a GPU of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceChoice(Device):
     """Precision and devices."""
 
     framework: Framework = "pytorch"
     """Backend that computes."""
-    device: str = "auto"
-    """auto (the first GPU, else the CPU), cpu, cuda:N, or cuda (TensorFlow: all GPUs; PyTorch: the first). Under
-    torchrun each process has a GPU of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice(Device):
+    """Precision and devices."""
+
+    framework: Engine = "pytorch"
+    """Backend that computes; or onnx, for onnxruntime on the CPU, in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOfTraining(Device):
+    """Precision and devices."""
+
+    framework: Engine | None = None
+    """Backend that computes, or onnx, for onnxruntime on the CPU, in float32 (default: the backend that trained the
+    run, and PyTorch for single checkpoints)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from experiment.options.data import (
 )
 from experiment.options.devices import (
     DeviceChoice,
+    EngineChoice,
     PrecisionOptions,
     StepPrecisionOptions,
     TrainingDeviceOptions,
@@ -30,6 +31,9 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.pretraining import PretrainOptions as PretrainOptions
+from experiment.options.reading import AskOptions as AskOptions
+from experiment.options.reading import ServeOptions as ServeOptions
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
@@ -109,7 +113,7 @@ class PlanOptions(StepOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(
-    TaskChoice, FineTuned, TokenizerOptions, WindowOptions, DeviceChoice, PrecisionOptions, FeatureCacheOptions
+    TaskChoice, FineTuned, TokenizerOptions, WindowOptions, EngineChoice, PrecisionOptions, FeatureCacheOptions
 ):
     """Answer the questions of a file, or one question, with a fine-tuned model, or with what `export` made of it.
 

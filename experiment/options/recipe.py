@@ -10,7 +10,14 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 from experiment.options.data import TaskChoice
 from experiment.options.devices import Framework, PrecisionOptions
 from experiment.options.fields import check_ranges
-from experiment.options.flags import ParityOptions, PlanOptions, PredictOptions, StatsOptions, TrainOptions
+from experiment.options.flags import (
+    ParityOptions,
+    PlanOptions,
+    PredictOptions,
+    PretrainOptions,
+    StatsOptions,
+    TrainOptions,
+)
 from experiment.options.help import Default
 from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
@@ -168,17 +175,20 @@ class TrainRecipe(StepRecipe):
 
 
 Filled = TypeVar("Filled", bound="Options | StatsOptions")
-Options = PredictOptions | ParityOptions | PlanOptions | TrainOptions
+Options = PredictOptions | ParityOptions | PlanOptions | TrainOptions | PretrainOptions
 _RECIPES: dict[type, type[Recipe]] = {
     PredictOptions: Recipe,
     ParityOptions: OptimizerRecipe,
     PlanOptions: StepRecipe,
     TrainOptions: TrainRecipe,
+    PretrainOptions: TrainRecipe,
 }
 
 
 @overload
-def resolve_recipe(options: TrainOptions, task: Task, published: PublishedModel | None) -> TrainRecipe: ...
+def resolve_recipe(
+    options: TrainOptions | PretrainOptions, task: Task, published: PublishedModel | None
+) -> TrainRecipe: ...
 @overload
 def resolve_recipe(options: PlanOptions, task: Task, published: PublishedModel | None) -> StepRecipe: ...
 @overload
@@ -201,23 +211,24 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
     if options.bf16 and options.fp16:
         raise UsageError("--bf16 and --fp16 both given: use one")
     recipe = {**task.defaults, **published_recipe}
-    if isinstance(options, ParityOptions | PlanOptions | TrainOptions):
+    if isinstance(options, ParityOptions | PlanOptions | TrainOptions | PretrainOptions):
         recipe = {"adam_epsilon": ADAM_EPSILON[options.optim], **recipe}
-    if isinstance(options, TrainOptions) and not options.fp16:
+    if isinstance(options, TrainOptions | PretrainOptions) and not options.fp16:
         if options.loss_scale not in (None, "dynamic"):
             raise UsageError(f"--loss_scale {options.loss_scale} needs --fp16: nothing else scales the loss")
         recipe = {**recipe, "loss_scale": "dynamic"}
     whole = filled(options, {"loss_scale": "dynamic", **recipe})
-    threshold = whole.null_score_diff_threshold
-    values: dict[str, Any] = {option.name: getattr(whole, option.name) for option in fields(whole)}
+    # What a command has no flag for is the task's.
+    values: dict[str, Any] = {**recipe, **{option.name: getattr(whole, option.name) for option in fields(whole)}}
+    threshold = values.get("null_score_diff_threshold")
     values |= {
-        "stride": stride_of(whole),
+        "stride": stride_of(values),
         "precision": precision_of(whole),
         "null_score_diff_threshold": 0.0 if threshold is None else threshold,
         "tunes_threshold": threshold is None,
         "config": to_plain(whole),
     }
-    if isinstance(whole, TrainOptions):
+    if isinstance(whole, TrainOptions | PretrainOptions):
         values |= {"save_steps": whole.save_steps or 0, "saves_by_time": whole.save_steps is None}
         scale = whole.loss_scale
         values["loss_scale"] = "dynamic" if scale is None or scale == "dynamic" else float(scale)
@@ -232,12 +243,12 @@ def filled(options: Filled, recipe: Mapping[str, Any]) -> Filled:
         UsageError: if the stride is given in both ways.
     """
     recipe = dict(recipe)
-    if options.doc_stride is not None and options.doc_overlap is not None:
-        raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
-    for given, replaced in (("doc_overlap", "doc_stride"), ("doc_stride", "doc_overlap")):
-        if getattr(options, given) is not None:
-            recipe.pop(replaced, None)
     names = {field.name for field in fields(options)}
+    given = [name for name in ("doc_stride", "doc_overlap") if name in names and getattr(options, name) is not None]
+    if len(given) == 2:
+        raise UsageError("--doc_stride and --doc_overlap both given: they are two ways to say one thing, use one")
+    for name in given:
+        recipe.pop("doc_overlap" if name == "doc_stride" else "doc_stride", None)
     return replace(options, **{k: v for k, v in recipe.items() if k in names and getattr(options, k) is None})
 
 
@@ -246,23 +257,22 @@ def precision_of(options: PrecisionOptions) -> Precision:
     return "bf16" if options.bf16 else "fp16" if options.fp16 else "fp32"
 
 
-def stride_of(options: Options | StatsOptions) -> Stride:
-    """Return how windows follow each other under options in which nothing was left out."""
-    if options.doc_overlap is not None:
-        return Stride("doc_overlap", options.doc_overlap)
-    assert options.doc_stride is not None, "every task has a default"
-    return Stride("doc_stride", options.doc_stride)
+def stride_of(values: Mapping[str, Any]) -> Stride:
+    """Return how windows follow each other, given options by name in which nothing was left out."""
+    if values.get("doc_overlap") is not None:
+        return Stride("doc_overlap", values["doc_overlap"])
+    return Stride("doc_stride", values["doc_stride"])
 
 
 def to_plain(options: Any) -> dict[str, Any]:
     """Return options as YAML- and JSON-able values."""
-    plain = {}
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if isinstance(value, Path):
-            value = str(value)
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
-    return plain
+
+    def made_plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [made_plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {field.name: made_plain(getattr(options, field.name)) for field in fields(options)}
 
 
 def recipe_defaults(task_name: str, model_name: str | None) -> dict[str, Default]:

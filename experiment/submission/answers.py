@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from experiment.io.predictions import read_predictions
-from experiment.training.record import Record, run_records, seed_directory
+from experiment.training.finished import best_seed
+from experiment.training.record import seed_directory
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import Example
-
-
-def best_seed(run: Path) -> Record:
-    """Return the finished seed of a run that is best on dev.
-
-    Raises:
-        UsageError: if the directory is no run, or none of its seeds is finished.
-    """
-    finished = [record for record in run_records(run) if record.status == "finished"]
-    if not finished:
-        raise UsageError(f"{run}: no seed of it is finished; run its train command again")
-    return max(finished, key=lambda record: sum(record.scores["dev"][name] for name in record.selection))
 
 
 def answers_of(run: Path) -> tuple[Path, Mapping[str, Any]]:

@@ -14,9 +14,8 @@ from zipfile import ZipFile
 from experiment.backend import PACKAGES
 from experiment.inputs.data import read_examples
 from experiment.launch import environment_apart
-from experiment.submission.answers import best_seed, check_answers
-from experiment.training.record import seed_directory
-from experiment.training.rundir import BEST
+from experiment.submission.answers import check_answers
+from experiment.training.finished import best_seed, trained_by
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json
@@ -93,11 +92,10 @@ def content_of(run: Path, rules: Rules) -> dict[str, Path]:
     record = best_seed(run)
     if record.task != rules.task:
         raise UsageError(f"{run}: a run of task {record.task}; {rules.organiser} takes one of {rules.task}")
-    framework = str(record.config.get("framework", "pytorch"))
+    model, framework = trained_by(run, record)
     packages = (*_SHARED, PACKAGES[framework])
     files = [path for name in packages for path in (_HOUSE / name).rglob("*") if path.suffix in _SUFFIXES]
     content = {path.relative_to(_HOUSE).as_posix(): path for path in files}
-    model = seed_directory(run, record.seed) / BEST
     content |= {f"model/{path.relative_to(model).as_posix()}": path for path in model.rglob("*") if path.is_file()}
     return {**content, "main.py": Path(__file__).with_name("program_main.py")}
 

@@ -9,7 +9,7 @@ from experiment.backend import Trainer
 from experiment.options.recipe import TrainRecipe
 from experiment.training.setup import RunSetup
 from preprocess.base.spec import TrainerSpec
-from preprocess.batch import collate, eval_batches
+from preprocess.batch import eval_batches
 
 
 def trainer_spec(recipe: TrainRecipe, n_steps: int = 0) -> TrainerSpec:
@@ -56,8 +56,7 @@ def rehearse(setup: RunSetup) -> None:
     """
     model, _, _ = build(setup, setup.options.seeds[0], 1, loads=True)
     for source in setup.sources:
-        features = source.data.features
-        longest = eval_batches(features, setup.options.per_device_eval_batch_size)[-1]
-        batches = iter([collate(features, longest)])
+        longest = eval_batches(source.data.features, setup.options.per_device_eval_batch_size)[-1]
+        batches = iter([source.data.batch(longest)])
         for _ in setup.backend.predict(model, batches, precision=setup.options.precision):
             pass

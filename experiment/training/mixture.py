@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.inputs.data import Data
-from preprocess.batch import collate, epoch_batches, n_batches, split_batch
+from preprocess.batch import epoch_batches, n_batches, split_batch
 from preprocess.types import Batch
 from tasks.core.problem import PartlyAnswered
 from tasks.core.task import Task
@@ -51,10 +51,12 @@ class Draw:
     Args:
         source: the source.
         windows: int32 [B], indices into its features.
+        words: seed and epoch, of which what is drawn of a window is a function.
     """
 
     source: Source
     windows: NDArray[np.int32]
+    words: tuple[int, ...] = ()
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -65,7 +67,7 @@ class Draw:
         """Return the forward passes of the step, `size` windows of all devices together in each."""
         features, answered = self.source.data.features, self.source.answered
         parts = split_batch(features, self.windows, size, whole_groups=self.source.whole_groups)
-        batches = [collate(features, part) for part in parts]
+        batches = [self.source.data.batch(part, *self.words) for part in parts]
         if answered is None:
             return batches
         return [replace(batch, answered=answered[batch.window]) for batch in batches]
@@ -111,7 +113,7 @@ class Mixture:
             batches = [self._batches(source, epoch) for source in self.sources]
             n_taken = np.bincount(turns[:skipped], minlength=len(self.sources))
             for turn in turns[skipped:]:
-                yield Draw(self.sources[turn], batches[turn][n_taken[turn]])
+                yield Draw(self.sources[turn], batches[turn][n_taken[turn]], (self.seed, epoch))
                 n_taken[turn] += 1
 
     def _turns(self, epoch: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment.backend import choose_device, load_backend
+from experiment.backend import Backend, choose_device, load_backend
 from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
 from experiment.inputs.data import encode
@@ -18,7 +18,7 @@ from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.splits import read_splits
 from experiment.io.trackers import trackers_of
-from experiment.options.flags import TrainOptions
+from experiment.options.flags import PretrainOptions, TrainOptions
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.training.build import trainer_spec
 from experiment.training.mixture import Source
@@ -31,20 +31,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
     trackers_of(options.report_to)
     options, task, source, recipe = resolved(options)
-    backend = load_backend(options.framework)
-    group = backend.Group.current()
-    backend.allow_tf32(options.tf32)
-    device = choose_device(backend, options.device)
-    backend.check_trainer(trainer_spec(recipe), device)
-    lines = [source.loaded_tokenizer.casing, *(f"warning: {line}" for line in source.loaded_tokenizer.warnings)]
-    if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:
-        lines.append(f"warning: {why}")
-    if source.checkpoint is not None:
-        lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
-    else:
-        backend.outline(source.config, task.problem.head)
-    if device == "cpu":
-        check_host_memory(source.config, task.problem.head, host_memory())
+    backend, device, lines = ready(options, recipe, task, source)
     splits = read_splits(task, *files_of(options))
     reports = {name: split.report for name, split in splits.items()}
     lines += [line for report in reports.values() for line in report["lines"]]
@@ -60,7 +47,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         task,
         source,
         backend,
-        group,
+        backend.Group.current(),
         device,
         backend.n_devices(device),
         (Source(task, encoded["train"]),),
@@ -70,6 +57,30 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         {"config": recipe.config, "hashes": hashes_of(reports, source)},
     )
     return setup, lines, reports
+
+
+def ready(
+    options: TrainOptions | PretrainOptions, recipe: TrainRecipe, task: Task, source: ModelSource
+) -> tuple[Backend, str, list[str]]:
+    """Find out whether a framework can train a model here; returns it, the device, and what to print.
+
+    Raises:
+        UsageError, CheckpointError: for what it, its device or its memory can't do.
+    """
+    backend = load_backend(options.framework)
+    backend.allow_tf32(options.tf32)
+    device = choose_device(backend, options.device)
+    backend.check_trainer(trainer_spec(recipe), device)
+    lines = [source.loaded_tokenizer.casing, *(f"warning: {line}" for line in source.loaded_tokenizer.warnings)]
+    if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:
+        lines.append(f"warning: {why}")
+    if source.checkpoint is not None:
+        lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
+    else:
+        backend.outline(source.config, task.problem.head)
+    if device == "cpu":
+        check_host_memory(source.config, task.problem.head, host_memory())
+    return backend, device, lines
 
 
 def resolved(options: TrainOptions) -> tuple[TrainOptions, Task, ModelSource, TrainRecipe]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from experiment.backend import by_first
 from experiment.options.flags import TrainOptions
@@ -34,11 +35,25 @@ def train(options: TrainOptions, methods: Sequence[HookFactory] = ()) -> list[Re
         UsageError, DataError, CheckpointError: for options and files that can't be used, before anything is trained
             or any file of an older run is touched.
     """
-    setup, lines, reports = prepare(options)
+    return run_seeds(*prepare(options), methods)
+
+
+def run_seeds(
+    setup: RunSetup, lines: Sequence[str], reports: Mapping[str, Any], methods: Sequence[HookFactory] = ()
+) -> list[Record]:
+    """Run all seeds of what was prepared; see `train`.
+
+    Args:
+        setup: what they share.
+        lines: to print before.
+        reports: on the data, by split.
+        methods: as for `train`.
+
+    Raises:
+        UsageError: if the run directory can't be used; nothing is touched then.
+    """
     directory = setup.options.output_dir
-    lines += by_first(
-        setup.group, lambda: rundir.check(setup.options, setup.record_fields["hashes"], setup.n_devices)
-    )
+    notes = by_first(setup.group, lambda: rundir.check(setup.options, setup.record_fields["hashes"], setup.n_devices))
     if by_first(setup.group, lambda: rundir.deletes(setup.options)):
         rehearse(setup)
 
@@ -48,7 +63,7 @@ def train(options: TrainOptions, methods: Sequence[HookFactory] = ()) -> list[Re
 
     by_first(setup.group, begin)
     log = RunLog(directory / "run.log" if setup.group.rank == 0 else None)
-    for line in lines:
+    for line in (*lines, *notes):
         log.line(line)
     with log.bars:
         records = [_one_seed(setup, seed, log, methods) for seed in setup.options.seeds]

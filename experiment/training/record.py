@@ -14,7 +14,7 @@ from preprocess.base.jsonfile import read_json_object
 
 FILE_NAME = "record.json"
 _PACKAGES = (
-    *("chinese-mrc", "numpy", "nltk", "opencc"),
+    *("chinese-mrc", "jieba", "numpy", "nltk", "opencc"),
     *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
 )
 

@@ -47,6 +47,8 @@ _HASHED = {
     "train_file": "train_file",
     "validation_file": "dev_file",
     "test_file": "test_file",
+    "text_file": "train_file",
+    "similar_words": "similar_words",
 }
 #: What a run writes beside its seed_* directories, and in them; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
@@ -224,9 +226,10 @@ def _check_batch(options: TrainRecipe, n_devices: int, old: Mapping[str, Any], n
 def _check_inputs_outside(options: TrainRecipe) -> None:
     """Refuse to delete what the run starts from, by whatever path or link it is reached."""
     for name in _HASHED:
-        value = options.config[name]
-        if value is not None and any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
-            raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
+        given = options.config.get(name) or []
+        for value in given if isinstance(given, list) else [given]:
+            if any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
+                raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
 
 
 def _files_of(path: Path) -> Iterator[Path]:

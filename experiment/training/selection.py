@@ -93,6 +93,7 @@ def _save_best(run: SeedRun) -> None:
                 source = run.setup.source
                 source.tokenizer.save(directory)
                 windows = source.tokenizer, source.template
-                write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, *windows)
+                if not run.setup.pretrains:
+                    write_settings(directory, run.setup.task, run.setup.options, run.progress.decode, *windows)
     except OSError as error:
         raise OSError(f"{error}; when {BEST} can be written, {GOES_ON}") from error

@@ -31,6 +31,8 @@ class RunSetup:
         test: test windows, if there is a test file.
         scorers: split -> the metric with its gold prepared; none for a test file without answers.
         record_fields: config and hashes as every Record holds them.
+        pretrains: whether what comes out is a model to start from, which answers nothing: it is saved without the
+            settings that answering reads.
     """
 
     options: TrainRecipe
@@ -45,3 +47,4 @@ class RunSetup:
     test: Data | None
     scorers: dict[str, Scorer]
     record_fields: dict[str, Any]
+    pretrains: bool = False

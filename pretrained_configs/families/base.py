@@ -64,6 +64,7 @@ class Family:
         inner_dropout: whether dropout also follows the activation of the feed-forward block, and the last layer.
         pooled_token: which real token's state stands for the whole input.
         published_pooler: whether published encoders come with a pooler.
+        guesses_masked: whether it is pre-trained to guess hidden pieces from what stands on both sides of them.
         hidden_act: activation of the feed-forward block where no configuration states one.
         conditions_ends: whether the head that its authors publish for spans that may be missing reads the end of a
             span given its start.
@@ -81,6 +82,7 @@ class Family:
     inner_dropout: bool = False
     pooled_token: Literal["first", "last"] = "first"
     published_pooler: bool = True
+    guesses_masked: bool = True
     hidden_act: str = "gelu"
     conditions_ends: bool = False
     own_fields: frozenset[str] = frozenset()
@@ -142,6 +144,14 @@ class Family:
             shapes["embeddings.task_type.weight"] = (config.task_type_vocab_size, width)
         shapes |= norm("embeddings.norm", width) if self.has_embedding_norm else {}
         return shapes | (linear("projection", embedding, hidden) if config.embedding_projection == "output" else {})
+
+    def vocabulary_parameters(self, config: ModelConfig) -> dict[str, Shape]:
+        """Return name, without the head's own, -> shape of a head that scores the pieces of the vocabulary.
+
+        Its matrix is the word table, after the projection that also stands before the first layer.
+        """
+        width = config.hidden_size if config.embedding_projection == "word" else config.embedding_size
+        return {"bias": (config.vocab_size,), **linear("dense", config.hidden_size, width), **norm("norm", width)}
 
     def layer_parameters(self, config: ModelConfig) -> dict[str, Shape]:
         """Return name, without the layer's own, -> shape of the parameters of a layer."""

@@ -90,6 +90,7 @@ FAMILY = XLNet(
     pooled_token="last",
     published_pooler=False,
     conditions_ends=True,
+    guesses_masked=False,
     own_fields=frozenset({"untie_r", "clamp_len", "start_n_top", "end_n_top"}),
     config_file="xlnet_config.json",
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
-from preprocess.types import Example, FeatureSet, HeadSpec, Outputs
+from preprocess.types import Batch, Example, FeatureSet, HeadSpec, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 
 
@@ -72,6 +72,19 @@ class Problem(Protocol):
 
     def chance(self, features: FeatureSet) -> float:
         """Return the loss of a model that knows nothing."""
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A problem whose batches are drawn: what a model is to guess of a window is left to chance, each time anew."""
+
+    def drawn(self, batch: Batch, words: Sequence[int]) -> Batch:
+        """Return a batch of `preprocess.batch.collate` as a model is given it.
+
+        Args:
+            batch: B windows.
+            words: numbers of 0 or more; what is drawn of a window is a function of them and its index alone.
+        """
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from tests.support.values import KINDS, SPAN
 
 LOG_3 = math.log(3.0)
 TAGS = HeadSpec((Output("tag", reads="token", size=2, loss="tag"),))
+PIECES = HeadSpec((Output("piece", reads="vocabulary", size=1, loss="piece"),))
 CHOICE = HeadSpec((Output("option", reads="sequence", size=1, loss="choice"),))
 
 
@@ -70,6 +71,14 @@ def test_tags_are_learned_from_the_tokens_that_have_one(loss):
     values = {"tag": [[[0.0, LOG_3], [0.0, 0.0], [50.0, 0.0]]]}
     batch = {"attention_mask": [[1, 1, 0]], "tag": [[1, 0, NO_TARGET]]}
     assert loss(TAGS, values, batch, {"tag": 2}) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+
+
+def test_pieces_are_learned_from_the_places_that_are_hidden(loss):
+    # Two windows with two places each, of which one is filled up.
+    values = {"piece": [[[0.0, LOG_3, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]]}
+    batch = {"attention_mask": [[1], [1]], "piece": [[1, 0], [2, NO_TARGET]]}
+    expected = -(math.log(0.6) + 2 * math.log(1 / 3)) / 3
+    assert loss(PIECES, values, batch, {"piece": 3}) == pytest.approx(expected)
 
 
 def test_a_window_is_chosen_among_those_of_its_example(loss):

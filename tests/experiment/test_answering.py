@@ -12,9 +12,9 @@ import pytest
 
 import experiment.commands.predict
 import pytorch_modeling
-from experiment.answering import Answerer
 from experiment.cli import main
 from experiment.inputs.data import read_examples
+from experiment.reading.reader import Reader
 from preprocess.base.errors import UsageError
 from preprocess.types import Example
 from tasks.core.discovery import get_task
@@ -148,28 +148,27 @@ def test_loaded_once_it_answers_any_number_of_times(cmrc, monkeypatch, capsys, t
     loads, load = [], pytorch_modeling.load_model
     monkeypatch.setattr(pytorch_modeling, "load_model", lambda *a, **o: loads.append(a) or load(*a, **o))
     monkeypatch.setenv("HOME", str(tmp_path))  # where the cache of features would be
-    answerer = Answerer.load(str(seed / "checkpoint-best"), device="cpu")
+    reader = Reader.load(seed / "checkpoint-best", device="cpu")
     examples, _ = read_examples(get_task("cmrc2018"), data)
     expected = _json(seed / "predictions_dev.json")
     for _ in range(2):
-        answers = answerer.answer(examples)
+        answers = reader.predict(examples)
         assert {id: prediction.text for id, prediction in answers.items()} == expected
     question = examples[0]
-    ((id, answer),) = answerer.answer([question]).items()
+    ((id, answer),) = reader.predict([question]).items()
     assert id == question.id and answer.text == question.context[answer.char_start : answer.char_end]
-    assert answerer.answer([]) == {}
+    assert reader.predict([]) == {} and reader.answer_many([]) == []
     assert len(loads) == 1
     assert capsys.readouterr() == ("", "") and not list(tmp_path.iterdir())
 
 
-def test_options_of_the_answerer_are_those_of_predict(cmrc):
+def test_options_of_the_reader_are_those_of_predict(cmrc):
     checkpoint = str(cmrc[0] / "checkpoint-best")
     with pytest.raises(UsageError, match="--device cuda:99"):
-        Answerer.load(checkpoint, "cmrc2018", device="cuda:99")
-    prepared = Answerer.load(checkpoint, "cmrc2018", max_answer_length=1).prepared
+        Reader.load(checkpoint, task="cmrc2018", device="cuda:99")
+    prepared = Reader.load(checkpoint, task="cmrc2018", max_answer_length=1).prepared
     assert prepared.notes == ["--max_answer_length 1 overrules the checkpoint's 50"]
-    predictions = Answerer(prepared, lambda _batches: pytest.fail("the model ran"))
-    assert predictions.windows([Example("q", "问", "甲乙")], cached=False).features.meta["max_seq_length"] == 64
+    assert prepared.windows([Example("q", "问", "甲乙")], cached=False).features.meta["max_seq_length"] == 64
 
 
 def test_one_question_is_printed_alone_and_leaves_no_entry_in_the_cache(cmrc, tmp_path, capsys):
@@ -214,10 +213,10 @@ def test_output_directory_is_looked_at_before_the_model_is_read(cmrc, tmp_path, 
 def test_answers_outlive_a_disk_that_fills_up_while_they_are_computed(cmrc, tmp_path, monkeypatch, capsys):
     write = experiment.commands.predict.write_predictions
 
-    def full(task, directory, predictions):
+    def full(task, examples, directory, predictions):
         if directory == tmp_path / "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(task, directory, predictions)
+        write(task, examples, directory, predictions)
 
     monkeypatch.setattr(experiment.commands.predict, "write_predictions", full)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -245,7 +244,7 @@ def test_weights_without_settings_take_the_recipe_of_the_task(cmrc, tmp_path, ca
     shutil.copytree(cmrc[0] / "checkpoint-best", tmp_path / "checkpoint-best")
     (tmp_path / "checkpoint-best" / "mrc_settings.json").unlink()
     with pytest.raises(UsageError, match="does not say what task it was fine-tuned for"):
-        Answerer.load(str(tmp_path / "checkpoint-best"))
+        Reader.load(tmp_path / "checkpoint-best")
     flags = ("--question", "谁？", "--context", "甲")
     assert _predict(tmp_path, "cmrc2018", *flags) == 2  # 512 tokens, which the model has no positions for
     assert "--max_seq_length 512 > max_position_embeddings 96" in capsys.readouterr().err

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import pytorch_modeling.export
-from experiment.answering import Answerer
 from experiment.backend import PACKAGES
 from experiment.cli import main
 from experiment.export.bundle import max_length
 from experiment.inputs.settings import FILE_NAME, Settings
+from experiment.reading.reader import Reader
 from preprocess.base.files import write_json
 from preprocess.base.hashing import sha256
 from preprocess.tokenizers.base import load_tokenizer
@@ -277,10 +277,10 @@ def test_bundle_reads_letters_as_it_was_exported(unsettled, tmp_path):
     """What the vocabulary seems to want (it has no capital letter) is overruled once, not at every question."""
     flags = ("--format", "exported_program", "--do_lower_case", "False")
     assert _export(unsettled, tmp_path / "out", *flags) == 0
-    answerer = Answerer.load(str(tmp_path / "out"), "cmrc2018", max_seq_length=64)
-    assert answerer.prepared.source.tokenizer.options["do_lower_case"] is False
-    answerer = Answerer.load(str(tmp_path / "out"), "cmrc2018", max_seq_length=64, do_lower_case=True)
-    assert answerer.prepared.source.tokenizer.options["do_lower_case"] is True
+    reader = Reader.load(tmp_path / "out", task="cmrc2018", max_seq_length=64)
+    assert reader.prepared.source.tokenizer.options["do_lower_case"] is False
+    reader = Reader.load(tmp_path / "out", task="cmrc2018", max_seq_length=64, do_lower_case=True)
+    assert reader.prepared.source.tokenizer.options["do_lower_case"] is True
 
 
 @pytest.fixture(scope="module")

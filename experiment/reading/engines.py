@@ -1,0 +1,46 @@
+"""What computes a fine-tuned model's outputs: a backend, or a form that it is exported in."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from experiment.answering import EXPORTED, Prepared, predictor_of
+from experiment.backend import PACKAGES, Predictor, choose_device, load_backend
+from experiment.export.bundle import Bundle
+from experiment.export.forms import FORMS, predictor, require
+from preprocess.base.errors import UsageError
+
+
+def load_predictor(prepared: Prepared) -> Predictor:
+    """Read the weights into memory.
+
+    Raises:
+        UsageError, CheckpointError: for a device or weights that can't be used, or a package that is not installed.
+    """
+    if isinstance(prepared.model, Bundle):
+        return prepared.model.predictor()
+    options, head = prepared.options, prepared.task.problem.head
+    if options.framework in EXPORTED:
+        form = FORMS[options.framework]
+        if head.given:
+            raise UsageError(
+                f"--framework {options.framework}: the ends of the model's spans depend on starts that are searched "
+                "while it answers, and no format holds that; give another --framework"
+            )
+        require((*form.writers, *form.readers), f"--framework {options.framework}")
+        model, _ = load_backend(form.framework).load_model(prepared.model, head, device="cpu", fresh_head=False)
+        with tempfile.TemporaryDirectory() as directory:
+            form.write(model, Path(directory), [])
+            return predictor(form, form.load(Path(directory)))
+    backend = load_backend(options.framework)
+    device = choose_device(backend, options.device)
+    model, _ = backend.load_model(prepared.model, head, device=device, fresh_head=False)
+    return predictor_of(backend, model, prepared.recipe)
+
+
+def release(prepared: Prepared) -> None:
+    """Give memory back that a backend keeps for models that are gone."""
+    framework = prepared.options.framework
+    if not isinstance(prepared.model, Bundle) and framework in PACKAGES:
+        load_backend(framework).release_memory()

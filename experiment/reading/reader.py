@@ -1,0 +1,324 @@
+"""A fine-tuned model, loaded once, that answers any number of questions, from any number of threads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiment.answering import Prepared, find, outputs_of, prepare
+from experiment.backend import PACKAGES, Predictor
+from experiment.inputs.data import Data, read_examples, scorer_of
+from experiment.inputs.settings import read_settings
+from experiment.io.terminal import Bars, terminal
+from experiment.options.arguments import from_values
+from experiment.options.flags import PredictOptions
+from experiment.options.reading import ReadingOptions
+from experiment.reading.calibration import Calibration, calibrated
+from experiment.reading.engines import load_predictor, release
+from experiment.reading.results import Question, Result, pooled, result_of, windows_read
+from experiment.training.finished import best_seed, is_run, trained_by
+from preprocess.base.errors import DataError, UsageError
+from preprocess.text.offsets import is_unicode
+from preprocess.types import Batch, Example, Outputs
+from tasks.core.prediction import Prediction
+
+_PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions that have become windows.
+
+    Args:
+        questions: Q questions.
+        cut: of each, whether it is too long.
+        data: their windows; an example for each document of each question, in order.
+    """
+
+    questions: tuple[Question, ...]
+    cut: tuple[bool, ...]
+    data: Data
+
+
+class Reader:
+    """A fine-tuned model in memory.
+
+    As a context manager it gives the memory back at the end of the block. Threads may share it: they read texts at
+    the same time, and take turns at the model, batch by batch.
+
+    Args:
+        prepared: what it answers with.
+        predict: runs the model; None reads the weights now.
+        temperature: of the confidence, see `Reader.calibrate`.
+    """
+
+    def __init__(self, prepared: Prepared, predict: Predictor | None = None, temperature: float = 1.0) -> None:
+        """Read the weights.
+
+        Raises:
+            UsageError, CheckpointError: for a device or weights that can't be used.
+        """
+        self.prepared = prepared
+        path = Path(prepared.options.model_name_or_path)
+        self.name = path.name if is_run(path) else prepared.source.name
+        self.temperature = temperature
+        self._predict: Predictor | None = load_predictor(prepared) if predict is None else predict
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path_or_run: str | Path,
+        *,
+        task: str | None = None,
+        framework: str | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        temperature: float = 1.0,
+        **options: Any,
+    ) -> Reader:
+        """Load a fine-tuned model.
+
+        Args:
+            path_or_run: run directory, whose best seed on dev answers; checkpoint of either framework (directory,
+                weights file, hub id or short name); or what `export` has written.
+            task: name of the task; None for the one that the model was fine-tuned for here.
+            framework: "pytorch", "tensorflow", or "onnx" for onnxruntime on the CPU; None for the framework that
+                trained the run, and PyTorch for a single checkpoint. What was exported computes as it was exported.
+            device: "auto" (the first GPU, else the CPU), "cpu" or "cuda:N".
+            precision: "fp32", "bf16" or "fp16".
+            temperature: of the confidence, above 0, as `calibrate` has found it.
+            **options: others of `predict` by name, such as max_seq_length or null_score_diff_threshold; what is left
+                out is as in the fine-tuning.
+
+        Raises:
+            UsageError, DataError, CheckpointError: for options and files that can't be used; one line each.
+        """
+        if precision not in _PRECISIONS:
+            raise UsageError(f"precision {precision!r}: one of {', '.join(_PRECISIONS)} was expected")
+        values = {**options, "bf16": precision == "bf16", "fp16": precision == "fp16", "temperature": temperature}
+        values |= {"model_name_or_path": str(path_or_run), "task": task, "framework": framework, "device": device}
+        return cls.of(from_values(values, ReadingOptions))
+
+    @classmethod
+    def of(cls, options: ReadingOptions) -> Reader:
+        """Load a fine-tuned model, as `load`, from options."""
+        return cls(prepared_of(options), temperature=options.temperature)
+
+    @property
+    def task(self) -> str:
+        """The task whose questions it answers."""
+        return self.prepared.task.name
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines about what differs from the fine-tuning, or may be wrong."""
+        return self.prepared.notes
+
+    def answer(
+        self,
+        question: str,
+        context: str | Sequence[str],
+        *,
+        options: Sequence[str] = (),
+        n_best: int = 5,
+        min_confidence: float = 0.0,
+    ) -> Result:
+        """Answer a question.
+
+        Args:
+            question: the question; "" for tasks without one.
+            context: the text that answers it, of any length; or several, which compete.
+            options: the answers to choose from, for tasks with such.
+            n_best: alternatives that are listed, at least 1.
+            min_confidence: 0-1; where the best answer is less sure, there is none.
+
+        Raises:
+            UsageError: for texts that are no text, and several documents for a task that finds no place in one.
+        """
+        asked = Question(question, context, options)
+        return self.answer_many([asked], n_best=n_best, min_confidence=min_confidence)[0]
+
+    def answer_many(
+        self,
+        questions: Iterable[Question | tuple[str, str | Sequence[str]]],
+        *,
+        n_best: int = 5,
+        min_confidence: float = 0.0,
+    ) -> list[Result]:
+        """Answer questions, in their order; windows of all of them share batches. See `answer`.
+
+        Args:
+            questions: each with its text, as a `Question` or as (question, context).
+            n_best: alternatives that are listed.
+            min_confidence: below it there is no answer.
+        """
+        asked = self.encode([each if isinstance(each, Question) else Question(*each) for each in questions])
+        if not asked.questions:
+            return []
+        return self.decode(asked, self.outputs(asked.data), n_best=n_best, min_confidence=min_confidence)
+
+    def predict(self, examples: Sequence[Example], *, bars: Bars | None = None) -> dict[str, Prediction]:
+        """Return the answers to the questions of a data set, with their n-best lists, by question id.
+
+        Args:
+            examples: questions, whose ids differ.
+            bars: show how far it is.
+        """
+        return self.predict_windows(self.prepared.windows(examples, cached=False), bars) if examples else {}
+
+    def predict_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
+        """Return the answers to the questions of windows, as `predict`."""
+        return self.prepared.decode(data, self.outputs(data, bars))
+
+    def calibrate(self, data_file: str | Path, max_samples: int | None = None) -> Calibration:
+        """Find the temperature at which confidence is the share of right answers, and use it from now on.
+
+        Args:
+            data_file: questions with answers, in the task's layout, that the model has not learned from.
+            max_samples: use only the first so many.
+
+        Raises:
+            DataError: if the file can't be used.
+        """
+        task = self.prepared.task
+        examples, report = read_examples(task, Path(data_file), max_samples)
+        if not examples:
+            raise DataError(f"{data_file}: holds no question; give a file with questions")
+        scorer = scorer_of(task, examples, report)
+        predictions = self.predict(examples)
+        scores = scorer({id: each.text for id, each in predictions.items()}).per_example
+        metric = "em" if "em" in scores[examples[0].id] else task.selection[0]
+        ids = [id for id in predictions if id in scores]
+        found = calibrated([predictions[id] for id in ids], [scores[id][metric] for id in ids])
+        self.temperature = found.temperature
+        return found
+
+    def encode(self, questions: Sequence[Question]) -> Asked:
+        """Cut questions and their texts into windows; the model is not needed yet. See `answer` for errors."""
+        for number, each in enumerate(questions):
+            self._check(each, f"question {number}: " if len(questions) > 1 else "")
+        pairs = [(n, d, text) for n, each in enumerate(questions) for d, text in enumerate(each.documents)]
+        examples = [
+            Example(f"{n}.{d}", questions[n].question, text, options=tuple(questions[n].options))
+            for n, d, text in pairs
+        ]
+        data = self.prepared.windows(examples, cached=False)
+        return Asked(tuple(questions), self._cut(questions, data), data)
+
+    def decode(
+        self, asked: Asked, outputs: Iterable[Outputs], *, n_best: int = 5, min_confidence: float = 0.0
+    ) -> list[Result]:
+        """Return the answers to questions, given what the model says of all their windows."""
+        if n_best < 1 or not 0 <= min_confidence <= 1:
+            raise UsageError(f"n_best {n_best} must be at least 1, and min_confidence {min_confidence} from 0 to 1")
+        predictions = iter(self.prepared.decode(asked.data, outputs).values())
+        results, example = [], 0
+        for question, cut in zip(asked.questions, asked.cut, strict=True):
+            places = range(example, example + len(question.documents))
+            own = [next(predictions) for _ in places]
+            windows = [w for d, place in enumerate(places) for w in windows_read(asked.data.features, place, d)]
+            answer = pooled(own, self.prepared.recipe.decode)
+            results.append(
+                result_of(
+                    question,
+                    answer,
+                    windows,
+                    question_cut=cut,
+                    n_best=n_best,
+                    min_confidence=min_confidence,
+                    temperature=self.temperature,
+                )
+            )
+            example = places.stop
+        return results
+
+    def outputs(self, data: Data, bars: Bars | None = None, description: str = "windows") -> Iterator[Outputs]:
+        """Yield what the model says of all windows, with a progress bar if wanted."""
+        bars = bars or Bars(terminal(quiet=True))
+        return outputs_of(self.run, data, self.prepared.recipe, bars, description)
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Outputs]:
+        """Yield what the model says of each batch, in order.
+
+        Raises:
+            UsageError: after `close`.
+        """
+        for batch in batches:
+            with self._turn:
+                if self._predict is None:
+                    raise UsageError("this reader is closed; load the model again")
+                outputs = list(self._predict([batch]))
+            yield from outputs
+
+    def close(self) -> None:
+        """Give the model's memory back; who asks afterwards gets an error. A second time does nothing."""
+        with self._turn:
+            self._predict = None
+        gc.collect()
+        release(self.prepared)
+
+    def __enter__(self) -> Reader:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _check(self, question: Question, where: str) -> None:
+        named = [("question", question.question), *(("option", option) for option in question.options)]
+        for name, text in [*named, *(("context", text) for text in question.documents)]:
+            if not isinstance(text, str):
+                raise UsageError(f"{where}{name}: a text was expected, found {type(text).__name__}")
+            if not is_unicode(text):
+                raise UsageError(f"{where}{name}: a text in UTF-8 was expected, found half of a character")
+        if not question.documents:
+            raise UsageError(f"{where}context: a text or several were expected, found none")
+        losses = {output.loss for output in self.prepared.task.problem.head.outputs}
+        if len(question.documents) > 1 and "position" not in losses:
+            raise UsageError(f"{where}context: task {self.task} finds no place in a text; give one text, not several")
+
+    def _cut(self, questions: Sequence[Question], data: Data) -> tuple[bool, ...]:
+        """Tell which questions are longer than windows have room for."""
+        if not data.features.meta["counts"]["query_truncated"]:
+            return (False,) * len(questions)
+        texts = [each.question for each in questions]
+        if (transform := self.prepared.task.transform) is not None:
+            texts = [transform(text).text for text in texts]
+        lengths = np.diff(self.prepared.source.tokenizer.encode(texts).splits)
+        return tuple((lengths > self.prepared.recipe.max_query_length).tolist())
+
+
+def prepared_of(options: ReadingOptions) -> Prepared:
+    """Find out what a model answers with, where task and framework may be left out.
+
+    Raises:
+        UsageError, DataError, CheckpointError: for options and files that can't be used.
+    """
+    name = options.model_name_or_path
+    model = find(name, options.hidden_act)
+    task = options.task
+    if task is None:
+        settings = read_settings(model.directory)
+        if settings is None:
+            raise UsageError(f"{name}: does not say what task it was fine-tuned for; give one (task)")
+        task = settings.task
+    framework = options.framework or _framework_of(Path(name))
+    return prepare(PredictOptions(**{**_shared(options), "task": task, "framework": framework}), model)
+
+
+def _shared(options: ReadingOptions) -> Mapping[str, Any]:
+    """Return the values of options that `predict` has, too."""
+    names = {field.name for field in fields(PredictOptions)}
+    return {field.name: getattr(options, field.name) for field in fields(options) if field.name in names}
+
+
+def _framework_of(path: Path) -> str:
+    return trained_by(path, best_seed(path)).framework if is_run(path) else next(iter(PACKAGES))

@@ -1,0 +1,253 @@
+"""Questions in words, and answers with their places, alternatives and confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocess.types import FeatureSet
+from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something to ask.
+
+    Args:
+        question: the question; "" for tasks without one.
+        context: the text that answers it, or several documents, one of which may.
+        options: the answers to choose from, for tasks with such.
+        id: comes back with the answer.
+    """
+
+    question: str
+    context: str | Sequence[str]
+    options: Sequence[str] = ()
+    id: str = ""
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """The texts."""
+        return (self.context,) if isinstance(self.context, str) else tuple(self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """An entry of an n-best list.
+
+    Args:
+        text: a slice of its document, or what the task calls an answer of another kind; "" for no answer.
+        char_start: first code point in its document; -1 where it has no place.
+        char_end: one past the last code point; -1 likewise.
+        document: index of its document; -1 where it has no place.
+        confidence: its share of the probability, 0-1.
+    """
+
+    text: str
+    char_start: int
+    char_end: int
+    document: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a model has read at once: a part of a document.
+
+    Args:
+        document: index of the document.
+        char_start: first code point.
+        char_end: one past the last code point.
+    """
+
+    document: int
+    char_start: int
+    char_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a model says to a question.
+
+    Args:
+        id: of the question.
+        answered: False where the text gives no answer, or none that is sure enough.
+        text: the answer, as it stands in the document; "" where there is none.
+        kind: "span", or what the task calls its other answers: "yes", "unknown", "option" …
+        char_start: first code point in the document; -1 where the answer has no place.
+        char_end: one past the last code point; -1 likewise.
+        document: index of the document; -1 where the answer has no place.
+        confidence: of the best alternative that the task's rules choose, 0-1, also where it was not sure enough.
+        n_best: the best alternatives, best first.
+        windows: what was read, in order.
+        question_cut: whether the question was too long, and only its beginning was read.
+    """
+
+    id: str
+    answered: bool
+    text: str
+    kind: str
+    char_start: int
+    char_end: int
+    document: int
+    confidence: float
+    n_best: tuple[Alternative, ...]
+    windows: tuple[Window, ...]
+    question_cut: bool = False
+
+
+class Pooled(NamedTuple):
+    """The answer of several documents as one, and the document of each candidate."""
+
+    prediction: Prediction
+    documents: tuple[int, ...]
+
+
+def pooled(predictions: Sequence[Prediction], options: DecodeOptions) -> Pooled:
+    """Rank the spans of several documents as if they were windows of one text.
+
+    Spans compete by the sum of their logits. That no document has the answer is as likely as the document that is
+    least sure of it says, as `KindProblem` takes it of windows.
+
+    Args:
+        predictions: of one question, one per document, in order.
+        options: how answers were searched in each.
+    """
+    if len(predictions) == 1:
+        (only,) = predictions
+        return Pooled(only, (0,) * len(only.nbest))
+    spans = [(n, c) for n, each in enumerate(predictions) for c in each.nbest if _located(c)]
+    spans.sort(key=lambda entry: -_score(entry[1]))
+    nulls = [(n, null) for n, each in enumerate(predictions) if (null := _null(each)) is not None]
+    if not (spans or nulls):
+        return Pooled(predictions[0], (0,) * len(predictions[0].nbest))
+    entries, chosen, kind = list(spans), next(iter(spans), None), "span"
+    if nulls:
+        least_sure = min(nulls, key=lambda entry: _score(entry[1]))
+        score = _score(least_sure[1])
+        entries.insert(sum(_score(span) >= score for _, span in spans), least_sure)
+        if chosen is None or score - _score(chosen[1]) > options.null_score_diff_threshold:
+            chosen, kind = least_sure, predictions[least_sure[0]].kind
+    assert chosen is not None
+    kept = entries[: options.n_best_size]
+    if chosen not in kept:
+        kept.append(chosen)
+    shares = _softmax([_score(candidate) for _, candidate in kept])
+    nbest = tuple(c._replace(probability=share) for (_, c), share in zip(kept, shares, strict=True))
+    best = chosen[1]
+    answer = Prediction(predictions[0].id, best.text, best.char_start, best.char_end, kind, _score(best), nbest)
+    return Pooled(answer, tuple(document for document, _ in kept))
+
+
+def confidences(nbest: Sequence[Candidate], temperature: float) -> list[float]:
+    """Return the share of each candidate in the probability of its list, 0-1, which sum to 1.
+
+    A null answer that is a text ("YES") stands in a list once more as "" (`KindProblem.decode`); the second is no
+    answer of its own, and gets none.
+
+    Args:
+        nbest: of one question.
+        temperature: above 0; the probabilities are raised to its reciprocal.
+    """
+    logits = {_logits(c) for c in nbest if c.text and not _located(c)}
+    twin = [not c.text and _logits(c) in logits for c in nbest]
+    values = np.array([0.0 if double else c.probability for c, double in zip(nbest, twin, strict=True)])
+    largest = values.max(initial=0.0)
+    if not largest > 0:
+        return [0.0] * len(nbest)
+    shares = (values / largest) ** (1 / temperature)
+    return [float(share) for share in shares / shares.sum()]
+
+
+def chosen_place(prediction: Prediction) -> int | None:
+    """Return where the answer stands in its n-best list; None if it does not."""
+    answer = prediction.text, prediction.char_start, prediction.char_end
+    places = [i for i, c in enumerate(prediction.nbest) if (c.text, c.char_start, c.char_end) == answer]
+    texts = [i for i, c in enumerate(prediction.nbest) if c.text == prediction.text]
+    return next(iter(places or texts), None)
+
+
+def result_of(
+    question: Question,
+    answer: Pooled,
+    windows: Sequence[Window],
+    *,
+    question_cut: bool,
+    n_best: int,
+    min_confidence: float,
+    temperature: float,
+) -> Result:
+    """Return what is said to a question.
+
+    Args:
+        question: the question.
+        answer: to it.
+        windows: that were read.
+        question_cut: whether the question was too long.
+        n_best: alternatives that are kept.
+        min_confidence: below it there is no answer.
+        temperature: of the confidence.
+    """
+    prediction, documents = answer
+    shares = confidences(prediction.nbest, temperature)
+    place = chosen_place(prediction)
+    confidence = 0.0 if place is None else shares[place]
+    entries = [
+        Alternative(c.text, c.char_start, c.char_end, document if _located(c) else -1, share)
+        for c, document, share in zip(prediction.nbest, documents, shares, strict=True)
+        if share > 0
+    ]
+    answered = bool(prediction.text) and confidence >= min_confidence
+    document = documents[place] if place is not None and prediction.char_start >= 0 else -1
+    return Result(
+        id=question.id,
+        answered=answered,
+        text=prediction.text if answered else "",
+        kind=prediction.kind,
+        char_start=prediction.char_start if answered else -1,
+        char_end=prediction.char_end if answered else -1,
+        document=document if answered else -1,
+        confidence=confidence,
+        n_best=tuple(entries[:n_best]),
+        windows=tuple(windows),
+        question_cut=question_cut,
+    )
+
+
+def windows_read(features: FeatureSet, example: int, document: int) -> list[Window]:
+    """Return which parts of its document the windows of an example hold."""
+    windows = []
+    for window in (features.example_index == example).nonzero()[0].tolist():
+        first = int(features.piece_splits[features.context_index[window]] + features.piece_start[window])
+        length = int(features.doc_length[window])
+        spans = features.piece_spans[first : first + length]
+        start, end = (int(spans[0, 0]), int(spans[-1, 1])) if length else (0, 0)
+        windows.append(Window(document, start, end))
+    return windows
+
+
+def _located(candidate: Candidate) -> bool:
+    return candidate.char_start >= 0
+
+
+def _score(candidate: Candidate) -> float:
+    return candidate.start_logit + candidate.end_logit
+
+
+def _logits(candidate: Candidate) -> tuple[float, float]:
+    return candidate.start_logit, candidate.end_logit
+
+
+def _null(prediction: Prediction) -> Candidate | None:
+    """Return the candidate that says that a document has no span; None for a problem without one."""
+    if prediction.kind == "span" and not any(map(_located, prediction.nbest)):
+        return None  # no span was found where there has to be one
+    return next((candidate for candidate in prediction.nbest if not _located(candidate)), None)
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    exponential = np.exp(np.array(scores) - max(scores))
+    return [float(share) for share in exponential / exponential.sum()]

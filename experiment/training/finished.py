@@ -1,0 +1,39 @@
+"""What a finished run offers to those who use it: its best seed, and the checkpoint of that seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from experiment.training.record import FILE_NAME, Record, run_records, seed_directory
+from experiment.training.rundir import BEST
+from preprocess.base.errors import UsageError
+
+
+class Trained(NamedTuple):
+    """A fine-tuned checkpoint, and the framework that trained it."""
+
+    checkpoint: Path
+    framework: str
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a directory is a run's, without reading a Record."""
+    return any(path.glob(f"seed_*/{FILE_NAME}"))
+
+
+def best_seed(run: Path) -> Record:
+    """Return the finished seed of a run that is best on dev.
+
+    Raises:
+        UsageError: if the directory is no run, or none of its seeds is finished.
+    """
+    finished = [record for record in run_records(run) if record.status == "finished"]
+    if not finished:
+        raise UsageError(f"{run}: no seed of it is finished; run its train command again")
+    return max(finished, key=lambda record: sum(record.scores["dev"][name] for name in record.selection))
+
+
+def trained_by(run: Path, record: Record) -> Trained:
+    """Return the checkpoint that a seed of a run was selected for."""
+    return Trained(seed_directory(run, record.seed) / BEST, str(record.config.get("framework", "pytorch")))
