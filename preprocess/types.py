@@ -61,17 +61,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedAnswer(Answer):
-    """One annotator's answer of several spans; its text is theirs, joined, and it has no place of its own.
-
-    Args:
-        parts: the spans, in file order.
-    """
-
-    parts: tuple[Answer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """One question about one context, as published.
 

@@ -13,9 +13,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from preprocess.joined import JoinedAnswer
 from preprocess.readers.mrc import read_examples
 from preprocess.readers.report import DataReport
-from preprocess.types import Answer, Example, JoinedAnswer
+from preprocess.types import Answer, Example
 from tasks.cjrc import KIND_OF, KIND_TEXTS, UNKNOWN
 from tasks.cjrc import TASK as CJRC
 from tasks.core.prediction import Score, Scorer

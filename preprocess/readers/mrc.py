@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.jsonfile import describe
+from preprocess.joined import JoinedAnswer
 from preprocess.readers.documents import close_report, open_document
 from preprocess.readers.layouts import Paragraph, as_text, detect, is_scalar, paragraphs
 from preprocess.readers.location import OffsetUnit, as_offset, locate, location_problem
 from preprocess.readers.questions import MalformedError, Published, Question, check_question
 from preprocess.readers.report import DataReport, Problem
 from preprocess.text.offsets import is_unicode
-from preprocess.types import Answer, Example, JoinedAnswer
+from preprocess.types import Answer, Example
 
 #: Published keys of an article, paragraph or question that a metric or task needs.
 _TEXTS, _IMPOSSIBLE, _EVIDENCES = ("domain", "type"), "is_impossible", "evidences"

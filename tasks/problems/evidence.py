@@ -22,7 +22,7 @@ from preprocess.types import NO_TARGET, Example, FeatureSet, HeadSpec, Output, O
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
 from tasks.core.problem import PartlyAnswered, Problem
 from tasks.problems.kinds import Alternatives, KindProblem
-from tasks.problems.pieces import Pieces, watched
+from tasks.problems.piece_values import Pieces, watched
 
 #: Whether a sentence is no evidence, or is.
 _EVIDENCE = Output("evidence", reads="token", size=2, loss="tag")

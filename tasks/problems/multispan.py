@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.joined import JoinedAnswer
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
-from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, JoinedAnswer, Output, Outputs
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction, Scorer
 from tasks.problems.kinds import Alternatives, KindProblem
-from tasks.problems.pieces import Pieces, watched
+from tasks.problems.piece_values import Pieces, watched
 from tasks.problems.span import END, START, holds_span
 from tasks.problems.span_targets import label_spans
 

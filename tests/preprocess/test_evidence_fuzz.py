@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from preprocess.base.errors import DataError
+from preprocess.joined import JoinedAnswer
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
-from preprocess.types import JoinedAnswer
 from tasks.core.discovery import get_task
 from tests.support.damaged_files import LAYOUTS, TEXTS, damaged_file, deeper
 

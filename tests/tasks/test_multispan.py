@@ -13,8 +13,9 @@ import pytest
 
 from experiment.io.predictions import read_predictions, write_predictions
 from preprocess.base.errors import DataError
+from preprocess.joined import JoinedAnswer
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, JoinedAnswer, Outputs
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, Outputs
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
 from tasks.metrics.cjrc import normalise
