@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from preprocess.types import NO_TARGET, Batch, HeadSpec, Output, Outputs
@@ -44,3 +46,18 @@ def test_a_problem_reads_its_outputs_by_its_own_names():
     values = {name: np.full(2, i, np.float32) for i, name in enumerate(o.name for o in head.spec.outputs)}
     own = head.outputs("names", Outputs(np.arange(2, dtype=np.int32), values))
     assert own.values.keys() == {"tag"} and own.values["tag"].tolist() == [2.0, 2.0]
+
+
+def test_what_is_given_to_an_output_and_the_answers_mask_reach_the_shared_head():
+    head = SharedHead({"squad": get_task("squad_v2").conditioned(5, 5).head, "names": TAGS})
+    outputs = {output.name: output for output in head.spec.outputs}
+    assert {o.given for o in outputs.values()} == {"", "squad-start"}
+    plain, mask = _batch(tag=[[0, 1, 2, 0]] * 2), np.ones((2, 4), np.int32)
+    batch = head.batch("names", replace(plain, inputs={**plain.inputs, "attention_mask": mask}))
+    assert head.spec.answer_mask and batch.inputs["answer_mask"] is mask
+
+
+def test_a_window_of_another_task_is_an_option_of_its_own_that_is_not_right():
+    choice = HeadSpec((Output("option", reads="sequence", size=1, loss="choice"),))
+    batch = SharedHead({"cmrc2018": SPAN, "c": choice}).batch("cmrc2018", _batch(start=[1, 2], end=[3, 3]))
+    assert batch.targets["c-option"].tolist() == [0, 0]
