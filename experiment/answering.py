@@ -15,14 +15,17 @@ from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
+from experiment.inputs.transfer import answering_head
 from experiment.io.terminal import Bars
 from experiment.options.flags import PredictOptions
+from experiment.options.joint import task_name
 from experiment.options.recipe import Recipe, resolve_recipe, task_of
 from experiment.training.finished import best_seed, is_run, trained_by
 from preprocess.base.errors import UsageError
 from preprocess.batch import eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from tasks.core.joint import SharedHead
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
 
@@ -30,12 +33,32 @@ from tasks.core.task import Task
 EXPORTED = tuple(FORMS.keys() - PACKAGES.keys())
 
 
-def outputs_of(predict: Predictor, data: Data, recipe: Recipe, bars: Bars, description: str) -> Iterator[Outputs]:
-    """Run a model over all windows, with a progress bar; column p of the values is position p of the window."""
+def outputs_of(
+    predict: Predictor,
+    data: Data,
+    recipe: Recipe,
+    bars: Bars,
+    description: str,
+    head: SharedHead | None = None,
+    task: str = "",
+) -> Iterator[Outputs]:
+    """Run a model over all windows, with a progress bar; column p of the values is position p of the window.
+
+    Args:
+        predict: runs it.
+        data: whose windows.
+        recipe: how many at a time.
+        bars: get one.
+        description: of that.
+        head: of a model that answers for several tasks.
+        task: then, that of the windows.
+    """
     rows = eval_batches(data.features, recipe.per_device_eval_batch_size)
     batches: Iterator[Batch] = (data.batch(indices) for indices in bars.tracked(description, rows))
+    if head is not None:
+        batches = (head.batch(task, batch) for batch in batches)
     for outputs in predict(batches):
-        yield unpadded(data.features, outputs)
+        yield unpadded(data.features, outputs if head is None else head.outputs(task, outputs))
 
 
 def predictor_of(backend: Backend, model: Any, recipe: Recipe) -> Predictor:
@@ -86,7 +109,7 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
     model = model or find(options.model_name_or_path, options.hidden_act)
-    settings = read_settings(model.directory)
+    settings = read_settings(model.directory, task_name(options))
     exported = isinstance(model, Bundle) or options.framework in EXPORTED
     if exported:
         _check_exported(options, model)
@@ -95,6 +118,8 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
         options = replace(options, do_lower_case=model.do_lower_case)
     # What was exported computes in float32: there is no precision to be had as in the training.
     options, notes = recall(settings, options, but=("bf16",) if exported else ())
+    if isinstance(model, Checkpoint):
+        model = answering_head(model, settings)
     fitted = partial(_fitted, model)
     task = fitted(task_of(options))
     check_task(settings, task, str(options.model_name_or_path), fitted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from pretrained_configs.published import read_values, recognise, spare
 from pretrained_configs.report import LoadReport, MisfitError, Shape
 from pretrained_configs.wrappers import Wrapping, common_prefixes, wrappings
 
+#: How the names of a head's parameters begin.
+_HEAD = "head."
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -36,6 +40,8 @@ class Checkpoint:
         name: what tables call it.
         published: what the catalogue knows of it, if it was asked for by its short name or hub id.
         stamps: size and time of its weights' files, when they were understood.
+        filled_by: projection of a model's head -> the one of this checkpoint that fills it; those that are not named
+            are not filled. None: each is filled by the one of its name.
     """
 
     files: LocalCheckpoint
@@ -45,6 +51,7 @@ class Checkpoint:
     name: str
     published: PublishedModel | None
     stamps: tuple[tuple[int, int], ...]
+    filled_by: Mapping[str, str] | None = None
 
     @property
     def directory(self) -> Path:
@@ -73,13 +80,15 @@ class Checkpoint:
                 raise MisfitError(f"{error} ({self.wrapping})") from None
 
     def heads(self) -> dict[str, int]:
-        """Return the rows of each task head's matrix that it holds, by the head's name.
+        """Return the rows of each task head's matrix that it has for a model, by the head's name there.
 
         Raises:
             CheckpointError: as `open`.
         """
         with self.open() as source:
-            return self.namemap.heads_in(source)
+            held = self.namemap.heads_in(source)
+        filled_by = {name: name for name in held} if self.filled_by is None else self.filled_by
+        return {ours: held[there] for ours, there in filled_by.items()}
 
     @contextmanager
     def stream(
@@ -95,11 +104,13 @@ class Checkpoint:
         Raises:
             CheckpointError: if a source tensor is unaccounted for, or a parameter can't be filled.
         """
+        asked = _Asked.of(wanted, self.filled_by)
         with self.open() as source:
             report, tensors = self.namemap.stream(
-                source, wanted, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
+                source, asked.shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
             )
-            yield self._noted(report), tensors
+            filled = ((ours, values) for name, values in tensors for ours in asked.ours[name])
+            yield self._noted(asked.reported(report, fresh_head)), filled
 
     def check(self, wanted: Mapping[str, Shape], *, fresh_head: bool) -> LoadReport:
         """Say what `stream` would do, without reading a tensor.
@@ -107,16 +118,59 @@ class Checkpoint:
         Raises:
             CheckpointError: as `stream`.
         """
+        asked = _Asked.of(wanted, self.filled_by)
         with self.open() as source:
             report = self.namemap.report(
-                source, wanted, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
+                source, asked.shapes, may_be_fresh=_may_be_fresh(fresh_head), spare=spare(self.config)
             )
             report.check()
-        return self._noted(report)
+        return self._noted(asked.reported(report, fresh_head))
 
     def _noted(self, report: LoadReport) -> LoadReport:
         if self.wrapping.taken_off:
             report.notes.append(str(self.wrapping))
+        return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a checkpoint is asked for where its heads are called otherwise than a model's.
+
+    Args:
+        shapes: its name of a parameter (among ours) -> shape.
+        ours: that name -> what the model calls those that it fills.
+        fresh: parameters of the model that it is not asked for.
+    """
+
+    shapes: dict[str, Shape]
+    ours: Mapping[str, list[str]]
+    fresh: list[str]
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, Shape], heads: Mapping[str, str] | None) -> _Asked:
+        shapes: dict[str, Shape] = {}
+        ours: defaultdict[str, list[str]] = defaultdict(list)
+        fresh = []
+        for name, shape in wanted.items():
+            there: str | None = name
+            if heads is not None and name.startswith(_HEAD):
+                projection, _, rest = name.removeprefix(_HEAD).partition(".")
+                there = f"{_HEAD}{heads[projection]}.{rest}" if projection in heads else None
+            if there is None:
+                fresh.append(name)
+            else:
+                shapes[there] = shape
+                ours[there].append(name)
+        return cls(shapes, ours, fresh)
+
+    def reported(self, report: LoadReport, fresh_head: bool) -> LoadReport:
+        """Say what became of the model's parameters by its own names for them."""
+        mapped = report.mapped
+        report.mapped = [
+            (ours, theirs, shape, dtype) for name, theirs, shape, dtype in mapped for ours in self.ours[name]
+        ]
+        report.fresh += self.fresh
+        assert fresh_head or not self.fresh, "who predicts has a head"
         return report
 
 

@@ -17,7 +17,7 @@ from experiment.options.flags import PredictOptions
 from experiment.options.recipe import task_of
 from experiment.reading.reader import Reader
 from experiment.training.finished import is_run, trained_by
-from experiment.training.record import run_records, seed_directory
+from experiment.training.record import run_of, run_records, seed_directory
 from experiment.training.rundir import BEST
 from preprocess.base.errors import DataError, UsageError
 from tasks.core.prediction import Prediction
@@ -53,7 +53,7 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
     problem = task.problem
     if not isinstance(problem, SpanProblem | KindProblem):
         raise UsageError(f"--task {task.name}: its answers are no spans, and others can't be averaged")
-    members = _members(options)
+    members = _members(options, task.name)
     ready = [prepare(_options_for(options, member)) for member in members]
     for member, prepared in zip(members, ready, strict=True):
         if prepared.task.problem.head.given:
@@ -93,9 +93,9 @@ def ensemble(options: EnsembleOptions) -> dict[str, Prediction]:
     return predictions
 
 
-def _members(options: EnsembleOptions) -> list[_Member]:
+def _members(options: EnsembleOptions, task: str) -> list[_Member]:
     found: list[_Member] = []
-    for run in options.runs:
+    for run in (run_of(run, task) for run in options.runs):
         if not is_run(run):
             found.append(_Member(str(run), options.framework or _framework_of(run)))
             continue

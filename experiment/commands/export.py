@@ -11,7 +11,8 @@ from experiment.export.check import Gate
 from experiment.export.forms import FORMS, SUFFIX, require
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import from_checkpoint
-from experiment.inputs.settings import Settings, about_tokenizer, read_settings, recall
+from experiment.inputs.settings import Settings, about_tokenizer, check_task, read_settings, recall
+from experiment.inputs.transfer import answering_head
 from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import ExportOptions, PredictOptions
@@ -40,8 +41,11 @@ def export(options: ExportOptions) -> None:
         raise UsageError("--max_eval_samples is about the questions of --check; give that, too")
     form, console = FORMS[options.format], terminal()
     checkpoint = read_checkpoint(options.model_name_or_path, options.hidden_act)
-    settings = read_settings(checkpoint.directory)
+    settings = read_settings(checkpoint.directory, options.task)
     asked = _asked(options, settings, form.framework)
+    if asked is not None and settings is not None and settings.joint:
+        check_task(settings, task_of(asked), options.model_name_or_path)
+        checkpoint = answering_head(checkpoint, settings)
     head = _head(checkpoint, settings, asked, options.model_name_or_path)
     gate = _gate(options, asked, checkpoint, settings)
     options, notes = recall(settings, options)
@@ -53,7 +57,7 @@ def export(options: ExportOptions) -> None:
     versions = require((*form.writers, *(form.readers if gate else ())), f"--format {options.format}")
     model, report = backend.load_model(checkpoint, head, device="cpu", fresh_head=False)
     with new_directory(options.output) as directory:
-        with assets(source) as files:
+        with assets(source, settings) as files:
             form.write(model, directory, files)
             names = ", ".join(path.name for path in files)
         checked = None
@@ -91,6 +95,11 @@ def _shape(output: Output) -> str:
 def _asked(options: ExportOptions, settings: Settings | None, framework: str) -> PredictOptions | None:
     """Return the options of `predict` that answer a file with the checkpoint; None if nothing says for which task."""
     task = options.task
+    if task is None and settings is not None and settings.joint:
+        raise UsageError(
+            f"--model_name_or_path {options.model_name_or_path}: fine-tuned for several tasks; say with --task whose "
+            f"head is to be exported: {', '.join(settings.joint)}"
+        )
     if task is None and settings is not None:
         try:
             task = get_task(settings.task).name

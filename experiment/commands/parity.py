@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from experiment.inputs.settings import read_settings, recall
+from experiment.inputs.transfer import answering_head
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import ParityOptions
+from experiment.options.joint import task_name
 from experiment.options.recipe import resolve_recipe, task_of
 from experiment.parity.answers import Answers
 from experiment.parity.compare import TOLERANCES, Comparison, StageRow
@@ -32,10 +34,12 @@ def parity(options: ParityOptions) -> int:
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
     checkpoint = read_checkpoint(name, options.hidden_act) if name is not None else None
-    settings = read_settings(checkpoint.directory) if checkpoint is not None else None
+    settings = read_settings(checkpoint.directory, task_name(options)) if checkpoint is not None else None
     recalled, notes = recall(settings, options)
     warn(notes)
     task = task_of(recalled)
+    if checkpoint is not None:
+        checkpoint = answering_head(checkpoint, settings)
     recipe = resolve_recipe(recalled, task, checkpoint.published if checkpoint is not None else None)
     answers: Answers | None
     if recalled.data_file is not None:

@@ -22,7 +22,7 @@ from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions
-from experiment.options.recipe import task_of
+from experiment.options.joint import sampling_words
 from preprocess.base.files import write_json
 
 _HEADER = ("device", "has", "needs", "fits", "largest", "batch x accumulation", "min/epoch", "hours in all")
@@ -37,13 +37,11 @@ def plan(options: PlanOptions) -> None:
     check_file("--json", options.json)
     gpu = device_named(options.gpu)
     gpus = DEVICES if gpu is None else [gpu]
-    task = task_of(options)
     model = architecture(options)
-    step = planned_step(options, task, model)
+    step = planned_step(options, model)
     computed = work(
-        options,
+        step.tasks,
         step.recipe,
-        task,
         model,
         windows_per_step=step.per_device * options.n_devices,
         windows_per_pass=step.batch * options.n_devices,
@@ -56,6 +54,7 @@ def plan(options: PlanOptions) -> None:
         print(line)
     print()
     for line in (
+        *_about_tasks(step),
         *_about_memory(step, options),
         *_about_time(step, computed, options),
         *_about_tokenizer(options, model),
@@ -84,11 +83,18 @@ def _cells(row: DevicePlan, step: PlannedStep) -> tuple[str, ...]:
     )
 
 
+def _about_tasks(step: PlannedStep) -> Iterator[str]:
+    if len(step.tasks) > 1:
+        names = ", ".join(each.task.name for each in step.tasks)
+        yield f"one model for {names}; sampling: {sampling_words(step.recipe.sampling.as_options())}"
+    yield from step.notes
+
+
 def _about_memory(step: PlannedStep, options: PlanOptions) -> Iterator[str]:
     recipe, memory = step.recipe, step.memory(step.batch, step.n_passes)
     again = f", {recipe.gradient_checkpointing} layers computed again" if recipe.gradient_checkpointing else ""
     yield (
-        f"needs: {step.batch} windows of {recipe.max_seq_length} tokens per forward pass, {recipe.precision}, "
+        f"needs: {step.batch} windows of {step.longest} tokens per forward pass, {recipe.precision}, "
         f"{recipe.optim}{again}; when it is most:"
     )
     for part, n_bytes in asdict(memory).items():

@@ -16,6 +16,7 @@ from experiment.io.outputs import check_file
 from experiment.io.tables import aligned
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import StatsOptions
+from experiment.options.joint import task_name
 from experiment.options.recipe import filled, stride_of, task_of
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
@@ -47,7 +48,7 @@ def stats(options: StatsOptions) -> None:
         raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
     check_file("--histogram", options.histogram)
     place = locate(options.tokenizer_name, weights=False)
-    settings = read_settings(place.directory)
+    settings = read_settings(place.directory, task_name(options))
     options, notes = recall(settings, options, but=("max_seq_length", "do_lower_case"))
     task = task_of(options)
     loaded = read_tokenizer(place.path, options.do_lower_case)

@@ -22,7 +22,8 @@ from tasks.core.discovery import get_task
 
 #: Source: CLUE's page on submissions (任务提交说明, of 2021-09-04), which names archive and files.
 _CLUE_ARCHIVE = re.compile(r"submit_[^_]+_[^_]+\.zip")
-_CLUE_FILE = "cmrc2018_predict.json"
+_CLUE_TASK = "cmrc2018"
+_CLUE_FILE = f"{_CLUE_TASK}_predict.json"
 
 
 def submit(options: SubmitOptions) -> None:
@@ -50,8 +51,8 @@ def submit(options: SubmitOptions) -> None:
 def _clue(options: SubmitOptions) -> tuple[Mapping[str, bytes], int]:
     if not _CLUE_ARCHIVE.fullmatch(options.output.name):
         raise UsageError(f"--output {options.output}: CLUE wants a name like submit_myteamname_mydate.zip")
-    examples, _ = read_examples(get_task("cmrc2018"), options.data_file)
-    where, answers = answers_of(options.run)
+    examples, _ = read_examples(get_task(_CLUE_TASK), options.data_file)
+    where, answers = answers_of(options.run, _CLUE_TASK)
     check_answers(where, examples, answers)
     texts = {example.id: str(answers[example.id]) for example in examples}
     return {_CLUE_FILE: json.dumps(texts, ensure_ascii=False, indent=2).encode()}, len(texts)

@@ -10,15 +10,17 @@ from functools import cached_property
 
 from experiment.estimate.hardware import Device
 from experiment.estimate.memory import CPU_OVERHEAD, GPU_OVERHEAD, Memory, Overhead, training_memory
-from experiment.estimate.workload import Architecture, Work
+from experiment.estimate.workload import Architecture, PlannedTask, Work
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
-from experiment.options.recipe import StepRecipe, resolve_recipe
+from experiment.options.joint import of_each_task
+from experiment.options.recipe import StepRecipe, resolve_recipe, task_of
+from experiment.options.together import together
 from preprocess.base.errors import UsageError
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
-from tasks.core.task import Task
+from tasks.core.joint import SharedHead
 
 #: Share of the peak that a step is assumed to reach with matrix units, and without (fp32), from this width and this
 #: number of tokens per forward pass on; below, it is taken to fall in proportion.
@@ -34,8 +36,10 @@ class PlannedStep:
         recipe: of the training.
         n_devices: that share each batch.
         config: the model's architecture.
-        head: of the task.
+        head: of the model.
         batch: windows per forward pass and device.
+        tasks: that are learned.
+        notes: lines on what is not as one may have expected.
     """
 
     recipe: StepRecipe
@@ -43,6 +47,13 @@ class PlannedStep:
     config: ModelConfig
     head: HeadSpec
     batch: int
+    tasks: tuple[PlannedTask, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest windows."""
+        return max((each.recipe.max_seq_length for each in self.tasks), default=self.recipe.max_seq_length)
 
     @property
     def n_passes(self) -> int:
@@ -72,7 +83,7 @@ class PlannedStep:
             self.config,
             self.head,
             batch=batch,
-            length=self.recipe.max_seq_length,
+            length=self.longest,
             precision=self.recipe.precision,
             optim=self.recipe.optim,
             gradient_checkpointing=self.recipe.gradient_checkpointing if n_recomputed is None else n_recomputed,
@@ -80,7 +91,7 @@ class PlannedStep:
         )
 
 
-def planned_step(options: PlanOptions, task: Task, model: Architecture) -> PlannedStep:
+def planned_step(options: PlanOptions, model: Architecture) -> PlannedStep:
     """Resolve the options, and refuse what `train` would refuse.
 
     A batch size that is given is that of each device, as in `train`; that of the recipe is shared by all of them.
@@ -88,15 +99,21 @@ def planned_step(options: PlanOptions, task: Task, model: Architecture) -> Plann
     if options.framework != "pytorch":
         raise UsageError("--framework tensorflow: the memory of its step is not known; leave it out")
     n_sharing = 1 if options.per_device_train_batch_size is not None else options.n_devices
-    recipe = resolve_recipe(options, task, model.published)
-    check_limits(recipe, model.name, model.config, model.published)
-    head = task_for(task, model.config, None).problem.head
+    tasks = []
+    for own in of_each_task(options).values():
+        task = task_of(own)
+        of_task = resolve_recipe(own, task, model.published)
+        check_limits(of_task, model.name, model.config, model.published)
+        tasks.append(PlannedTask(task, own, of_task))
+    recipe, notes = together(options, {each.task.name: each.recipe for each in tasks})
+    fitted = [task_for(each.task, model.config, None) for each in tasks]
+    head = SharedHead({task.name: task.problem.head for task in fitted}).spec
     batch = recipe.per_device_train_batch_size
     if batch % n_sharing:
         raise UsageError(
             f"--n_devices {n_sharing} can't share {batch} windows equally; give --per_device_train_batch_size"
         )
-    return PlannedStep(recipe, options.n_devices, model.config, head, batch // n_sharing)
+    return PlannedStep(recipe, options.n_devices, model.config, head, batch // n_sharing, tuple(tasks), tuple(notes))
 
 
 @dataclass(frozen=True, kw_only=True)

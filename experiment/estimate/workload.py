@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,21 @@ def architecture(options: PlanOptions) -> Architecture:
 
 
 @dataclass(frozen=True)
+class PlannedTask:
+    """One task of a run that is planned.
+
+    Args:
+        task: the task.
+        options: of this task alone.
+        recipe: its windows.
+    """
+
+    task: Task
+    options: PlanOptions
+    recipe: StepRecipe
+
+
+@dataclass(frozen=True)
 class Work:
     """What there is to compute.
 
@@ -88,9 +104,8 @@ class Work:
 
 
 def work(
-    options: PlanOptions,
+    tasks: Sequence[PlannedTask],
     recipe: StepRecipe,
-    task: Task,
     model: Architecture,
     *,
     windows_per_step: int,
@@ -99,9 +114,8 @@ def work(
     """Encode the files as `train` does and lay out the first epoch.
 
     Args:
-        options: which files.
-        recipe: what is done with them.
-        task: the task.
+        tasks: which files.
+        recipe: of the run.
         model: the model.
         windows_per_step: of all devices together.
         windows_per_pass: of all devices together; they are padded to one length.
@@ -112,9 +126,40 @@ def work(
     Raises:
         UsageError, DataError, CheckpointError: for files that were given and can't be used.
     """
-    config = model.config
+    found = []
+    for each in tasks:
+        computed = _work_of(each, recipe, model, windows_per_step, windows_per_pass)
+        if isinstance(computed, str):
+            return computed if len(tasks) == 1 else f"{each.task.name}: {computed}"
+        found.append(computed)
+    return found[0] if len(found) == 1 else _in_turns(found, recipe)
+
+
+def _in_turns(found: Sequence[Work], recipe: StepRecipe) -> Work:
+    """Return the work of an epoch in which tasks have their turns."""
+    turns = recipe.sampling.turns([each.n_steps for each in found])
+    shares = [n / each.n_steps for n, each in zip(turns, found, strict=True)]
+    n_windows = [share * each.n_windows for share, each in zip(shares, found, strict=True)]
+    n_tokens = [n * each.mean_length for n, each in zip(n_windows, found, strict=True)]
+    evaluated = all(each.n_evaluations for each in found)
+    return Work(
+        n_windows=round(sum(n_windows)),
+        n_steps=sum(turns),
+        mean_length=sum(n_tokens) / sum(n_windows),
+        real_tokens=sum(n * each.real_tokens for n, each in zip(n_tokens, found, strict=True)) / sum(n_tokens),
+        epoch_flops=sum(share * each.epoch_flops for share, each in zip(shares, found, strict=True)),
+        n_evaluations=len(Evaluated(sum(turns), recipe.num_train_epochs, recipe.eval_epochs)) if evaluated else 0,
+        evaluation_flops=sum(each.evaluation_flops for each in found),
+    )
+
+
+def _work_of(
+    planned: PlannedTask, run: StepRecipe, model: Architecture, windows_per_step: int, windows_per_pass: int
+) -> Work | str:
+    options, recipe, task, config = planned.options, planned.recipe, planned.task, model.config
     train_file = options.train_file or data_file(task, "train", options.data_dir)
     dev_file = options.validation_file or data_file(task, "dev", options.data_dir)
+    assert not isinstance(train_file, Mapping) and not isinstance(dev_file, Mapping), "of one task"
     if train_file is None:
         return how_to_get(task, "train", "train_file", options.data_dir)
     vocabulary = options.tokenizer_name or model.vocabulary
@@ -127,21 +172,27 @@ def work(
     cache, template = options.feature_cache_dir, template_of(config, tokenizer)
     training = trainable(task, *read_examples(task, train_file, options.max_train_samples))
     train = encode(task, training.examples, training.targets, tokenizer, recipe, cache, template=template).features
+    together = task.problem.head.whole_groups
     steps = epoch_batches(
-        train, windows_per_step, seed=recipe.seeds[0], epoch=0, group_by_length=recipe.group_by_length
+        train,
+        windows_per_step,
+        seed=run.seeds[0],
+        epoch=0,
+        group_by_length=run.group_by_length,
+        whole_groups=together,
     )
     shapes = [
         _shape(train, rows[i : i + windows_per_pass]) for rows in steps for i in range(0, len(rows), windows_per_pass)
     ]
     n_tokens = sum(n * length for n, length in shapes)
-    again = recipe.gradient_checkpointing / config.family.n_layers(config)
+    again = run.gradient_checkpointing / config.family.n_layers(config)
     evaluated = []
     if dev_file is not None:
         examples, _ = read_examples(task, dev_file)
         targets = first_targets(task, examples)
         dev = encode(task, examples, targets, tokenizer, recipe, cache, template=template).features
         evaluated = [_shape(dev, rows) for rows in eval_batches(dev, recipe.per_device_eval_batch_size)]
-    followed = Evaluated(len(steps), recipe.num_train_epochs, recipe.eval_epochs)
+    followed = Evaluated(len(steps), run.num_train_epochs, run.eval_epochs)
     return Work(
         n_windows=len(train),
         n_steps=len(steps),

@@ -12,7 +12,7 @@ from typing import Any
 from experiment.backend import Predictor
 from experiment.export.forms import FORMS, SUFFIX, Form, predictor
 from experiment.inputs.model import ModelSource, template_of
-from experiment.inputs.settings import FILE_NAME, read_settings
+from experiment.inputs.settings import FILE_NAME, Settings, read_settings
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.model import TokenizerOptions
 from preprocess.base.errors import UsageError
@@ -95,7 +95,7 @@ def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:
 
 
 @contextmanager
-def assets(source: ModelSource) -> Iterator[list[Path]]:
+def assets(source: ModelSource, settings: Settings | None) -> Iterator[list[Path]]:
     """Yield the files that go along with a model: configuration, tokenizer, and settings where it has them."""
     checkpoint = source.checkpoint
     assert checkpoint is not None, "what is exported has weights"
@@ -103,7 +103,9 @@ def assets(source: ModelSource) -> Iterator[list[Path]]:
         directory = Path(temporary)
         write_json(directory / _CONFIG, write_values(source.config, format_for(source.config, "native")))
         source.tokenizer.save(directory)
-        if (checkpoint.directory / FILE_NAME).is_file():
+        if settings is not None and settings.joint:  # of its tasks one alone comes along
+            write_json(directory / FILE_NAME, settings.as_json())
+        elif (checkpoint.directory / FILE_NAME).is_file():
             (directory / FILE_NAME).write_bytes((checkpoint.directory / FILE_NAME).read_bytes())
         yield sorted(directory.iterdir())
 

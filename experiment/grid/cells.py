@@ -17,8 +17,9 @@ from experiment.grid.models import GridModel, models_of
 from experiment.options.arguments import CommandLine, understand
 from experiment.options.configfile import read_sections
 from experiment.options.devices import Framework
-from experiment.options.fields import Given
+from experiment.options.fields import Given, options_of
 from experiment.options.flags import GridOptions, TrainOptions
+from experiment.options.joint import BY_TASK
 from experiment.training.record import seed_directory
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
@@ -102,10 +103,11 @@ def runs_of(options: GridOptions) -> list[GridRun]:
     Raises:
         UsageError: naming all that is missing, unknown, or stands for two things.
     """
-    sections = [section for text in options.settings for section in read_sections(text, "settings")]
+    by_task = {option.name for option in options_of(TrainOptions) if option.by_task}
+    sections = [section for text in options.settings for section in read_sections(text, "settings", by_task)]
     _check_settings(sections)
     models = models_of(options.models, options.config_names)
-    for task in options.tasks:
+    for task in (name for text in options.tasks for name in _tasks(text)):
         get_task(task)
     if not models or not options.tasks:
         raise UsageError("a grid needs --models (or --config_names) and --tasks, best in a --config file")
@@ -115,13 +117,15 @@ def runs_of(options: GridOptions) -> list[GridRun]:
     for model, task, framework, variant in product(
         models, options.tasks, options.frameworks, options.variants or ("",)
     ):
-        labels = frozenset({_ALL, model.name, model.given, task, framework, variant} - {""})
+        label = _label(task)
+        labels = frozenset({_ALL, model.name, model.given, label, framework, variant} - {""})
         if any(labels >= parts for parts in left_out):
             continue
-        name = ".".join(part for part in (model.name, task, framework, variant) if part)
+        name = ".".join(part for part in (model.name, label, framework, variant) if part)
         settings = [given for section, settings in sections if labels >= _parts(section) for given in settings]
+        settings = [*_files_of_tasks(task, labels - {label}, sections), *settings]
         axes = {
-            "task": task,
+            "task": ",".join(_tasks(task)),
             model.option: model.path,
             "framework": framework,
             "output_dir": str(options.output_dir / name),
@@ -139,6 +143,35 @@ def runs_of(options: GridOptions) -> list[GridRun]:
     if not runs:
         raise UsageError("--leave_out leaves no cell; take something out of it")
     return runs
+
+
+def _tasks(text: str) -> list[str]:
+    """Return the tasks of an entry of --tasks: one, or several with commas that are learned together."""
+    return [name.strip() for name in text.split(",")]
+
+
+def _label(text: str) -> str:
+    """Return what a cell of these tasks is called: a comma would stand between labels."""
+    return "+".join(_tasks(text))
+
+
+def _files_of_tasks(
+    text: str, labels: frozenset[str], sections: Sequence[tuple[str, list[Given]]]
+) -> Iterator[Given]:
+    """Yield the files in the sections of single tasks, for the cell of several; the rest is not for that."""
+    tasks = _tasks(text)
+    found: dict[str, dict[str, str]] = {}
+    for section, settings in sections:
+        mine = [task for task in tasks if task in _parts(section) <= labels | {task}]
+        for given in settings if len(tasks) > 1 else ():
+            flag = given.name.replace("-", "_")
+            if flag in BY_TASK and len(given.texts) == 1:
+                found.setdefault(flag, {}).update(dict.fromkeys(mine, given.texts[0]))
+    for flag, files in found.items():
+        if files:
+            yield Given(
+                flag, tuple(f"{task}={file}" for task, file in files.items()), f"settings: {flag}", is_list=True
+            )
 
 
 def cells_of(runs: Sequence[GridRun]) -> list[Cell]:
@@ -171,7 +204,7 @@ def read_cells(grid: Path) -> list[Cell]:
 def _check_labels(options: GridOptions, models: Sequence[GridModel], sections: Sequence[str]) -> None:
     """Refuse labels that stand for two things, and sections that stand for nothing."""
     of_models = [name for model in models for name in {model.name, model.given}]
-    labels = [_ALL, *of_models, *options.tasks, *options.frameworks, *options.variants]
+    labels = [_ALL, *of_models, *map(_label, options.tasks), *options.frameworks, *options.variants]
     # A file may say more than a command that takes a part of its tasks needs.
     known = {*labels, *task_names(), *get_args(Framework)}
     if twice := sorted(label for label, n in Counter(labels).items() if n > 1):

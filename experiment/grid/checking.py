@@ -11,7 +11,7 @@ from typing import Any
 from experiment.grid.cells import GridRun
 from experiment.inputs.splits import read_splits
 from experiment.options.recipe import TrainRecipe
-from experiment.training.prepare import files_of, hashes_of, resolved
+from experiment.training.prepare import files_of, flat, hashes_of, resolved
 from experiment.training.rundir import changes, is_run
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 
@@ -44,15 +44,16 @@ def check(runs: Sequence[GridRun]) -> list[CheckedRun]:
     checked, problems = [], []
     for run in runs:
         try:
-            options, task, source, recipe = resolved(run.options)
-            data = reports.of(task, options)
+            found = resolved(run.options)
+            data = {each.task.name: reports.of(each.task, each.options) for each in found.tasks}
+            versions = ",".join(each.task.version for each in found.tasks)
             # Weights are not read for nothing.
             begun = is_run(run.directory)
-            differing = changes(recipe, hashes_of(data, source), task.version) if begun else []
+            differing = changes(found.recipe, hashes_of(flat(data), found.source), versions) if begun else []
         except (UsageError, DataError, CheckpointError) as error:
             problems.append((str(error), run.name))
             continue
-        checked.append(CheckedRun(run, recipe, differing))
+        checked.append(CheckedRun(run, found.recipe, differing))
     if problems:
         raise UsageError(_summary(problems))
     return checked

@@ -14,7 +14,6 @@ from experiment.grid.cells import GridRun
 from experiment.grid.status import FAILED, FINISHED, progress_of
 from experiment.io.tables import aligned
 from experiment.options.flags import PlanOptions, StepOptions
-from experiment.options.recipe import task_of
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 from pretrained_configs import catalog
 from pretrained_configs.locate import published_of
@@ -94,16 +93,14 @@ def _plan(run: GridRun, gpu: Device | None) -> tuple[DevicePlan | None, str]:
     path = options.model_name_or_path
     if path is not None and published_of(path) is None and not Path(path).exists() and catalog.find(run.model):
         options = replace(options, model_name_or_path=run.model)  # of weights that are to be had by hand
-    task, model = task_of(options), architecture(options)
+    model = architecture(options)
     if options.framework != "pytorch":
         return None, "memory and time of a step of TensorFlow"
-    step = planned_step(options, task, model)
+    step = planned_step(options, model)
     if gpu is None:
         return cpu_plan(host_memory(), step), ""
     try:
-        computed = work(
-            options, step.recipe, task, model, windows_per_step=step.per_device, windows_per_pass=step.batch
-        )
+        computed = work(step.tasks, step.recipe, model, windows_per_step=step.per_device, windows_per_pass=step.batch)
     except (UsageError, DataError, CheckpointError, OSError) as error:
         computed = str(error)
     known = computed if isinstance(computed, Work) else None

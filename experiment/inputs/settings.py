@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ class Settings:
         tokenizer: its options, and their hash together with the vocabulary's as "fingerprint"; empty in older files.
         template: how its windows are laid out, see `preprocess.template`; empty in older files.
         precision: "fp32", "bf16" or "fp16"; for information. "" in older files.
+        joint: all tasks that it was fine-tuned for together; none where it was one. What it shall answer is then
+            this task, whose head is called after it; or, where none was asked for, all of them with commas.
     """
 
     task: str
@@ -53,6 +55,13 @@ class Settings:
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)
     precision: str = ""
+    joint: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as a file holds them."""
+        values = asdict(self)
+        del values["joint"]
+        return values
 
 
 def write_settings(
@@ -73,7 +82,14 @@ def write_settings(
         tokenizer: that made the windows' pieces.
         template: that the windows are laid out by.
     """
-    settings = Settings(
+    write_json(directory / FILE_NAME, settings_of(task, recipe, decode, tokenizer, template).as_json())
+
+
+def settings_of(
+    task: Task, recipe: TrainRecipe, decode: Mapping[str, Any], tokenizer: Tokenizer, template: Template
+) -> Settings:
+    """Return what a checkpoint is fine-tuned with; the arguments are those of `write_settings`."""
+    return Settings(
         task=task.name,
         version=task.version,
         options={name: recipe.windows.get(name) for name in _WINDOWS} | {**decode},
@@ -82,11 +98,19 @@ def write_settings(
         template=template.as_json(),
         precision=recipe.precision,
     )
-    write_json(directory / FILE_NAME, asdict(settings))
 
 
-def read_settings(directory: Path) -> Settings | None:
+def write_several(directory: Path, settings: Sequence[Settings]) -> None:
+    """Write the settings of a checkpoint that has been fine-tuned for several tasks together."""
+    write_json(directory / FILE_NAME, {"tasks": {each.task: each.as_json() for each in settings}})
+
+
+def read_settings(directory: Path, task: str | None = None) -> Settings | None:
     """Read the settings in the directory of a checkpoint; None where there are none, as beside published weights.
+
+    Args:
+        directory: of the checkpoint.
+        task: of those that it was fine-tuned for together, the one that is asked for.
 
     Raises:
         UsageError: if the file is damaged.
@@ -96,12 +120,23 @@ def read_settings(directory: Path) -> Settings | None:
         return None
     values = read_json_object(path, UsageError, "delete it")
     try:
-        known = {option.name for option in fields(Settings)}
-        settings = Settings(**{name: value for name, value in values.items() if name in known})
-        _check(settings)
-        Template(**settings.template)
-    except (ValueError, TypeError, AttributeError, AssertionError) as error:
+        if "tasks" not in values:
+            return _understood(values)
+        joint = tuple(values["tasks"])
+        of_each = {name: replace(_understood(values["tasks"][name]), joint=joint) for name in joint}
+        if task in of_each:
+            return of_each[task]
+        first = next(iter(of_each.values()))
+        return replace(first, task=",".join(of_each), version="", options={}, task_options={})
+    except (ValueError, TypeError, AttributeError, AssertionError, StopIteration) as error:
         raise UsageError(f"{path}: not a settings file of this toolkit ({error}); delete it") from None
+
+
+def _understood(values: Mapping[str, Any]) -> Settings:
+    known = {option.name for option in fields(Settings)} - {"joint"}
+    settings = Settings(**{name: value for name, value in values.items() if name in known})
+    _check(settings)
+    Template(**settings.template)
     return settings
 
 
@@ -243,6 +278,12 @@ def check_task(
     """
     if settings is None or settings.task == task.name:
         return
+    if settings.joint:
+        names = ", ".join(settings.joint)
+        raise UsageError(
+            f"--model_name_or_path {name}: fine-tuned for several tasks, of which {task.name} is none; give one of "
+            f"them with --task: {names}"
+        )
     try:
         trained = fitted(get_task(settings.task))
     except DataError:  # a task that this installation does not have

@@ -98,11 +98,12 @@ def _take_flag(argument: str, rest: list[str], by_name: dict[str, Option], line:
     elif option.is_switch:
         texts = [rest.pop(0)] if rest and _is_value_of(option, rest[0]) else ["true"]
     else:
-        texts = _values(rest, None if option.many else 1)
+        texts = _values(rest, None if option.many or option.by_task else 1)
         if not texts and not option.many:
             line.problems.append(f"{typed} needs a value{_double_dash(typed, rest)}")
             return
-    line.given.append(Given(option.name, tuple(texts), typed, is_list=option.many))
+    is_list = option.many or (option.by_task and len(texts) > 1)
+    line.given.append(Given(option.name, tuple(texts), typed, is_list=is_list))
 
 
 def _values(rest: list[str], most: int | None) -> list[str]:
@@ -143,17 +144,18 @@ def understand(line: CommandLine, options: type) -> Any:
         other = getattr(options, "passes_over", None)
         passed_over = {option.name for option in options_of(other)} - by_name.keys() if other is not None else set()
         mappings = {option.name for option in by_name.values() if option.mapping}
-        settings = read_config(line.config, mappings)
+        settings = read_config(line.config, mappings, {option.name for option in by_name.values() if option.by_task})
         given = [each for each in settings if each.name.replace("-", "_") not in passed_over]
     given += _positional(line, by_name, problems)
     values: dict[str, Any] = {}
+    tasks = _tasks([*given, *line.given])
     for setting in [*given, *line.given]:
         option = by_name.get(setting.name.replace("-", "_"))
         if option is None:
             problems.append(f"{setting.where}: unknown option{did_you_mean(setting.name, list(by_name))}")
             continue
         try:
-            values[option.field] = _value(option, setting)
+            values[option.field] = _value(option, setting, tasks)
         except ValueError as error:
             problems.append(f"{setting.where} {error}")
     missing = [option.flag for option in by_name.values() if option.required and option.field not in values]
@@ -203,13 +205,19 @@ def _after(given: Given | None, by_name: dict[str, Option]) -> str:
     takes = "one value; quote a text with spaces"
     if option.is_switch:
         takes = "true, false or nothing" if given.where.replace("-", "_") == f"__{option.name}" else "nothing"
-    elif option.many:
+    elif option.many or option.by_task:
         takes = "several values without an ="
     return f" after {given.where}, which takes {takes}"
 
 
-def _value(option: Option, given: Given) -> Any:
-    """Return the value of an option.
+def _tasks(given: Sequence[Given]) -> list[str]:
+    """Return the tasks that are asked for; none where that is left out."""
+    text = next((each.texts[0] for each in reversed(given) if each.name == "task" and each.texts), "")
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _value(option: Option, given: Given, tasks: Sequence[str]) -> Any:
+    """Return the value of an option; of one that each task may have of its own, perhaps by task.
 
     Raises:
         ValueError: saying what was found and what was expected.
@@ -218,18 +226,51 @@ def _value(option: Option, given: Given) -> Any:
         if not option.optional:
             raise ValueError("has no value; give one, or leave the line out")
         return None
+    if option.by_task and (len(tasks) > 1 or option.each_task or _names(given, tasks)):
+        return _by_task(option, given, tasks)
     if not option.many and (given.is_list or len(given.texts) != 1):
         raise ValueError(f"{' '.join(given.texts)!r}: one value was expected, found a list of {len(given.texts)}")
-    values = []
-    for text in given.texts:
-        try:
-            values.append(option.read(text))
-        except ValueError as error:
-            raise ValueError(f"{text!r}: {error}") from None
+    values = [_read(option, text) for text in given.texts]
     value = tuple(values) if option.many else values[0]
     if problems := list(option.problems(value)):
         raise ValueError("; ".join(problems))
     return value
+
+
+def _read(option: Option, text: str) -> Any:
+    try:
+        return option.read(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+
+
+def _names(given: Given, tasks: Sequence[str]) -> bool:
+    """Whether values are said to be those of tasks; else one that has a "=" in it is a path."""
+    named = [text.partition("=")[0] for text in given.texts if "=" in text]
+    return any(name in tasks for name in named) or len(named) > 1
+
+
+def _by_task(option: Option, given: Given, tasks: Sequence[str]) -> Any:
+    """Return the values of `TASK=VALUE …` by task; that of an only task alone, where it may stand alone.
+
+    Raises:
+        ValueError: for what has no task, or one that is not trained, or that is there already.
+    """
+    by_name: dict[str, Any] = {}
+    for text in given.texts:
+        name, sign, value = text.partition("=")
+        if not sign or not value or not name.isidentifier():
+            raise ValueError(f"{text!r}: TASK=VALUE was expected for each of {', '.join(tasks)}")
+        if name not in tasks:
+            raise ValueError(
+                f"{text!r}: {name} is none of the tasks {', '.join(tasks)}{did_you_mean(name, list(tasks))}"
+            )
+        if name in by_name:
+            raise ValueError(f"{text!r}: {name} has a value already; give each task one")
+        by_name[name] = _read(option, value)
+    if problems := list(option.problems(by_name)):
+        raise ValueError("; ".join(problems))
+    return by_name if len(tasks) > 1 or option.each_task else by_name[tasks[0]]
 
 
 def with_home(options: Any) -> Any:
@@ -238,17 +279,20 @@ def with_home(options: Any) -> Any:
     Raises:
         UsageError: for paths that are not UTF-8, and where no home is known.
     """
-    plain = {}
+    plain: dict[str, Any] = {}
     kind: type = type(options)
     for option in options_of(kind):
         value = getattr(options, option.field)
         try:
-            values = tuple(_expanded(option, item) for item in (value if option.many else (value,)))
+            expanded = tuple(_expanded(option, item) for item in option.values_of(value))
         except RuntimeError as error:
             raise UsageError(f"{option.flag} {value}: {error}; set HOME, or give an absolute path") from None
-        for item in values:
+        for item in expanded:
             _check_utf8(option, item)
-        plain[option.field] = values if option.many else values[0]
+        if isinstance(value, Mapping):
+            plain[option.field] = dict(zip(value, expanded, strict=True))
+        else:
+            plain[option.field] = expanded if option.many else expanded[0]
     return dataclasses.replace(options, **plain)
 
 

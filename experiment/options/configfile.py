@@ -26,12 +26,13 @@ _SAID = {
 }
 
 
-def read_config(path: Path, mappings: Collection[str] = ()) -> list[Given]:
+def read_config(path: Path, mappings: Collection[str] = (), by_task: Collection[str] = ()) -> list[Given]:
     """Read the options in a YAML file.
 
     Args:
         path: of the file.
         mappings: names of options whose value may be a mapping; it is given on as YAML text.
+        by_task: names of options that each task may have a value of; the mapping is given on as TASK=VALUE texts.
 
     Raises:
         UsageError: if it can't be read or is not a mapping of names to values, naming every line at fault.
@@ -43,15 +44,16 @@ def read_config(path: Path, mappings: Collection[str] = ()) -> list[Given]:
         raise UsageError(f"{label}: the file is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise UsageError(f"{label}: {_reason(error)}") from None
-    return _options(_mapping(text, label, "the file"), label, mappings)
+    return _options(_mapping(text, label, "the file"), label, mappings, by_task)
 
 
-def read_sections(text: str, label: str) -> list[tuple[str, list[Given]]]:
+def read_sections(text: str, label: str, by_task: Collection[str] = ()) -> list[tuple[str, list[Given]]]:
     """Read a YAML mapping of names to mappings of options, such as `cjrc: {learning_rate: 4e-5}`.
 
     Args:
         text: the mapping.
         label: what messages call it.
+        by_task: as for `read_config`.
 
     Raises:
         UsageError: if it is anything else, naming what is at fault.
@@ -61,7 +63,7 @@ def read_sections(text: str, label: str) -> list[tuple[str, list[Given]]]:
         name = key.value if isinstance(key, yaml.ScalarNode) else _kind(key)
         if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.MappingNode):
             raise UsageError(f"{label}, {name}: `name: {{option: value}}` was expected, found {_kind(value)}")
-        sections.append((name, _options(value, f"{label}, {name}", numbered=False)))
+        sections.append((name, _options(value, f"{label}, {name}", (), by_task, numbered=False)))
     return sections
 
 
@@ -78,7 +80,12 @@ def _mapping(text: str, label: str, what: str) -> yaml.MappingNode:
 
 
 def _options(
-    root: yaml.MappingNode, label: str, mappings: Collection[str] = (), *, numbered: bool = True
+    root: yaml.MappingNode,
+    label: str,
+    mappings: Collection[str] = (),
+    by_task: Collection[str] = (),
+    *,
+    numbered: bool = True,
 ) -> list[Given]:
     """Return the options of a mapping; `numbered` says whether its lines are those that the user wrote."""
     given: list[Given] = []
@@ -90,8 +97,9 @@ def _options(
         at = f"{label}, line {line}" if numbered else label
         where = f"{at}: {name}"
         same = name.replace("-", "_")
-        is_mapping = isinstance(value, yaml.MappingNode) and same in mappings
-        problem = None if is_mapping else _problem(key, value)
+        is_mapping = isinstance(value, yaml.MappingNode) and same in {*mappings, *by_task}
+        problem = _problem_by_task(value) if is_mapping and same in by_task else None
+        problem = problem if is_mapping else _problem(key, value)
         if problem is None and same in lines:
             place = f"stands in line {lines[same]} already" if numbered else "stands there twice"
             problem = f"{place}; which of the two is meant?"
@@ -99,13 +107,24 @@ def _options(
             problems.append(f"{where}: {problem}" if name else f"{at}: {problem}")
             continue
         lines[same] = line
-        if is_mapping:
+        if is_mapping and same in by_task:
+            texts = tuple(f"{task.value}={own.value}" for task, own in value.value)
+            given.append(Given(name, texts, where, is_list=len(texts) > 1))
+        elif is_mapping:
             given.append(Given(name, (_text(value),), where, is_list=True))
         else:
             given.append(_given(name, value, where))
     if problems:
         raise UsageError("; ".join(problems))
     return given
+
+
+def _problem_by_task(node: yaml.Node) -> str | None:
+    """Say why a mapping does not hold one value for each task, or return None."""
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode) or not value.value:
+            return "`task: value` was expected for each task"
+    return None if node.value else "the mapping is empty"
 
 
 def _text(node: yaml.Node) -> str:

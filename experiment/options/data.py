@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from experiment.options.fields import AT_LEAST_1
+from experiment.options.fields import ABOVE_0, AT_LEAST_1
 
 #: A number of questions, steps or files.
 Count = Annotated[int, AT_LEAST_1]
@@ -31,12 +32,33 @@ class TaskChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksChoice(TaskChoice):
+    """Task."""
+
+    task: str
+    """Task, such as cmrc2018 (`tasks` lists them); several with commas are learned together by one model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointOptions:
+    """Task."""
+
+    task_sampling: Literal["proportional", "temperature", "equal", "weights"] | None = None
+    """Which task a step draws from: each as often as it has steps in an epoch (the default), these numbers to the
+    power of 1 / --sampling_temperature, all equally often, or as --task_weights says."""
+    sampling_temperature: Annotated[float, ABOVE_0] | None = None
+    """1 is proportional, the more the more equal (default: 2)."""
+    task_weights: Mapping[str, Annotated[float, ABOVE_0]] | None = None
+    """How often each task's turn comes, such as cmrc2018=2 drcd=1 cjrc=1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingFiles:
     """Data."""
 
-    train_file: Path | None = None
+    train_file: Path | Mapping[str, Path] | None = None
     """Training data (default: what `download` fetched)."""
-    validation_file: Path | None = None
+    validation_file: Path | Mapping[str, Path] | None = None
     """Development data: selects the checkpoint (default: what `download` fetched)."""
     data_dir: Path = DEFAULT_DATA_DIR
     """Where `download` keeps its files."""
@@ -48,7 +70,7 @@ class TrainingFiles:
 class EvaluationFiles:
     """Data."""
 
-    test_file: Path | None = None
+    test_file: Path | Mapping[str, Path] | None = None
     """Test data, scored once with the selected checkpoint."""
     max_eval_samples: Count | None = None
     """Use only the first so many development questions."""

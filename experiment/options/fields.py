@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,8 @@ class Option:
         positional: whether its values stand there without a flag.
         path_like: whether "~" in it is the user's home.
         mapping: whether its values are YAML mappings.
+        by_task: whether each task may have a value of its own, typed TASK=VALUE; the field is then a mapping.
+        each_task: whether there is no other way to give it.
         rules: what each value must satisfy.
         rules_of_all: what the tuple of all values must satisfy.
         default: its value where it is left out; `dataclasses.MISSING` if it is required.
@@ -84,6 +86,8 @@ class Option:
     positional: bool
     path_like: bool
     mapping: bool
+    by_task: bool
+    each_task: bool
     rules: tuple[Rule, ...]
     rules_of_all: tuple[Rule, ...]
     default: Any
@@ -128,9 +132,15 @@ class Option:
         except ValueError:
             raise ValueError(f"{_EXPECTED[self.type]} was expected") from None
 
+    def values_of(self, value: Any) -> tuple[Any, ...]:
+        """Return the single values that a field's value holds."""
+        if isinstance(value, Mapping):
+            return tuple(value.values())
+        return tuple(value) if self.many else (value,)
+
     def problems(self, value: Any) -> Iterator[str]:
         """Yield what is wrong with a value, or with those of a tuple, as "VALUE: must be …"."""
-        for item in value if self.many else (value,):
+        for item in self.values_of(value):
             if item is not None:
                 yield from (f"{item}: must be {rule.words}" for rule in self.rules if not _holds(rule, item))
         if self.many:
@@ -200,10 +210,13 @@ def title_of(group: type) -> str:
 def _option(field: dataclasses.Field[Any], hint: Any, help: str, group: str) -> Option:
     outer, marks = _unwrapped(hint)
     optional = False
+    by_task = each_task = False
     if get_origin(outer) in (Union, UnionType):
-        (outer,) = (part for part in get_args(outer) if part is not NoneType)
+        parts = [part for part in get_args(outer) if part is not NoneType]
+        by_task = any(get_origin(part) is Mapping for part in parts)
+        each_task = by_task and len(parts) == 1
         optional = True
-        outer, more = _unwrapped(outer)
+        outer, more = _unwrapped(get_args(parts[0])[1] if each_task else parts[0])
         marks += more
     many = get_origin(outer) is tuple
     rules_of_all: tuple[Rule, ...] = ()
@@ -224,6 +237,8 @@ def _option(field: dataclasses.Field[Any], hint: Any, help: str, group: str) -> 
         positional=POSITIONAL in marks,
         path_like=kind is Path or PATH_LIKE in marks,
         mapping=MAPPING in marks,
+        by_task=by_task,
+        each_task=each_task,
         rules=rules or ((_FINITE,) if kind is float else ()),
         rules_of_all=rules_of_all,
         default=field.default,

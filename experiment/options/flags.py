@@ -17,7 +17,9 @@ from experiment.options.data import (
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
+    JointOptions,
     TaskChoice,
+    TasksChoice,
     TrainingFiles,
 )
 from experiment.options.devices import (
@@ -29,7 +31,7 @@ from experiment.options.devices import (
 )
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
-from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
+from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reading import AskOptions as AskOptions
@@ -45,9 +47,10 @@ __all__ = ["CacheOptions", "CompletionOptions", "DownloadOptions", "ModelsOption
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions(
-    TaskChoice,
+    TasksChoice,
     TrainingFiles,
     FeatureCacheOptions,
+    JointOptions,
     ModelChoice,
     TokenizerOptions,
     WindowOptions,
@@ -61,7 +64,7 @@ class StepOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptions):
+class TrainOptions(StepOptions, EvaluationFiles, TransferOptions, TrainingDeviceOptions, RunOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -69,8 +72,8 @@ class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptio
     Examples:
         train --task cmrc2018 --model_name_or_path hfl/chinese-roberta-wwm-ext --output_dir runs/roberta
         train --config runs/roberta/config.yaml --learning_rate 2e-5 --output_dir runs/roberta-2e-5
-        train --task drcd --config_name examples/corpus --train_file train.json --validation_file dev.json \
-            --output_dir runs/scratch --seeds 1 2 3 --bf16
+        train --task cmrc2018,drcd --config_name examples/corpus --train_file cmrc2018=train.json drcd=drcd.json \
+            --validation_file cmrc2018=dev.json drcd=drcd_dev.json --output_dir runs/both --seeds 1 2 3 --bf16
     """
 
 
@@ -244,8 +247,9 @@ class LeaderboardOptions:
     """Values to show, such as f1 em reference_f1 (default: those that select the checkpoint)."""
     sort: str | None = None
     """Order of the rows: score (sum of the metrics shown), a metric, model, or given (default: score)."""
-    selection: tuple[Literal["each_best", "best_dev"], ...] = ()
-    """Further rules to score runs by: each metric at its own best evaluation; on test, the seed best on dev."""
+    selection: tuple[Literal["each_best", "best_dev", "joint"], ...] = ()
+    """Further rules to score runs by: each metric at its own best evaluation; on test, the seed best on dev; of
+    several tasks, the checkpoint that is best for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +338,7 @@ class ExportOptions(FineTuned, TokenizerOptions):
     max_eval_samples: Count | None = None
     """With --check: only the first so many questions."""
     task: str | None = None
-    """Task whose layout --check has (default: the one that the checkpoint was fine-tuned for)."""
+    """Task whose layout --check has, and of several whose head is exported (default: the checkpoint's)."""
 
 
 @dataclass(frozen=True, kw_only=True)

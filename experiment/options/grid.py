@@ -29,7 +29,8 @@ class GridAxes:
     config_names: Annotated[tuple[NameOrPath, ...], _EACH_ONCE] = ()
     """Architectures that are trained from scratch, as train's --config_name takes them; NAME=PATH, too."""
     tasks: Annotated[tuple[str, ...], _EACH_ONCE] = ()
-    """Tasks, such as cmrc2018 (`tasks` lists them)."""
+    """Tasks, such as cmrc2018 (`tasks` lists them); cmrc2018,drcd are learned together, in cells called
+    cmrc2018+drcd."""
     frameworks: Annotated[
         tuple[Framework, ...], Rule("at least one framework, and each once", lambda x: 0 < len(x) == len(set(x)))
     ] = ("pytorch",)

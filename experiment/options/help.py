@@ -108,6 +108,8 @@ def _head(option: Option) -> str:
         value = "NAME|PATH"
     elif option.mapping:
         value = "YAML"
+    if option.by_task:
+        value = f"TASK={value} …" if option.each_task else f"{value}|TASK={value} …"
     if option.many:
         value += " …"
     return value if option.positional else f"--{option.name} {value}"

@@ -24,6 +24,15 @@ class ModelChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """Model (one of the first two)."""
+
+    keep_head: bool | None = None
+    """Of a checkpoint that was fine-tuned for another task keep the head, too, as far as it fits (default: its
+    encoder alone)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FineTuned:
     """Model."""
 

@@ -19,6 +19,7 @@ from experiment.options.flags import (
     TrainOptions,
 )
 from experiment.options.help import Default
+from experiment.options.joint import PROPORTIONAL, Sampling, task_name
 from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
 from pretrained_configs import catalog
@@ -118,6 +119,7 @@ class StepRecipe(OptimizerRecipe):
         group_by_length: whether a batch holds windows of like length.
         gradient_checkpointing: first layers that are computed again in backward.
         tf32: whether GPUs may round the factors of float32 products to it.
+        sampling: how often each of several tasks has its turn.
     """
 
     num_train_epochs: float
@@ -128,6 +130,7 @@ class StepRecipe(OptimizerRecipe):
     group_by_length: bool
     gradient_checkpointing: int
     tf32: bool
+    sampling: Sampling = PROPORTIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +236,7 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
         scale = whole.loss_scale
         values["loss_scale"] = "dynamic" if scale is None or scale == "dynamic" else float(scale)
     kind = _RECIPES[type(options)]
-    return kind(**{field.name: values[field.name] for field in fields(kind)})
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
 
 
 def filled(options: Filled, recipe: Mapping[str, Any]) -> Filled:
@@ -266,13 +269,16 @@ def stride_of(values: Mapping[str, Any]) -> Stride:
 
 def to_plain(options: Any) -> dict[str, Any]:
     """Return options as YAML- and JSON-able values."""
+    return {field.name: plain_value(getattr(options, field.name)) for field in fields(options)}
 
-    def made_plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [made_plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
 
-    return {field.name: made_plain(getattr(options, field.name)) for field in fields(options)}
+def plain_value(value: Any) -> Any:
+    """Return a value of an option as YAML and JSON have it."""
+    if isinstance(value, Mapping):
+        return {name: plain_value(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain_value(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def recipe_defaults(task_name: str, model_name: str | None) -> dict[str, Default]:
@@ -287,5 +293,5 @@ def recipe_defaults(task_name: str, model_name: str | None) -> dict[str, Default
 
 def task_of(options: TaskChoice) -> Task:
     """Return the task with the user's choices made."""
-    name = "squad_v2" if options.task == "squad" and options.version_2_with_negative else options.task
-    return get_task(name, TaskOptions(**{f.name: getattr(options, f.name) for f in fields(TaskOptions)}))
+    choices = {field.name: getattr(options, field.name) for field in fields(TaskOptions)}
+    return get_task(task_name(options), TaskOptions(**choices))

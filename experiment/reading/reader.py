@@ -309,6 +309,8 @@ def prepared_of(options: ReadingOptions) -> Prepared:
         settings = read_settings(model.directory)
         if settings is None:
             raise UsageError(f"{name}: does not say what task it was fine-tuned for; give one (task)")
+        if settings.joint:
+            raise UsageError(f"{name}: fine-tuned for several tasks; give one (task) of {', '.join(settings.joint)}")
         task = settings.task
     framework = options.framework or _framework_of(Path(name))
     return prepare(PredictOptions(**{**_shared(options), "task": task, "framework": framework}), model)

@@ -16,7 +16,7 @@ from experiment.report.measured import entries_of_run
 from experiment.report.page.curves import title_of
 from experiment.report.provenance import command_of, facts_of
 from experiment.report.render.markdown import escaped, markdown
-from experiment.training.record import Record, run_records
+from experiment.training.record import Record, run_records, runs_in
 from preprocess.base.errors import UsageError
 from pretrained_configs import catalog
 from tasks.core.discovery import get_task
@@ -56,6 +56,9 @@ def make_card(run: Path, seed: int | None = None, dataset_id: str | None = None)
         DataError: if the run's task is not there any more.
     """
     records = run_records(run)
+    if records[0].is_of_all:
+        parts = ", ".join(str(part) for part in runs_in(run))
+        raise UsageError(f"{run}: a run of several tasks, each of which has a card of its own; give one of {parts}")
     record = _chosen(run, records, seed)
     task = get_task(record.task)
     entries = [entry for entry in entries_of_run(run) if entry.protocol.selection == "checkpoint"]
@@ -163,8 +166,10 @@ def _body(
         if metric in record.scores[entry.split]
     ]
     several = len(records) > 1
+    others = [escaped(get_task(name).title) for name in record.joint if name != task.name]
+    beside = f" together with {', '.join(others)}" if others else ""
     lines = [
-        f"# {escaped(record.model)}, fine-tuned on {escaped(task.title)}",
+        f"# {escaped(record.model)}, fine-tuned on {escaped(task.title)}{beside}",
         "",
         f"The checkpoint of seed {record.seed}, step {record.step} of {record.n_steps}"
         + (f"; the best on dev of {len(records)} seeds of one run. " if several else ". ")

@@ -13,6 +13,7 @@ SELECTIONS = {
     "": "choice of the checkpoint unstated",
     "checkpoint": "one checkpoint per seed, the best sum of metrics on dev",
     "each_best": "each metric at its own best evaluation on dev",
+    "joint": "one checkpoint per seed for all its tasks, the best mean of theirs on dev",
     "best_dev": "the one seed that is best on dev",
     "grid_search": "best of a grid search on dev",
     "best_mean": "best mean over numbers of epochs",

@@ -13,10 +13,11 @@ import numpy as np
 
 from experiment.inputs.data import read_examples, scorer_of
 from experiment.io.predictions import read_predictions, read_protocol
+from experiment.options.joint import sampling_words
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
 from experiment.report.statistics import Sample
-from experiment.training.record import Record, run_records, seed_directory
+from experiment.training.record import Record, run_records, runs_in, seed_directory
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
@@ -70,7 +71,7 @@ class _Seed:
 
 
 def entries_of_run(run: Path, known: Mapping[str, str] | None = None) -> list[Entry]:
-    """Read a run directory: for each split an entry per selection rule.
+    """Read a run directory: for each split an entry per selection rule; and so for each of several tasks.
 
     Args:
         run: the directory.
@@ -80,6 +81,9 @@ def entries_of_run(run: Path, known: Mapping[str, str] | None = None) -> list[En
         UsageError: if it holds no Record, or a file in it can't be read.
     """
     records = run_records(run)
+    if records[0].is_of_all:
+        own = [entry for part in runs_in(run) for entry in entries_of_run(part, known)]
+        return [*own, *(e for task in records[0].joint for e in _entries_of_all(run, records, task, own, known))]
     finished = [record for record in records if record.status == "finished"]
     splits = sorted({split for record in finished for split in record.scores})
     if not splits:
@@ -91,9 +95,34 @@ def entries_of_run(run: Path, known: Mapping[str, str] | None = None) -> list[En
     return found
 
 
+def _entries_of_all(
+    run: Path, records: Sequence[Record], task: str, own: Sequence[Entry], known: Mapping[str, str] | None
+) -> Iterator[Entry]:
+    """Yield a task's entries with the checkpoints that are best for all tasks of their run, beside its own best."""
+    for entry in own:
+        if entry.task != task or entry.protocol.selection != "checkpoint":
+            continue
+        seeds = []
+        for record in records:
+            prefix = f"{task}."
+            of_all = record.scores.get(entry.split, {})
+            values = {name.removeprefix(prefix): x for name, x in of_all.items() if name.startswith(prefix)}
+            if record.status == "finished" and values:
+                seeds.append(_read_answers(seed_directory(run, record.seed), f"{entry.split}_{task}", record, values))
+        if seeds:
+            names = list(entry.values)
+            ids, samples, _ = _samples(names, [(seed.values, seed.per_example) for seed in seeds], known)
+            numbers = {name: [seed.values[name] for seed in seeds if name in seed.values] for name in names}
+            values_of_all = {n: value_of(x, with_max=entry.split != "test") for n, x in numbers.items()}
+            protocol = replace(entry.protocol, selection="joint")
+            yield replace(entry, values=values_of_all, samples=samples, ids=ids, protocol=protocol, notes=())
+
+
 def failures(run: Path) -> list[str]:
     """Say of each finished seed that did not learn why that is known, from its scores and dev answers."""
     found = []
+    if (parts := runs_in(run)) != [run]:
+        return [line for part in parts for line in failures(part)]
     for record in run_records(run):
         path = seed_directory(run, record.seed) / "predictions_dev.json"
         try:
@@ -106,8 +135,11 @@ def failures(run: Path) -> list[str]:
 
 
 def _read_seed(run: Path, record: Record, split: str) -> _Seed:
-    directory, values = seed_directory(run, record.seed), record.scores[split]
-    scores, predictions = directory / f"scores_{split}.json", directory / f"predictions_{split}.json"
+    return _read_answers(seed_directory(run, record.seed), split, record, record.scores[split])
+
+
+def _read_answers(directory: Path, suffix: str, record: Record, values: Mapping[str, float]) -> _Seed:
+    scores, predictions = directory / f"scores_{suffix}.json", directory / f"predictions_{suffix}.json"
     per_example = _object(scores).get("per_example") if scores.is_file() else None
     answers = read_predictions(predictions, written_here=True) if predictions.is_file() else None
     return _Seed(record, values, per_example, did_not_learn(values, answers))
@@ -223,11 +255,10 @@ def _samples(
 
 
 def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], protocol: Protocol) -> Entry:
-    framework = record.config.get("framework", "pytorch")
     return Entry(
         task=record.task,
         split=split,
-        model=record.model if framework == "pytorch" else f"{record.model}, {framework}",
+        model=record.shown_model,
         known_as=record.model.rsplit("/", 1)[-1],
         kind="run",
         protocol=protocol,
@@ -247,8 +278,15 @@ def _protocol(record: Record, split: str, n_seeds: int) -> Protocol:
         n_runs=str(n_seeds),
         max_seq_length=str(config.get("max_seq_length") or ""),
         max_answer_length=str(record.decode.get("max_answer_length") or config.get("max_answer_length") or ""),
-        other=f"first {limit} questions" if limit else "",
+        other="; ".join(filter(None, (f"first {limit} questions" if limit else "", _together(record)))),
     )
+
+
+def _together(record: Record) -> str:
+    """Say which tasks were learned together, and how often each had its turn; "" of one alone."""
+    if not record.joint:
+        return ""
+    return f"trained jointly on {', '.join(record.joint)} ({sampling_words(record.config)})"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def _differs(value: Any, default: Any) -> bool:
 def _words(option: Option, value: Any) -> list[str]:
     if option.is_switch and value is not None:
         return [f"--{option.name}" if value else f"--no_{option.name}"]
+    if isinstance(value, Mapping):
+        return [f"--{option.name}", *(f"{task}={own}" for task, own in value.items())]
     texts = [str(item) for item in (value if option.many else [value])]
     if len(texts) == 1 and texts[0].startswith("--"):
         return [f"--{option.name}={texts[0]}"]
@@ -52,6 +54,7 @@ def facts_of(records: Sequence[Record]) -> list[tuple[str, str]]:
     first = records[0]
     facts = [
         ("task", f"{first.task}, version {first.task_version}"),
+        *([("learned together", ", ".join(first.joint))] if first.joint else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items())),
         *((f"SHA-256 of {name.replace('_', ' ')}", value) for name, value in first.hashes.items() if value),
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from experiment.io.tables import markdown as markdown_table
-from experiment.training.record import Record, run_records
+from experiment.training.record import Record, run_records, runs_in
 
 #: Metrics with names up to this long are abbreviations, and stand in capitals at the head of a column.
 _ABBREVIATION = 3
@@ -22,7 +22,7 @@ class LeaderboardRow:
     Args:
         task: name of the task.
         split: "dev" or "test".
-        model: name of the model, and of the framework if it is not PyTorch.
+        model: name of the model, the framework if it is not PyTorch, and the tasks that it has learned beside this.
         n_seeds: seeds with a score.
         n_unfinished: seeds without one (failed, interrupted, running).
         values: metric that selects the checkpoint -> one value per seed, in percent; the columns of the table.
@@ -46,11 +46,10 @@ def rows_of(records: Sequence[Record], run: str = "") -> list[LeaderboardRow]:
     """Summarise the Records of one run: a row per split that has a score, or one empty row if none has."""
     finished = [record for record in records if record.status == "finished"]
     first = records[0]
-    framework = first.config.get("framework", "pytorch")
     empty = LeaderboardRow(
         task=first.task,
         split="dev",
-        model=first.model if framework == "pytorch" else f"{first.model}, {framework}",
+        model=first.shown_model,
         n_seeds=0,
         n_unfinished=len(records),
         values=dict.fromkeys(first.selection, ()),
@@ -59,7 +58,9 @@ def rows_of(records: Sequence[Record], run: str = "") -> list[LeaderboardRow]:
         run=run,
     )
     rows = []
-    for split in sorted({split for record in finished for split in record.scores}):
+    scored = (record.scores.items() for record in finished)
+    # Of several tasks with test files for some there is no mean on test.
+    for split in sorted({split for of_seed in scored for split, s in of_seed if {*first.selection} & s.keys()}):
         scores = [record.scores[split] for record in finished if split in record.scores]
         values = {metric: tuple(s[metric] for s in scores if metric in s) for metric in first.selection}
         n_unfinished = len(records) - len(scores)
@@ -128,9 +129,10 @@ def _with_detail(row: LeaderboardRow, detail: str) -> LeaderboardRow:
 
 
 def leaderboard(runs: Sequence[Path]) -> str:
-    """Read run directories and return their leaderboard as Markdown.
+    """Read run directories and return their leaderboard as Markdown; a run of several tasks has a row for each.
 
     Raises:
         UsageError: if one of them holds no Record.
     """
-    return markdown([row for run in runs for row in rows_of(run_records(run), str(run))])
+    each = [part for run in runs for part in dict.fromkeys((*runs_in(run), run))]
+    return markdown([row for run in each for row in rows_of(run_records(run), str(run))])

@@ -8,23 +8,25 @@ from typing import Any
 
 from experiment.io.predictions import read_predictions
 from experiment.training.finished import best_seed
-from experiment.training.record import seed_directory
+from experiment.training.record import run_of, seed_directory
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import Example
 
 
-def answers_of(run: Path) -> tuple[Path, Mapping[str, Any]]:
-    """Return the answers to a test file, and where they stand.
+def answers_of(run: Path, task: str) -> tuple[Path, Mapping[str, Any]]:
+    """Return the answers to a task's test file, and where they stand.
 
     Args:
         run: a run directory, whose seed that is best on dev answers; or what `predict`, `ensemble` and `ask_llm`
             have written.
+        task: that a run of several tasks answers.
 
     Raises:
         UsageError, DataError: if there are none.
     """
     path = run / "predictions.json"
     if not path.is_file():
+        run = run_of(run, task)
         path = seed_directory(run, best_seed(run).seed) / "predictions_test.json"
         if not path.is_file():
             raise UsageError(

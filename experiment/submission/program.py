@@ -16,6 +16,7 @@ from experiment.inputs.data import read_examples
 from experiment.launch import environment_apart
 from experiment.submission.answers import check_answers
 from experiment.training.finished import best_seed, trained_by
+from experiment.training.record import run_of
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json
@@ -89,6 +90,7 @@ def content_of(run: Path, rules: Rules) -> dict[str, Path]:
     Raises:
         UsageError: if the run is none of the organiser's task, or not finished.
     """
+    run = run_of(run, rules.task)
     record = best_seed(run)
     if record.task != rules.task:
         raise UsageError(f"{run}: a run of task {record.task}; {rules.organiser} takes one of {rules.task}")

@@ -35,7 +35,7 @@ def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any
     Returns:
         the model, its trainer, and lines on what was loaded.
     """
-    backend, source, head = setup.backend, setup.source, setup.task.problem.head
+    backend, source, head = setup.backend, setup.source, setup.head.spec
     backend.set_seed(seed)
     lines: list[str] = []
     if loads and source.checkpoint is not None:
@@ -57,6 +57,6 @@ def rehearse(setup: RunSetup) -> None:
     model, _, _ = build(setup, setup.options.seeds[0], 1, loads=True)
     for source in setup.sources:
         longest = eval_batches(source.data.features, setup.options.per_device_eval_batch_size)[-1]
-        batches = iter([source.data.batch(longest)])
+        batches = iter([source.batch(longest)])
         for _ in setup.backend.predict(model, batches, precision=setup.options.precision):
             pass

@@ -3,7 +3,7 @@
 Each is a directory that appears whole, by one rename, and holds
 
     state.safetensors   arrays (weights, moments, generators), and the rest of the state as JSON in its metadata
-    best/               the files of checkpoint-best at that moment
+    best/               the files of checkpoint-best at that moment; of several tasks, best-TASK/ those of each one's
     checksums.json      SHA-256 of all of these
 
 so that a reader can tell a damaged one (a power cut, a bad disk) and take the one before. What is damaged is set
@@ -64,7 +64,14 @@ class Damaged(Exception):
 class Checkpoints:
     """The training checkpoints of one seed, written in the background."""
 
-    def __init__(self, seed_directory: Path, best: str, limit: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        seed_directory: Path,
+        best: str,
+        limit: int,
+        say: Callable[[str], None],
+        others: Mapping[str, Path] | None = None,
+    ) -> None:
         """Keep them in the directory of a seed.
 
         Args:
@@ -72,9 +79,11 @@ class Checkpoints:
             best: name in it of the directory with the selected checkpoint, which is saved and restored too.
             limit: how many are kept, at least 1.
             say: gets a line for each that can't be written, or read.
+            others: further such directories, by names that tell them apart.
         """
         self._directory = seed_directory / DIRECTORY
-        self._best = seed_directory / best
+        named = {f"{_BEST}-{name}": path for name, path in (others or {}).items()}
+        self._bests = {_BEST: seed_directory / best, **named}
         self._limit = limit
         self._say = say
         self._pending: Future[None] | None = None
@@ -100,9 +109,10 @@ class Checkpoints:
         metadata = {"state": json.dumps(rest)}
         with self._surviving(step, temporary):
             temporary.mkdir(parents=True)
-            if self._best.is_dir():
-                # Now: the next evaluation may replace it. Its files are left alone then, and copied below.
-                _take(self._best, temporary / _BEST)
+            for copy, best in self._bests.items():
+                if best.is_dir():
+                    # Now: the next evaluation may replace it. Its files are left alone then, and copied below.
+                    _take(best, temporary / copy)
             writer = ThreadPoolExecutor(max_workers=1)
             self._pending = writer.submit(self._write, step, temporary, name, arrays, metadata)
             writer.shutdown(wait=False)  # its thread ends with its work
@@ -167,11 +177,12 @@ class Checkpoints:
             else:
                 if None not in usable[directory].values():
                     return self._restored(directory, usable[directory])
-                self._say(f"{directory}: its copy of {self._best.name} is damaged, and there is no other")
+                self._say(f"{directory}: its copy of {self._bests[_BEST].name} is damaged, and there is no other")
         if not usable:
             return None
-        if self._best.is_dir():
-            self._set_aside(self._best)
+        for best in self._bests.values():
+            if best.is_dir():
+                self._set_aside(best)
         return Saved(_read(next(iter(usable)) / _STATE), best_is_lost=True)
 
     def _best_of(self, directory: Path) -> dict[str, Path | None]:
@@ -184,7 +195,7 @@ class Checkpoints:
         sums = _checksums(directory)
         _check(directory / _STATE, sums[_STATE])
         return {
-            file: _sound([directory / file, self._best / Path(file).name], digest)
+            file: _sound([directory / file, *self._place_of(file)], digest)
             for file, digest in sums.items()
             if file != _STATE
         }
@@ -192,12 +203,19 @@ class Checkpoints:
     def _restored(self, directory: Path, best: Mapping[str, Path | None]) -> Saved:
         """Read a checkpoint, and put its best one in place."""
         state = _read(directory / _STATE)
-        if best:
-            with new_directory(self._best) as place:
-                for file, sound in best.items():
-                    assert sound is not None
-                    shutil.copyfile(sound, place / Path(file).name)
+        for copy, original in self._bests.items():
+            files = {Path(file).name: sound for file, sound in best.items() if Path(file).parent.name == copy}
+            if files:
+                with new_directory(original) as place:
+                    for name, sound in files.items():
+                        assert sound is not None
+                        shutil.copyfile(sound, place / name)
         return Saved(state)
+
+    def _place_of(self, file: str) -> list[Path]:
+        """Return where the original of a copy stands."""
+        copy, name = Path(file).parent.name, Path(file).name
+        return [self._bests[copy] / name] if copy in self._bests else []
 
     def _set_aside(self, directory: Path) -> Path:
         """Move what is damaged out of the way; returns where it is now."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,21 @@ from experiment.inputs.data import Data
 from experiment.io.predictions import write_predictions, write_score
 from experiment.io.terminal import Bars
 from experiment.training.guards import REMEDY, TrainingError
-from experiment.training.setup import RunSetup
+from experiment.training.setup import Part, RunSetup
 from preprocess.base.files import write_json
 from preprocess.types import Outputs
 from tasks.core.prediction import DecodeOptions
 from tasks.core.problem import Tunable
-from tasks.core.task import Task
 
 
-def selection(task: Task, values: Mapping[str, float]) -> float:
-    """Return what selects the checkpoint, the largest winning."""
-    return sum(values[name] for name in task.selection)
-
-
-def brief(task: Task, values: Mapping[str, float]) -> str:
-    """Format the metrics that select the checkpoint; the Record and the scores file hold all of them."""
-    return " ".join(f"{name} {values[name]:.3f}" for name in task.selection)
+def brief(names: Sequence[str], values: Mapping[str, float]) -> str:
+    """Format some metrics: those that select the checkpoint; the Record and the scores file hold all of them."""
+    return " ".join(f"{name} {values[name]:.3f}" for name in names if name in values)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found.
+class TaskEvaluation:
+    """What an evaluation found of one task.
 
     Args:
         values: metric -> value.
@@ -47,6 +41,25 @@ class Evaluation:
     outputs: list[Outputs]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        values: metric -> value, as the Record holds them.
+        by_task: what was found of each task.
+    """
+
+    values: dict[str, float]
+    by_task: dict[str, TaskEvaluation]
+
+    @property
+    def decode(self) -> dict[str, Any]:
+        """The decoding options, as the Record holds them: of several tasks, by task."""
+        options = {name: asdict(found.options) for name, found in self.by_task.items()}
+        return options if len(options) > 1 else next(iter(options.values()))
+
+
 def evaluate(setup: RunSetup, model: Any, interrupted: Callable[[], bool], bars: Bars) -> Evaluation | None:
     """Score the model on dev by its best answers alone.
 
@@ -54,7 +67,7 @@ def evaluate(setup: RunSetup, model: Any, interrupted: Callable[[], bool], bars:
         setup: what all seeds share.
         model: of the setup's backend.
         interrupted: asked after every batch.
-        bars: get one.
+        bars: get one for each task.
 
     Returns:
         None if interrupted.
@@ -62,27 +75,41 @@ def evaluate(setup: RunSetup, model: Any, interrupted: Callable[[], bool], bars:
     Raises:
         TrainingError: if outputs are not finite.
     """
-    outputs = []
-    for part in outputs_of(predictor_of(setup.backend, model, setup.options), setup.dev, setup.options, bars, "dev"):
-        if interrupted():
-            return None
-        if not all(
-            np.isfinite(values.reshape(len(values), -1)[:, :1]).all() for values in part.values.values()
-        ):  # of a token that is real
-            raise TrainingError(f"logits on dev are not finite; {REMEDY}")
-        outputs.append(part)
-    options = _tuned(setup, outputs)
-    answers = setup.task.problem.best_answers(setup.dev.examples, setup.dev.features, outputs, options)
-    return Evaluation(dict(setup.scorers["dev"](answers).values), options, outputs)
+    found: dict[str, TaskEvaluation] = {}
+    for part in setup.parts:
+        outputs = []
+        for batch in task_outputs(setup, model, part, part.dev, bars, "dev"):
+            if interrupted():
+                return None
+            if not all(
+                np.isfinite(values.reshape(len(values), -1)[:, :1]).all() for values in batch.values.values()
+            ):  # of a token that is real
+                raise TrainingError(f"logits on dev are not finite; {REMEDY}")
+            outputs.append(batch)
+        found[part.task.name] = _scored(part, outputs)
+    return Evaluation(setup.values({name: each.values for name, each in found.items()}), found)
 
 
-def _tuned(setup: RunSetup, outputs: Sequence[Outputs]) -> DecodeOptions:
+def task_outputs(setup: RunSetup, model: Any, part: Part, data: Data, bars: Bars, split: str) -> Iterator[Outputs]:
+    """Run a model over a task's windows; the outputs have the names that its problem knows."""
+    where = f"{part.task.name} {split}" if setup.is_joint else split
+    predict = predictor_of(setup.backend, model, setup.options)
+    return outputs_of(predict, data, setup.options, bars, where, setup.head, part.task.name)
+
+
+def _scored(part: Part, outputs: list[Outputs]) -> TaskEvaluation:
+    options = _tuned(part, outputs)
+    answers = part.task.problem.best_answers(part.dev.examples, part.dev.features, outputs, options)
+    return TaskEvaluation(dict(part.scorers["dev"](answers).values), options, outputs)
+
+
+def _tuned(part: Part, outputs: Sequence[Outputs]) -> DecodeOptions:
     """Return the decoding options, tuned on dev where the task can and the user has not chosen."""
-    options = setup.options.decode
-    problem = setup.task.problem
-    if not isinstance(problem, Tunable) or not setup.options.tunes_threshold:
+    options = part.recipe.decode
+    problem = part.task.problem
+    if not isinstance(problem, Tunable) or not part.recipe.tunes_threshold:
         return options
-    return problem.tune(setup.dev.examples, setup.dev.features, outputs, options, setup.scorers["dev"])
+    return problem.tune(part.dev.examples, part.dev.features, outputs, options, part.scorers["dev"])
 
 
 @dataclass(frozen=True)
@@ -101,33 +128,35 @@ class SplitResult:
 
 
 def predict_split(
-    setup: RunSetup,
+    part: Part,
     split: str,
     data: Data,
     outputs: Iterable[Outputs],
     options: DecodeOptions,
     directory: Path | None,
+    suffix: str,
 ) -> SplitResult:
     """Answer a split's questions and score the answers.
 
     Args:
-        setup: what all seeds share.
-        split: its name, part of the files' names.
+        part: the task.
+        split: its name.
         data: its questions.
         outputs: of all its windows.
         options: of decoding.
         directory: gets predictions, scores and report; with None nothing is written.
+        suffix: of the files' names.
     """
-    predictions = setup.task.problem.decode(data.examples, data.features, outputs, options)
-    answers = {id: setup.task.answer(prediction) for id, prediction in predictions.items()}
+    predictions = part.task.problem.decode(data.examples, data.features, outputs, options)
+    answers = {id: part.task.answer(prediction) for id, prediction in predictions.items()}
     if directory is not None:
-        write_predictions(setup.task, data.examples, directory, predictions, suffix=f"_{split}")
-    if split not in setup.scorers:
+        write_predictions(part.task, data.examples, directory, predictions, suffix=suffix)
+    if split not in part.scorers:
         return SplitResult(answers)
-    score = setup.scorers[split](answers)
-    report = setup.task.report(data.examples, answers) if setup.task.report is not None else None
+    score = part.scorers[split](answers)
+    report = part.task.report(data.examples, answers) if part.task.report is not None else None
     if directory is not None:
-        write_score(directory / f"scores_{split}.json", setup.task, score)
+        write_score(directory / f"scores{suffix}.json", part.task, score)
         if report is not None:
-            write_json(directory / f"report_{split}.json", report)
+            write_json(directory / f"report{suffix}.json", report)
     return SplitResult(answers, dict(score.values), report["lines"] if report is not None else [])

@@ -52,7 +52,8 @@ def nonfinite_steps(directory: Path, first: int, draws: Sequence[Draw]) -> Train
     for step, draw in enumerate(draws, first):
         data = draw.source.data
         ids = [data.examples[i].id for i in data.features.example_index[draw.windows]]
-        steps.append({"step": step, "windows": draw.windows.tolist(), "ids": ids})
+        of_task = {} if draw.source.head is None else {"task": draw.source.task.name}
+        steps.append({"step": step, **of_task, "windows": draw.windows.tolist(), "ids": ids})
     write_json(path, steps)
     last = first + len(draws) - 1
     return TrainingError(

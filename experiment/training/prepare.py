@@ -6,61 +6,131 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
-from experiment.inputs.data import encode
+from experiment.inputs.data import Data, encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, model_source
-from experiment.inputs.splits import read_splits
+from experiment.inputs.settings import read_settings
+from experiment.inputs.splits import Split, read_splits
+from experiment.inputs.transfer import own_heads, starting_heads
 from experiment.io.trackers import trackers_of
 from experiment.options.flags import PretrainOptions, TrainOptions
+from experiment.options.joint import of_each_task, sampling_words
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
+from experiment.options.together import together
 from experiment.training.build import trainer_spec
 from experiment.training.mixture import Source
-from experiment.training.setup import RunSetup
-from preprocess.base.errors import UsageError
+from experiment.training.setup import Part, RunSetup
+from preprocess.base.errors import DataError, UsageError
+from preprocess.types import HeadSpec
+from tasks.core.joint import SharedHead
 from tasks.core.task import Task
+
+
+@dataclass(frozen=True)
+class ResolvedTask:
+    """One task of a run, before its files are read.
+
+    Args:
+        task: with the choices made.
+        options: of this task alone, with all files in them.
+        recipe: what they come to.
+    """
+
+    task: Task
+    options: TrainOptions
+    recipe: TrainRecipe
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What options stand for, before any file of data is read.
+
+    Args:
+        tasks: in the order in which they were typed.
+        source: the model to start from.
+        head: that it gets.
+        recipe: of the whole run.
+        notes: lines on what is not as one may have expected.
+    """
+
+    tasks: tuple[ResolvedTask, ...]
+    source: ModelSource
+    head: SharedHead
+    recipe: TrainRecipe
+    notes: list[str]
 
 
 def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
     trackers_of(options.report_to)
-    options, task, source, recipe = resolved(options)
-    backend, device, lines = ready(options, recipe, task, source)
-    splits = read_splits(task, *files_of(options))
-    reports = {name: split.report for name, split in splits.items()}
-    lines += [line for report in reports.values() for line in report["lines"]]
-    encoded = {}
-    for name, split in splits.items():
-        texts = task, split.examples, split.targets, source.tokenizer
-        encoded[name] = encode(*texts, recipe, options.feature_cache_dir, template=source.template)
-        counts = encoded[name].features.meta["counts"]
-        reports[name]["encoding"] = counts
-        lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
+    found = resolved(options)
+    source, head, recipe = found.source, found.head, found.recipe
+    backend, device, lines = ready(options, recipe, head.spec, source)
+    lines += found.notes
+    splits = read_all(found.tasks)
+    reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
+    several = len(splits) > 1
+    lines += [line for of_task in reports.values() for report in of_task.values() for line in report["lines"]]
+    parts = []
+    for each in found.tasks:
+        name = each.task.name
+        part, counts = _encoded(each, splits[name], source, head if several else None, reports[name])
+        parts.append(part)
+        lines += [f"{name} {line}" if several else line for line in counts]
+    hashes = hashes_of(flat(reports), source)
     setup = RunSetup(
         recipe,
-        task,
+        tuple(parts),
         source,
+        head,
         backend,
         backend.Group.current(),
         device,
         backend.n_devices(device),
-        (Source(task, encoded["train"]),),
+        {"config": recipe.config, "hashes": hashes},
+    )
+    return setup, lines, reports if several else next(iter(reports.values()))
+
+
+def _encoded(
+    resolved: ResolvedTask,
+    splits: Mapping[str, Split],
+    source: ModelSource,
+    head: SharedHead | None,
+    reports: dict[str, Any],
+) -> tuple[Part, list[str]]:
+    """Cut a task's questions into windows; returns them with a line on each split, and adds to the reports."""
+    encoded: dict[str, Data] = {}
+    lines = []
+    for name, split in splits.items():
+        texts = resolved.task, split.examples, split.targets, source.tokenizer
+        cache = resolved.options.feature_cache_dir
+        encoded[name] = encode(*texts, resolved.recipe, cache, template=source.template)
+        counts = encoded[name].features.meta["counts"]
+        reports[name]["encoding"] = counts
+        lines.append(f"{name}: " + ", ".join(f"{what} {value}" for what, value in counts.items()))
+    part = Part(
+        resolved.task,
+        resolved.recipe,
+        Source(resolved.task, encoded["train"], head),
         encoded["dev"],
         encoded.get("test"),
         {name: split.scorer for name, split in splits.items() if split.scorer is not None},
-        {"config": recipe.config, "hashes": hashes_of(reports, source)},
+        hashes_of(reports, source),
     )
-    return setup, lines, reports
+    return part, lines
 
 
 def ready(
-    options: TrainOptions | PretrainOptions, recipe: TrainRecipe, task: Task, source: ModelSource
+    options: TrainOptions | PretrainOptions, recipe: TrainRecipe, head: HeadSpec, source: ModelSource
 ) -> tuple[Backend, str, list[str]]:
     """Find out whether a framework can train a model here; returns it, the device, and what to print.
 
@@ -75,47 +145,101 @@ def ready(
     if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:
         lines.append(f"warning: {why}")
     if source.checkpoint is not None:
-        lines += backend.check_weights(source.checkpoint, task.problem.head, fresh_head=True).lines()
+        lines += backend.check_weights(source.checkpoint, head, fresh_head=True).lines()
     else:
-        backend.outline(source.config, task.problem.head)
+        backend.outline(source.config, head)
     if device == "cpu":
-        check_host_memory(source.config, task.problem.head, host_memory())
+        check_host_memory(source.config, head, host_memory())
     return backend, device, lines
 
 
-def resolved(options: TrainOptions) -> tuple[TrainOptions, Task, ModelSource, TrainRecipe]:
-    """Find what options stand for: the options with all files in them, the task, the model and the recipe.
+def resolved(options: TrainOptions) -> Resolved:
+    """Find what options stand for: tasks, files, model and recipe.
 
     Raises:
         UsageError, DataError, CheckpointError: for what is missing or does not fit together.
     """
-    task = task_of(options)
+    of_each = of_each_task(options)
     source = model_source(options)
-    task = task_for(task, source.config, source.checkpoint)
-    options = _with_downloaded(options, task)
-    recipe = resolve_recipe(options, task, source.published)
-    check_limits(recipe, source.name, source.config, source.published)
-    return options, task, source, recipe
+    checkpoint = source.checkpoint
+    tasks = {
+        name: task_for(task_of(own), source.config, checkpoint and own_heads(checkpoint, name))
+        for name, own in of_each.items()
+    }
+    head = SharedHead({name: task.problem.head for name, task in tasks.items()})
+    source, notes = _starting(source, head, options)
+    found = []
+    for name, task in tasks.items():
+        own = _with_downloaded(of_each[name], task, several=len(tasks) > 1)
+        recipe = resolve_recipe(own, task, source.published)
+        check_limits(recipe, source.name, source.config, source.published)
+        found.append(ResolvedTask(task, own, recipe))
+    recipe, differing = together(options, {each.task.name: each.recipe for each in found})
+    if len(found) > 1:
+        notes = [*notes, f"one model for {', '.join(tasks)}; sampling: {sampling_words(recipe.config)}", *differing]
+    return Resolved(tuple(found), source, head, recipe, notes)
+
+
+def _starting(source: ModelSource, head: SharedHead, options: TrainOptions) -> tuple[ModelSource, list[str]]:
+    """Choose what is taken over of the head of the model to start from; returns a line where it is left out."""
+    if source.checkpoint is None:
+        if options.keep_head:
+            raise UsageError("--keep_head: a model from scratch has no head; leave it out, or give a checkpoint")
+        return source, []
+    checkpoint = starting_heads(source.checkpoint, head, bool(options.keep_head), source.name)
+    source = dataclasses.replace(source, checkpoint=checkpoint)
+    taken = checkpoint.filled_by
+    fresh = [name for name in head.spec.rows if taken is not None and name not in taken]
+    if not fresh or read_settings(checkpoint.directory) is None:
+        return source, []
+    remedy = "" if options.keep_head else "; --keep_head keeps what fits"
+    return source, [f"fresh of the head: {', '.join(fresh)}; that of the checkpoint is another task's{remedy}"]
 
 
 def files_of(options: TrainOptions) -> tuple[dict[str, Path | None], dict[str, int | None]]:
-    """Return the files of the splits, and how many questions are used of each."""
-    files = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    """Return the files of the splits of an only task, and how many questions are used of each."""
+    given = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
+    files = {split: path if isinstance(path, Path) else None for split, path in given.items()}
     return files, {"train": options.max_train_samples, "dev": options.max_eval_samples}
 
 
-def _with_downloaded(options: TrainOptions, task: Task) -> TrainOptions:
+def read_all(tasks: tuple[ResolvedTask, ...]) -> dict[str, dict[str, Split]]:
+    """Read the files of all tasks: task -> split -> what is in it.
+
+    Raises:
+        DataError: naming all files that can't be used.
+    """
+    found, problems = {}, []
+    for each in tasks:
+        try:
+            found[each.task.name] = read_splits(each.task, *files_of(each.options))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(problems))
+    return found
+
+
+def _with_downloaded(options: TrainOptions, task: Task, *, several: bool) -> TrainOptions:
     """Fill in the data files that were left out by what `download` fetched."""
 
-    def file_of(flag: str, given: Path | None, split: str) -> Path:
-        path = given or data_file(task, split, options.data_dir)
+    def file_of(flag: str, split: str) -> Path:
+        path = getattr(options, flag) or data_file(task, split, options.data_dir)
         if path is None:
-            raise UsageError(how_to_get(task, split, flag, options.data_dir))
+            typed = f"{flag} {task.name}=FILE" if several else flag
+            raise UsageError(how_to_get(task, split, typed, options.data_dir))
+        assert isinstance(path, Path), "of an only task"
         return path
 
-    train_file = file_of("train_file", options.train_file, "train")
-    validation_file = file_of("validation_file", options.validation_file, "dev")
+    train_file, validation_file = file_of("train_file", "train"), file_of("validation_file", "dev")
     return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)
+
+
+def flat(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the reports on each task's splits by split: "train", or of several tasks "cmrc2018_train"."""
+    if len(reports) == 1:
+        return dict(next(iter(reports.values())))
+    return {f"{task}_{split}": report for task, of_task in reports.items() for split, report in of_task.items()}
 
 
 def hashes_of(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:

@@ -16,13 +16,14 @@ from experiment.options.flags import PretrainOptions
 from experiment.options.recipe import resolve_recipe
 from experiment.training.mixture import Source
 from experiment.training.prepare import hashes_of, ready
-from experiment.training.setup import RunSetup
+from experiment.training.setup import Part, RunSetup
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.hashing import sha256
 from preprocess.masking import NGRAM, WORD, Masking, read_similar_words
 from preprocess.readers.report import DataReport
 from preprocess.types import Example
 from tasks.core.discovery import get_task
+from tasks.core.joint import SharedHead
 from tasks.core.task import PUBLISHED_RECIPE, Task, TaskOptions
 from tasks.problems.masked_lm import SELECTION, MaskedProblem, report, scorer, vocabulary_ids
 
@@ -44,7 +45,8 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
     task = _task(masking)
     recipe = resolve_recipe(options, task, None)
     check_limits(recipe, source.name, source.config, source.published)
-    backend, device, notes = ready(options, recipe, task, source)
+    head = SharedHead({task.name: task.problem.head})
+    backend, device, notes = ready(options, recipe, head.spec, source)
     lines = [*notes, *lines]
     texts, reports = _read(options)
     encoded = {}
@@ -59,18 +61,17 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
     hashes = hashes_of(reports, source)
     if options.similar_words is not None:
         hashes["similar_words"] = sha256(options.similar_words)
+    data = Source(task, encoded["train"])
+    part = Part(task, recipe, data, encoded["dev"], None, {"dev": task.scorer(texts["dev"])}, hashes)
     setup = RunSetup(
         recipe,
-        task,
+        (part,),
         source,
+        head,
         backend,
         backend.Group.current(),
         device,
         backend.n_devices(device),
-        (Source(task, encoded["train"]),),
-        encoded["dev"],
-        None,
-        {"dev": task.scorer(texts["dev"])},
         {"config": recipe.config, "hashes": hashes},
         pretrains=True,
     )

@@ -17,7 +17,7 @@ from experiment.training.prepare import prepare
 from experiment.training.record import FILE_NAME, Record, read_record, seed_directory
 from experiment.training.rundir import BEST
 from experiment.training.runlog import RunLog
-from experiment.training.seed import run_seed
+from experiment.training.seed import directory_of, run_seed
 from experiment.training.setup import RunSetup
 from preprocess.base.files import write_json, write_text
 
@@ -78,12 +78,15 @@ def run_seeds(
 
 def _one_seed(setup: RunSetup, seed: int, log: RunLog, methods: Sequence[HookFactory]) -> Record:
     directory = seed_directory(setup.options.output_dir, seed)
-    checkpoints = Checkpoints(directory, BEST, setup.options.save_total_limit, log.line)
+    own = {rule.task: directory_of(directory, rule.task) for rule in setup.rules if rule.task}
+    bests = {task: place / BEST for task, place in own.items()}
+    checkpoints = Checkpoints(directory, BEST, setup.options.save_total_limit, log.line, bests)
     with contextlib.ExitStack() as held:
 
         def take_up() -> tuple[Record | None, Saved | None]:
             """Return the Record of a finished seed, or else what to go on from, if there is something."""
-            directory.mkdir(exist_ok=True)
+            for place in (directory, *own.values()):
+                place.mkdir(parents=True, exist_ok=True)
             held.enter_context(rundir.lock(directory, "give this one other --seeds"))
             status = rundir.status(setup.options.output_dir, seed)
             if status == "finished" or rundir.overwrites(setup.options):
@@ -97,6 +100,8 @@ def _one_seed(setup: RunSetup, seed: int, log: RunLog, methods: Sequence[HookFac
             elif status != "not started":
                 log.line(f"seed {seed}: {status} before, started anew")
                 rundir.clear(directory, keep=(ASIDE,))
+                for place in own.values():
+                    place.mkdir(parents=True, exist_ok=True)
             return None, saved
 
         finished, saved = by_first(setup.group, take_up)

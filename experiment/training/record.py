@@ -51,6 +51,8 @@ class Record:
         eval_samples: split -> its windows, which are more than its questions.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
+        joint: names of the tasks that were learned together, where there were several. The Record of all of them has
+            them with commas as its task; that of each tells how it fared, with the checkpoint that is its own best.
     """
 
     task: str
@@ -77,10 +79,27 @@ class Record:
     eval_samples: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     error: str = ""
+    joint: list[str] = field(default_factory=list)
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is the Record of several tasks."""
+        return bool(self.joint) and self.task not in self.joint
+
+    @property
+    def shown_model(self) -> str:
+        """What tables call the model, with what tells it from others of its name."""
+        framework = self.config.get("framework", "pytorch")
+        together = f"jointly with {', '.join(t for t in self.joint if t != self.task)}" if self.joint else ""
+        said = ["" if framework == "pytorch" else framework, "" if self.is_of_all else together]
+        return ", ".join([self.model, *filter(None, said)])
 
     def write(self, directory: Path) -> None:
         """Write `record.json` into the seed's directory, atomically."""
-        write_json(directory / FILE_NAME, asdict(self))
+        values = asdict(self)
+        if not self.joint:
+            del values["joint"]
+        write_json(directory / FILE_NAME, values)
 
 
 def read_record(path: Path) -> Record:
@@ -99,6 +118,27 @@ def read_record(path: Path) -> Record:
 def seed_directory(run: Path, seed: int) -> Path:
     """Return where a seed of a run leaves its files."""
     return run / f"seed_{seed}"
+
+
+def task_directory(run: Path, task: str) -> Path:
+    """Return the run directory of one task in that of several: what is read of a run can be read of it."""
+    return run / task
+
+
+def runs_in(run: Path) -> list[Path]:
+    """Return the directory of a run of one task; of one of several, that of each.
+
+    Raises:
+        UsageError: if it is no run directory.
+    """
+    first = run_records(run)[0]
+    return [task_directory(run, task) for task in first.joint] if first.is_of_all else [run]
+
+
+def run_of(run: Path, task: str) -> Path:
+    """Return the directory of a run's task: the run's own, unless it is one of several tasks with this among them."""
+    records = list(seed_records(run).values())
+    return task_directory(run, task) if records and records[0].is_of_all and task in records[0].joint else run
 
 
 def seed_records(run: Path) -> dict[Path, Record]:

@@ -16,7 +16,7 @@ from experiment.options.recipe import TrainRecipe
 from experiment.training.checkpoints import ASIDE
 from experiment.training.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.training.guards import NONFINITE_FILE
-from experiment.training.record import FILE_NAME, Record, read_record, seed_directory, seed_records
+from experiment.training.record import FILE_NAME, Record, read_record, seed_directory, seed_records, task_directory
 from experiment.training.steps import windows_per_step
 from preprocess.base.errors import UsageError
 from preprocess.base.files import delete, locked, write_text
@@ -56,7 +56,8 @@ _FILES = (CONFIG_FILE, "data_report.json", "run.log", _TABLE)
 BEST = "checkpoint-best"
 _OF_SPLITS = ("predictions", "predictions_official", "nbest_predictions", "null_odds", "scores", "report")
 _OF_SEEDS = {FILE_NAME, NONFINITE_FILE, BEST, CHECKPOINTS, ASIDE, "tensorboard", "profile"}
-_OF_SEEDS |= {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev", "test")}
+_ANSWERS = {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev", "test")}
+_OF_SEEDS |= _ANSWERS
 
 
 def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> list[str]:
@@ -227,7 +228,8 @@ def _check_inputs_outside(options: TrainRecipe) -> None:
     """Refuse to delete what the run starts from, by whatever path or link it is reached."""
     for name in _HASHED:
         given = options.config.get(name) or []
-        for value in given if isinstance(given, list) else [given]:
+        values = given.values() if isinstance(given, Mapping) else given if isinstance(given, list) else [given]
+        for value in values:
             if any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
                 raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
 
@@ -320,13 +322,39 @@ def clear(seed_directory: Path, keep: Collection[str] = ()) -> None:
         keep: names in it that stay.
     """
     tidy(seed_directory)
-    ours = (path for path in seed_directory.iterdir() if path.name in _OF_SEEDS.difference(keep))
+    tasks = _tasks_of(seed_directory.parent)
+    for task in tasks:
+        place = task_directory(seed_directory.parent, task) / seed_directory.name
+        if place.is_dir() and not place.is_symlink():
+            _clear(place, _OF_SEEDS)
+            for directory in (place, place.parent):
+                if not any(directory.iterdir()):
+                    directory.rmdir()
+    _clear(seed_directory, _names(tasks).difference(keep))
+
+
+def _clear(directory: Path, names: Collection[str]) -> None:
+    ours = (path for path in directory.iterdir() if path.name in names)
     for path in sorted(ours, key=lambda path: path.name == FILE_NAME):
         delete(path)
 
 
 def tidy(seed_directory: Path) -> None:
     """Delete the half-written files of a process that was killed."""
-    for name in _OF_SEEDS:
-        for path in seed_directory.glob(f".{name}.*"):
-            delete(path)
+    tasks = _tasks_of(seed_directory.parent)
+    own = [task_directory(seed_directory.parent, task) / seed_directory.name for task in tasks]
+    for place in (seed_directory, *own):
+        for name in _names(tasks):
+            for path in place.glob(f".{name}.*"):
+                delete(path)
+
+
+def _tasks_of(run: Path) -> list[str]:
+    """Return the tasks of a run of several, each of which has a directory of its own in that of the run."""
+    names = str((_options_of(run) or {}).get("task", "")).split(",")
+    return [name for name in names if name.isidentifier()] if len(names) > 1 else []
+
+
+def _names(tasks: Collection[str]) -> set[str]:
+    """Return the names of all that stands in a seed's directory."""
+    return _OF_SEEDS | {f"{name.removesuffix('.json')}_{task}.json" for task in tasks for name in _ANSWERS}

@@ -6,29 +6,28 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiment.answering import outputs_of, predictor_of
 from experiment.backend import Trainer
 from experiment.estimate.hardware import peak_flops
 from experiment.inputs.data import Data
 from experiment.training.build import build
 from experiment.training.checkpoints import Checkpoints, Saved
-from experiment.training.evaluation import brief, predict_split
+from experiment.training.evaluation import brief, predict_split, task_outputs
 from experiment.training.guards import all_empty
 from experiment.training.hooks import Hook, HookFactory, restore_hooks
 from experiment.training.interrupts import held_back
 from experiment.training.loop import take_steps
 from experiment.training.meter import Meter
 from experiment.training.mixture import Mixture
-from experiment.training.record import Record, versions
+from experiment.training.record import Record, task_directory, versions
 from experiment.training.rundir import BEST, check_resumed
 from experiment.training.runlog import RunLog
 from experiment.training.saving import Saving, progress_of
 from experiment.training.selection import Selection
-from experiment.training.setup import RunSetup
+from experiment.training.setup import Part, Rule, RunSetup, own_values
 from experiment.training.state import Progress
 from experiment.training.steps import Steps, windows_per_step
 from experiment.training.tracking import Curves
@@ -59,14 +58,15 @@ def run_seed(
         methods: make the hooks that are attached to the loop, before its own.
     """
     record = Record(
-        task=setup.task.name,
-        task_version=setup.task.version,
+        task=",".join(setup.tasks),
+        task_version=",".join(part.task.version for part in setup.parts),
         model=setup.source.name,
         seed=seed,
         status="running",
-        selection=list(setup.task.selection),
+        selection=list(setup.rules[0].metrics),
         versions=versions(),
         n_devices=setup.n_devices,
+        joint=list(setup.tasks) if setup.is_joint else [],
         **setup.record_fields,
     )
     run = SeedRun(setup, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
@@ -80,6 +80,7 @@ def run_seed(
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = f"{type(error).__name__}: {error}"
         record.scores = {}
+        run.own_scores.clear()
         with contextlib.suppress(OSError):  # a full disk may be the very error
             run.write_record()
         raise
@@ -110,7 +111,8 @@ class SeedRun:
         trainer: of the model.
         curves: for TensorBoard and other trackers.
         interrupted: whether a signal has come to any process; called by all of them.
-        best_outputs: on dev, of the best checkpoint, if it was evaluated in this process.
+        best_outputs: rule -> task -> what the best checkpoint says on dev, if it was evaluated in this process.
+        own_scores: of several tasks, each one's scores with the checkpoint that is its own best: split -> metric.
         best_is_lost: whether the checkpoint that was the best is damaged.
     """
 
@@ -129,16 +131,16 @@ class SeedRun:
     trainer: Trainer = field(init=False)
     curves: Curves = field(init=False)
     interrupted: Callable[[], bool] = field(init=False)
-    best_outputs: list[Outputs] | None = None
+    best_outputs: dict[str, dict[str, list[Outputs]]] = field(default_factory=dict)
+    own_scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     best_is_lost: bool = False
     _started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         """Lay out the steps."""
         options = self.setup.options
-        mixture = Mixture(
-            self.setup.sources, windows_per_step(options, self.setup.n_devices), self.seed, options.group_by_length
-        )
+        size = windows_per_step(options, self.setup.n_devices)
+        mixture = Mixture(self.setup.sources, size, self.seed, options.group_by_length, options.sampling)
         self.steps = Steps(mixture, options.num_train_epochs, options.eval_epochs)
         self.record.n_steps = self.steps.n
         self.meter = Meter(self.setup.source.config, self.progress.counts)
@@ -189,12 +191,34 @@ class SeedRun:
             self.progress.warnings.append(text)
         self.log.line(f"seed {self.seed} warning: {text}")
 
+    def directory_of(self, rule: Rule) -> Path:
+        """Return where a rule's checkpoint and what comes of it stand."""
+        return directory_of(self.directory, rule.task)
+
     def write_record(self) -> None:
-        """Write the Record as it stands."""
+        """Write the Record as it stands, and of several tasks each one's."""
         self.progress.wall_s = self.wall_s
         self.progress.enter_into(self.record)
         if self.writes:
             self.record.write(self.directory)
+            for part in self.setup.parts if self.setup.is_joint else ():
+                self._record_of(part).write(directory_of(self.directory, part.task.name))
+
+    def _record_of(self, part: Part) -> Record:
+        """Return the Record of one of several tasks: the seed's, by the task's own rule."""
+        task, chosen = part.task, self.progress.by_task.get(part.task.name, {})
+        return replace(
+            self.record,
+            task=task.name,
+            task_version=task.version,
+            selection=list(task.selection),
+            hashes=part.hashes,
+            step=chosen.get("best_step", 0),
+            decode=chosen.get("decode", {}),
+            scores=self.own_scores.get(task.name, {}),
+            evaluations=[{**e, "dev": own_values(task, e["dev"])} for e in self.record.evaluations],
+            eval_samples=_eval_samples([part]) if self.record.eval_samples else {},
+        )
 
     def run(self, saved: Saved | None) -> None:
         """Train and predict; the states are taken out of what was saved, and their memory is free again."""
@@ -216,9 +240,7 @@ class SeedRun:
 
     def _sum_up(self) -> None:
         """Say and record what training took, and how many windows an evaluation has."""
-        setup = self.setup
-        splits = {"dev": setup.dev, "test": setup.test}
-        self.record.eval_samples = {name: len(data.features) for name, data in splits.items() if data is not None}
+        self.record.eval_samples = _eval_samples(self.setup.parts)
         took = self.meter.summary(self.steps.n)
         self.record.speed = self.meter.whole() | took
         told = [*took.items(), ("eval_samples", self.record.eval_samples["dev"])]
@@ -243,35 +265,80 @@ class SeedRun:
             restore_hooks(self.hooks, saved.state.pop("hooks"))
 
     def _predict_with_best(self) -> None:
-        setup = self.setup
-        if self.best_outputs is None or setup.test is not None:
-            setup.group.first(None)  # the first process has written it
-            best = read_checkpoint(self.directory / BEST, setup.source.config.hidden_act)
-            setup.backend.load_weights(self.model, best, fresh_head=False)
-        self._predict("dev", setup.dev, self.best_outputs)
-        if setup.test is not None:
-            self._predict("test", setup.test, None)
+        for rule in self.setup.rules:
+            self._predict_by(rule)
 
-    def _predict(self, split: str, data: Data, outputs: Iterable[Outputs] | None) -> None:
+    def _predict_by(self, rule: Rule) -> None:
+        """Answer every split of a rule's tasks with its checkpoint."""
+        setup, known = self.setup, self.best_outputs.get(rule.task, {})
+        if not known or any(part.test is not None for part in rule.parts):
+            setup.group.first(None)  # the first process has written it
+            best = read_checkpoint(self.directory_of(rule) / BEST, setup.source.config.hidden_act)
+            setup.backend.load_weights(self.model, best, fresh_head=False)
+        scores: dict[str, dict[str, dict[str, float]]] = {}
+        for part in rule.parts:
+            splits = {"dev": part.dev, "test": part.test}
+            for split, data in splits.items():
+                if data is None:
+                    continue
+                outputs = known.get(part.task.name) if split == "dev" else None
+                values = self._predict(rule, part, split, data, outputs)
+                if values is not None:
+                    scores.setdefault(split, {})[part.task.name] = values
+        if rule.task:
+            self.own_scores[rule.task] = {split: by_task[rule.task] for split, by_task in scores.items()}
+        else:
+            self.record.scores |= {split: setup.values(by_task) for split, by_task in scores.items()}
+
+    def _predict(
+        self, rule: Rule, part: Part, split: str, data: Data, outputs: Iterable[Outputs] | None
+    ) -> dict[str, float] | None:
+        """Answer a split of a task; returns its scores, None if there is nothing to score against."""
         if outputs is None:
-            predict = predictor_of(self.setup.backend, self.model, self.setup.options)
-            outputs = outputs_of(predict, data, self.setup.options, self.log.bars, split)
-        options = DecodeOptions(**self.progress.decode)
-        directory = self.directory if self.writes else None
-        result = predict_split(self.setup, split, data, self._stoppable(outputs), options, directory)
+            outputs = task_outputs(self.setup, self.model, part, data, self.log.bars, split)
+        task = part.task.name
+        step, options = self._chosen_by(rule, task)
+        directory = self.directory_of(rule) if self.writes else None
+        several = len(rule.parts) > 1
+        suffix = f"_{split}_{task}" if several else f"_{split}"
+        result = predict_split(part, split, data, self._stoppable(outputs), options, directory, suffix)
+        what = f"{split} of {task}" if self.setup.is_joint else split
         if all_empty(result.answers):
-            self.warn(f"the model answers no question of {split}: all {len(result.answers)} answers are empty")
-        for line in result.lines:
+            self.warn(f"the model answers no question of {what}: all {len(result.answers)} answers are empty")
+        for line in () if several else result.lines:  # of several tasks, as each answers by itself
             self.log.line(line)
-        where = f"seed {self.seed} {split}"
+        where = f"seed {self.seed} {what}"
         if result.values is None:
             self.log.line(f"{where}: no answers to score against, predictions written")
-            return
-        self.record.scores[split] = result.values
-        values = brief(self.setup.task, result.values)
-        self.log.line(f"{where} with the checkpoint of step {self.progress.best_step}: {values}")
+            return None
+        values = brief(part.task.selection, result.values)
+        own = "" if not self.setup.is_joint else " of all tasks" if several else " of its own"
+        self.log.line(f"{where} with the checkpoint{own} of step {step}: {values}")
+        return result.values
+
+    def _chosen_by(self, rule: Rule, task: str) -> tuple[int, DecodeOptions]:
+        """Return the step of a rule's checkpoint, and the options that it decodes a task's outputs by."""
+        progress = self.progress
+        step, decode = progress.best_step, progress.decode[task] if self.setup.is_joint else progress.decode
+        if rule.task:
+            step, decode = progress.by_task[rule.task]["best_step"], progress.by_task[rule.task]["decode"]
+        return step, DecodeOptions(**decode)
 
     def _stoppable(self, outputs: Iterable[Outputs]) -> Iterator[Outputs]:
         for batch in outputs:
             self.saving.stop_if_interrupted(self)
             yield batch
+
+
+def directory_of(seed: Path, task: str) -> Path:
+    """Return where a seed leaves what is one of several tasks' own; "" for what is the run's."""
+    return task_directory(seed.parent, task) / seed.name if task else seed
+
+
+def _eval_samples(parts: Sequence[Part]) -> dict[str, int]:
+    """Return how many windows an evaluation of each split has."""
+    n: dict[str, int] = {}
+    for split, data in (item for part in parts for item in (("dev", part.dev), ("test", part.test))):
+        if data is not None:
+            n[split] = n.get(split, 0) + len(data.features)
+    return n

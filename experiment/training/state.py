@@ -23,7 +23,8 @@ class Progress:
             those of `APART` where a problem tells windows apart.
         halved_to: windows per forward pass and device, if memory did not suffice for more.
         best_step: step of the best checkpoint; 0 before the first.
-        decode: decoding options by which it was evaluated.
+        decode: decoding options by which it was evaluated; of several tasks, by task.
+        by_task: of several tasks, each one's "best_step" and "decode" by its own rule.
         n_lost: so many of the first evaluations have no checkpoint that could be the best: it was damaged.
         evaluations: as in the Record.
         n_skipped: steps without effect, because the loss or a gradient was not finite.
@@ -44,10 +45,12 @@ class Progress:
     warnings: list[str] = field(default_factory=list)
     wall_s: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
+    by_task: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy, as JSON values."""
-        return asdict(self)
+        state = asdict(self)
+        return state if self.by_task else {name: value for name, value in state.items() if name != "by_task"}
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Progress:

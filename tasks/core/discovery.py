@@ -39,6 +39,8 @@ def get_task(name: str, options: TaskOptions | None = None) -> Task:
     tasks = find_tasks(importlib.import_module("tasks"))
     if name in tasks:
         return tasks[name] if options is None else _configured(tasks[name], options)
+    if "," in name:
+        raise DataError(f"{name!r} are several tasks, which only train, plan and grid take; give one of them")
     near = [known for known in tasks if name and known.startswith(name)] or difflib.get_close_matches(
         name, tasks, n=1
     )

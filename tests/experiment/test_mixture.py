@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiment.inputs.data import Data
+from experiment.options.joint import Sampling
 from experiment.training.mixture import Mixture, Source
 from experiment.training.steps import Steps
 from preprocess.batch import epoch_batches
@@ -91,3 +92,32 @@ def test_each_source_comes_in_the_order_in_which_it_comes_alone(several):
     for i, source in enumerate(several.sources):
         alone = _windows(Steps(Mixture((source,), 2, seed=3), 2.0, 1.0))
         assert [windows for turn, windows in drawn if turn == i] == alone
+
+
+@pytest.mark.parametrize(
+    ("sampling", "n_steps", "turns"),
+    [
+        (Sampling(), [7, 5, 1], [7, 5, 1]),
+        (Sampling(0.0), [100, 10, 1], [37, 37, 37]),
+        (Sampling(0.5), [100, 25, 1], [79, 39, 8]),  # 10 : 5 : 1 of 126
+        (Sampling(weights={"a": 1.0, "b": 2.0}), [20, 10], [10, 20]),
+        (Sampling(weights={"a": 1.0, "b": 1000.0, "c": 1.0}), [3, 1, 1], [1, 3, 1]),  # no task is left out
+        (Sampling(weights={"a": 1.0, "b": 1000.0}), [1, 1], [1, 1]),
+    ],
+)
+def test_an_epoch_is_divided_into_turns_by_the_shares_that_were_asked_for(sampling, n_steps, turns):
+    assert sampling.turns(n_steps) == turns
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(0.5), Sampling(weights={"a": 1.0, "b": 6.0, "c": 1.0})])
+def test_with_other_shares_each_source_keeps_its_order_and_any_step_can_be_entered(several, sampling):
+    mixture = dataclasses.replace(several, sampling=sampling)
+    steps = Steps(mixture, 3.0, 1.0)
+    whole = _drawn(steps)
+    assert steps.per_epoch == 19 and len(whole) == 57
+    for i, (source, n) in enumerate(zip(mixture.sources, sampling.turns([6, 2, 11]), strict=True)):
+        drawn = [windows for turn, windows in whole if turn == i]
+        assert len(drawn) == 3 * n
+        assert drawn == _windows(Steps(Mixture((source,), 2, seed=3), 100.0, 1.0))[: 3 * n]
+    for n_done in range(0, len(whole), 5):
+        assert _drawn(steps, n_done) == whole[n_done:]

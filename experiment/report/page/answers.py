@@ -86,9 +86,7 @@ class QuestionSet:
 
 def label_of(run: Path, record: Record, ambiguous: bool) -> str:
     """Return what a run is called; one whose name another one has, too, by its directory as well."""
-    framework = record.config.get("framework", "pytorch")
-    name = record.model if framework == "pytorch" else f"{record.model}, {framework}"
-    return f"{name} ({run})" if ambiguous else name
+    return f"{record.shown_model} ({run})" if ambiguous else record.shown_model
 
 
 def labels(runs: Sequence[Path]) -> dict[Path, str]:
@@ -118,6 +116,7 @@ class Questions:
 
     def _find(self, record: Record, split: str, wanted: str, limit: int | None) -> tuple[Task, list[Example]] | None:
         name = record.config.get("validation_file" if split == "dev" else f"{split}_file")
+        name = name.get(record.task) if isinstance(name, dict) else name
         path = self._given.get(wanted) or (Path(name) if name else None)
         why = ""
         if path is None or not path.is_file():

@@ -152,3 +152,22 @@ def test_a_model_at_a_path_is_called_by_its_directory(options, tmp_path):
     corpus = write_corpus(tmp_path)
     (run,) = runs_of(options(f"output_dir: x\nconfig_names: [{corpus.model}]\ntasks: [drcd]\n"))
     assert run.name.endswith(".drcd.pytorch") and "/" not in run.name
+
+
+def test_tasks_that_are_learned_together_are_a_cell_with_the_files_of_each(options):
+    text = FILE.replace("tasks: [cmrc2018, drcd]", 'tasks: [cmrc2018, "cmrc2018, drcd"]')
+    text += "  cmrc2018: {train_file: a.json, learning_rate: 1e-4}\n  drcd: {train_file: b.json}\n"
+    text = text.replace("  drcd: {learning_rate: 4e-5}\n", "").replace("  drcd, tiny: {learning_rate: 5e-5}\n", "")
+    text += "  cmrc2018+drcd: {task_sampling: equal}\n"
+    of = {run.name: run for run in runs_of(options(text))}
+    joint = of["tiny.cmrc2018+drcd.pytorch"].options
+    assert joint.task == "cmrc2018,drcd" and joint.task_sampling == "equal"
+    assert joint.train_file == {"cmrc2018": Path("a.json"), "drcd": Path("b.json")}
+    # What the section of a task says else is for that task alone.
+    assert (joint.learning_rate, of["tiny.cmrc2018.pytorch"].options.learning_rate) == (3e-5, 1e-4)
+    assert of["tiny.cmrc2018.pytorch"].options.train_file == Path("a.json")
+    (cell, _) = of["tiny.cmrc2018+drcd.pytorch"].cells()
+    typed = understand(split(cell.arguments[1:], TrainOptions), TrainOptions)
+    assert typed == dataclasses.replace(joint, seeds=(cell.seed,))
+    left = options(text + "leave_out: [cmrc2018+drcd]\n")
+    assert not any("+" in run.name for run in runs_of(left))

@@ -32,7 +32,7 @@ def test_nothing_in_a_recipe_is_none(kind):
 
 def test_what_has_a_flag_has_its_name():
     flags = {field.name for field in fields(TRAIN)}
-    ours = {"stride", "precision", "tunes_threshold", "saves_by_time", "config"}
+    ours = {"stride", "precision", "tunes_threshold", "saves_by_time", "config", "sampling"}
     assert {field.name for field in fields(TrainRecipe)} - ours < flags
 
 
