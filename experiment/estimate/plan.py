@@ -12,6 +12,7 @@ from experiment.estimate.hardware import Device
 from experiment.estimate.memory import CPU_OVERHEAD, GPU_OVERHEAD, Memory, Overhead, training_memory
 from experiment.estimate.workload import Architecture, Work
 from experiment.inputs.heads import task_for
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
 from experiment.options.recipe import StepRecipe, resolve_recipe
@@ -77,6 +78,7 @@ class PlannedStep:
             optim=self.recipe.optim,
             gradient_checkpointing=self.recipe.gradient_checkpointing if n_recomputed is None else n_recomputed,
             keeps_gradients=n_passes > 1 or self.n_devices > 1,
+            methods=self.recipe,
         )
 
 
@@ -91,6 +93,7 @@ def planned_step(options: PlanOptions, task: Task, model: Architecture) -> Plann
     recipe = resolve_recipe(options, task, model.published)
     check_limits(recipe, model.name, model.config, model.published)
     head = task_for(task, model.config, None).problem.head
+    check_methods(recipe, model.name, model.config, head)
     batch = recipe.per_device_train_batch_size
     if batch % n_sharing:
         raise UsageError(

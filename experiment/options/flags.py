@@ -29,6 +29,7 @@ from experiment.options.devices import (
 )
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
+from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
@@ -53,6 +54,7 @@ class StepOptions(
     WindowOptions,
     ScheduleOptions,
     OptimizerOptions,
+    MethodOptions,
     DeviceChoice,
     PrecisionOptions,
     StepPrecisionOptions,
@@ -61,7 +63,7 @@ class StepOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StepOptions, EvaluationFiles, TrainingDeviceOptions, RunOptions):
+class TrainOptions(StepOptions, EvaluationFiles, StoppingOptions, TrainingDeviceOptions, RunOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -361,7 +363,14 @@ class ValidateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityOptions(
-    TaskChoice, ModelChoice, TokenizerOptions, WindowOptions, OptimizerOptions, PrecisionOptions, FeatureCacheOptions
+    TaskChoice,
+    ModelChoice,
+    TokenizerOptions,
+    WindowOptions,
+    OptimizerOptions,
+    MethodOptions,
+    PrecisionOptions,
+    FeatureCacheOptions,
 ):
     """Compare both frameworks stage by stage: layers, logits, gradients, optimizer steps, answers.
 

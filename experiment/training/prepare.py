@@ -15,6 +15,7 @@ from experiment.estimate.memory import check_host_memory
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.heads import task_for
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.splits import read_splits
 from experiment.io.trackers import trackers_of
@@ -95,6 +96,7 @@ def resolved(options: TrainOptions) -> tuple[TrainOptions, Task, ModelSource, Tr
     options = _with_downloaded(options, task)
     recipe = resolve_recipe(options, task, source.published)
     check_limits(recipe, source.name, source.config, source.published)
+    check_methods(recipe, source.name, source.config, task.problem.head)
     return options, task, source, recipe
 
 

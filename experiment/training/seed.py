@@ -31,6 +31,7 @@ from experiment.training.selection import Selection
 from experiment.training.setup import RunSetup
 from experiment.training.state import Progress
 from experiment.training.steps import Steps, windows_per_step
+from experiment.training.stopping import EarlyStopping
 from experiment.training.tracking import Curves
 from experiment.training.watching import Profile, TrainingLog
 from preprocess.types import Outputs
@@ -112,6 +113,7 @@ class SeedRun:
         interrupted: whether a signal has come to any process; called by all of them.
         best_outputs: on dev, of the best checkpoint, if it was evaluated in this process.
         best_is_lost: whether the checkpoint that was the best is damaged.
+        ends_early: whether no more steps are taken, however many are left.
     """
 
     setup: RunSetup
@@ -131,6 +133,7 @@ class SeedRun:
     interrupted: Callable[[], bool] = field(init=False)
     best_outputs: list[Outputs] | None = None
     best_is_lost: bool = False
+    ends_early: bool = False
     _started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -142,8 +145,10 @@ class SeedRun:
         self.steps = Steps(mixture, options.num_train_epochs, options.eval_epochs)
         self.record.n_steps = self.steps.n
         self.meter = Meter(self.setup.source.config, self.progress.counts)
+        patience = options.early_stopping_patience
+        stopping = [EarlyStopping(patience)] if patience else []
         profile = [Profile()] if options.profile else []
-        self.hooks = [*self.methods, *profile, TrainingLog(), Selection(), self.saving]
+        self.hooks = [*self.methods, *stopping, *profile, TrainingLog(), Selection(), self.saving]
 
     def restore(self, saved: Saved) -> None:
         """Take over what a training checkpoint has counted; the states of trainer and hooks follow in `run`."""
@@ -209,7 +214,8 @@ class SeedRun:
                 self._sum_up()
                 self.record.pass_size = self.pass_size
                 self.record.peak_bytes = self.peak_bytes()
-                self._predict_with_best()
+                with self.trainer.evaluating():  # whose weights those of the best checkpoint take the place of
+                    self._predict_with_best()
                 self.saving.stop_if_interrupted(self)
         finally:
             self.saving.wait()
@@ -219,7 +225,7 @@ class SeedRun:
         setup = self.setup
         splits = {"dev": setup.dev, "test": setup.test}
         self.record.eval_samples = {name: len(data.features) for name, data in splits.items() if data is not None}
-        took = self.meter.summary(self.steps.n)
+        took = self.meter.summary(self.progress.step)
         self.record.speed = self.meter.whole() | took
         told = [*took.items(), ("eval_samples", self.record.eval_samples["dev"])]
         self.log.line(f"seed {self.seed}: " + " ".join(f"{name} {value:.6g}" for name, value in told))
