@@ -106,7 +106,7 @@ def test_the_frameworks_agree_at_every_stage(config, kinds):
     "methods",
     [
         {
-            "pgd_epsilon": 0.5, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5,
+            "pgd_epsilon": 0.5, "pgd_steps": 2, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5,
             "layerwise_lr_decay": 0.9, "reinit_layers": 1,
         },
         {"lora_rank": 2, "lora_targets": ("query", "value", "down"), "ema_decay": 0.5},

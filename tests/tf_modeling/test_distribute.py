@@ -120,7 +120,7 @@ def _run(job, path, name, **environment):
 
 
 def test_two_devices_take_the_steps_of_one(job, tmp_path):
-    methods = {"pgd_epsilon": 0.3, "pgd_steps": 2, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5}
+    methods = {"fgm_epsilon": 0.3, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5}
     job |= {"n_devices": 2, "precisions": {"fp32": {}, "fp16": {}, "fp32 methods": methods}}
     process = _run(job, tmp_path, "found.npz")
     expected = {precision: _here(job, precision, methods) for precision, methods in job["precisions"].items()}
