@@ -35,21 +35,22 @@ class PGD(TrainerHook):
         """Return the sum of the gradients at the embeddings, and of those at the moved ones."""
         table = trainer.model.encoder.embeddings.word.weight
         before = table.detach().clone()
-        moved, perturbed = torch.zeros_like(before), gradients
-        try:
-            for _ in range(self.n_steps):
-                with torch.no_grad():
-                    moved = self._step(moved, trainer.summed(perturbed[_TABLE]))
-                    table.copy_(before + moved)
-                perturbed = again()
-        finally:
+        moved, perturbed = None, gradients
+        for _ in range(self.n_steps):
             with torch.no_grad():
-                table.copy_(before)
+                moved = self._step(moved, trainer.summed(perturbed[_TABLE]))
+                table.add_(moved)
+            try:
+                perturbed = again()
+            finally:
+                with torch.no_grad():
+                    table.copy_(before)
         return {name: gradient.add_(perturbed[name]) for name, gradient in gradients.items()}
 
-    def _step(self, moved: Tensor, gradient: Tensor) -> Tensor:
-        moved = moved + gradient * _ratio(self.alpha, gradient)
-        return moved * _ratio(self.epsilon, moved).clamp(max=1.0)
+    def _step(self, moved: Tensor | None, gradient: Tensor) -> Tensor:
+        step = gradient * _ratio(self.alpha, gradient)
+        moved = step if moved is None else moved.add_(step)
+        return moved.mul_(_ratio(self.epsilon, moved).clamp(max=1.0))
 
 
 def _ratio(length: float, tensor: Tensor) -> Tensor:
