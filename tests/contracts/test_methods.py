@@ -95,30 +95,32 @@ def _kl(p, q):
     return float((np.exp(p) * (p - q)).sum())
 
 
-#: An output of each kind, two passes' values for it, and a batch of three windows; the last two are one example's.
+#: An output of each kind, what they are learned from, and in `_passes` two passes' values. The last three windows
+#: are one example's, whose second option has two of them; in the second window no token can be an answer.
 HEAD = HeadSpec(
     (
-        Output("at", reads="token", size=1, loss="position"),
+        Output("at", reads="token", size=1, loss="position", among="answers", weight=0.5),
         Output("sort", reads="sequence", size=3, loss="class"),
+        Output("is", reads="sequence_given", size=1, loss="binary", given="at"),
         Output("mark", reads="token", size=2, loss="tag"),
         Output("best", reads="sequence", size=1, loss="choice"),
     )
 )
-MASK = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], np.int32)
+MASK = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], np.int32)
+ANSWERS = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 0]], np.int32)
 TARGETS = {
-    "at": np.array([2, NO_TARGET, 0], np.int32),
-    "sort": np.array([NO_TARGET, 1, 2], np.int32),
-    "mark": np.where(MASK == 1, np.array([[0, 1, 0, 0], [1, NO_TARGET, 0, 0], [1, 0, 1, 1]]), NO_TARGET).astype(
-        np.int32
-    ),
-    "best": np.array([0, 1, 0], np.int32),
+    "at": np.array([2, NO_TARGET, 0, NO_TARGET], np.int32),
+    "sort": np.array([NO_TARGET, 1, 2, 0], np.int32),
+    "is": np.array([1, NO_TARGET, 0, NO_TARGET], np.int32),
+    "mark": np.array([[0, 1, 0, -1], [1, -1, -1, -1], [1, 0, 1, 1], [-1, -1, -1, 0]], np.int32),
+    "best": np.array([0, 1, 0, NO_TARGET], np.int32),
 }
-GROUP = np.array([0, 1, 1], np.int32)
+BATCH = {"attention_mask": MASK, "answer_mask": ANSWERS, "group": np.array([0, 1, 1, 1], np.int32), **TARGETS}
 
 
 def _passes():
     random = np.random.RandomState(5)
-    shapes = {"at": (3, 4), "sort": (3, 3), "mark": (3, 4, 2), "best": (3,)}
+    shapes = {"at": (4, 4), "sort": (4, 3), "is": (4,), "mark": (4, 4, 2), "best": (4,)}
     return [{name: random.randn(*shape).astype(np.float32) for name, shape in shapes.items()} for _ in range(2)]
 
 
@@ -137,35 +139,39 @@ def _tensors(backend):
 def test_divergence_is_the_symmetric_one_over_what_has_a_target(backend):
     tensor, losses = _tensors(backend)
     first, second = _passes()
-    terms = {"at": [], "sort": [], "mark": [], "best": []}
-    for i in (0, 2):
-        real = MASK[i] == 1
-        terms["at"].append((first["at"][i][real], second["at"][i][real]))
-    terms["sort"] = [(first["sort"][i], second["sort"][i]) for i in (1, 2)]
-    marked = zip(*np.nonzero(TARGETS["mark"] != NO_TARGET), strict=True)
-    terms["mark"] = [(first["mark"][i, j], second["mark"][i, j]) for i, j in marked]
-    terms["best"] = [(first["best"][1:], second["best"][1:])]  # the first example has no right window
+    both = (first, second)
+    marked = list(zip(*np.nonzero(TARGETS["mark"] != NO_TARGET), strict=True))
+    terms = {
+        "at": [[values["at"][i][ANSWERS[i] == 1] for values in both] for i in (0, 2)],
+        "sort": [[values["sort"][i] for values in both] for i in (1, 2, 3)],
+        # A sigmoid is the softmax beside a score of 0.
+        "is": [[np.array([values["is"][i], 0.0]) for values in both] for i in (0, 2)],
+        "mark": [[values["mark"][at] for values in both] for at in marked],
+        # The first example has no right option.
+        "best": [[np.array([values["best"][1], values["best"][2:].max()]) for values in both]],
+    }
     expected = 0.0
-    for pairs in terms.values():
+    for name, pairs in terms.items():
         logs = [(_log_softmax(a), _log_softmax(b)) for a, b in pairs]
-        expected += sum((_kl(p, q) + _kl(q, p)) / 2 for p, q in logs) / len(logs)
-    batch = {"attention_mask": MASK, "group": GROUP, **TARGETS}
-    arguments = [{name: tensor(array) for name, array in part.items()} for part in (first, second, batch)]
+        weight = 0.5 if name == "at" else 1.0
+        expected += weight * sum((_kl(p, q) + _kl(q, p)) / 2 for p, q in logs) / len(logs)
+    arguments = [{name: tensor(array) for name, array in part.items()} for part in (first, second, BATCH)]
     n_targets = {name: len(pairs) for name, pairs in terms.items()}
     assert float(losses.divergence(HEAD, *arguments, n_targets)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_smoothing_gives_all_real_tokens_a_share_of_the_target(backend):
+def test_smoothing_gives_all_tokens_that_compete_a_share_of_the_target(backend):
     tensor, losses = _tensors(backend)
     values, _ = _passes()
     share, smoothed, plain = 0.2, 0.0, 0.0
     for i, right in ((0, 2), (2, 0)):
-        logs = _log_softmax(values["at"][i][MASK[i] == 1])
+        logs = _log_softmax(values["at"][i][ANSWERS[i] == 1])
         target = np.full(len(logs), share / len(logs))
-        target[right] += 1 - share
-        smoothed -= (target * logs).sum() / 2
-        plain -= logs[right] / 2
-    batch = {name: tensor(array) for name, array in {"attention_mask": MASK, "group": GROUP, **TARGETS}.items()}
+        at = ANSWERS[i][:right].sum()
+        target[at] += 1 - share
+        smoothed -= 0.5 * (target * logs).sum() / 2
+        plain -= 0.5 * logs[at] / 2
+    batch = {name: tensor(array) for name, array in BATCH.items()}
     added = losses.smoothing(HEAD, {k: tensor(v) for k, v in values.items()}, batch, {"at": 2, "sort": 2})
     assert plain + share * float(added) == pytest.approx(smoothed, rel=1e-5)
 
@@ -251,7 +257,7 @@ def test_methods_learn_in_every_precision(backend, precision, methods):
 def test_batch_without_a_target_of_a_projection_learns_the_others(backend):
     batch = method_batch()
     targets = {"at": batch.targets["start"], "mark": np.full((3, 8), NO_TARGET, np.int32)}
-    head = HeadSpec((HEAD.outputs[0], HEAD.outputs[2]))
+    head = HeadSpec((Output("at", reads="token", size=1, loss="position"), HEAD.outputs[3]))
     trainer = method_trainer(backend, asking(rdrop_alpha=1.0, label_smoothing=0.1), head=head)
     trainer.step([Batch(batch.window, batch.group, batch.inputs, targets)])
     assert np.isfinite(trainer.metrics()["loss"])
