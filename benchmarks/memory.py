@@ -102,7 +102,9 @@ def random_batch(batch: int, length: int, vocab_size: int, n_kinds: int = 0) -> 
     return Batch(index, index, inputs, targets)
 
 
-def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: str, n_recomputed: int) -> Any:
+def build_trainer(
+    config: ModelConfig, head: HeadSpec, device: str, precision: str, n_recomputed: int, **methods: Any
+) -> Any:
     """Build a model and its trainer."""
     from pytorch_modeling import Trainer, build_model
 
@@ -119,6 +121,7 @@ def build_trainer(config: ModelConfig, head: HeadSpec, device: str, precision: s
             adam_epsilon=1e-8,
             precision=precision,
             gradient_checkpointing=n_recomputed,
+            **methods,
         ),
     )
 

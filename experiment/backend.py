@@ -41,6 +41,9 @@ class Trainer(Protocol):
     def attach(self, hook: Any) -> None:
         """Attach one of the framework's `TrainerHook`s, before the first step."""
 
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the model is as its hooks want it to be evaluated, and saved."""
+
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the batches; none if its loss or gradients are not finite.
 

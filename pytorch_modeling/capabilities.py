@@ -30,3 +30,11 @@ def check_trainer(spec: TrainerSpec, device: str) -> None:
     # Processes that wait for each other's parts can't give up a step.
     if spec.fsdp and (spec.auto_find_batch_size or spec.optim == "adamw8bit"):
         raise UsageError("--fsdp goes neither with --auto_find_batch_size nor with --optim adamw8bit; leave one out")
+    if spec.fsdp and spec.lora_rank:
+        raise UsageError("--fsdp divides whole layers, and --lora_rank takes their matrices out; leave one out")
+    adversarial = [name for name in ("fgm_epsilon", "pgd_epsilon") if spec.uses(name)]
+    if adversarial and spec.auto_find_batch_size and Group.current().size > 1:
+        raise UsageError(
+            f"--{adversarial[0]} lets processes wait for each other in each pass, which --auto_find_batch_size can't "
+            "give up; leave one out"
+        )

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 # Its functions' defaults keep the group that is there when it is imported, and its threads: here there is none yet.
 import torch.distributed.nn.functional
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
@@ -155,6 +156,16 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def part(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor: the same memory, all of it if it is not a sharded one."""
+    return tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """Copy a whole tensor to the host, as `whole`."""
+    return whole(tensor.detach()).to("cpu", copy=True).numpy()
+
+
 def fill(tensor: Tensor, values: Tensor) -> None:
     """Copy whole values into a tensor; into this process's part of it, if it is a sharded one."""
     if _is_sharded(tensor):
@@ -176,6 +187,11 @@ def total(value: Tensor, group: Group) -> Tensor:
     if group.size > 1:
         dist.all_reduce(value)
     return value
+
+
+def summed(gradient: Tensor, group: Group) -> Tensor:
+    """Return a gradient of this process's rows, summed over all processes; that of a sharded tensor is so already."""
+    return gradient if _is_sharded(gradient) or group.size == 1 else total(gradient.clone(), group)
 
 
 def sum_gradients(model: nn.Module, group: Group) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,30 @@ def objective(
     return total
 
 
+def mean_objective(
+    head: HeadSpec,
+    passes: Sequence[Mapping[str, Tensor]],
+    batch: Mapping[str, Tensor],
+    n_targets: Mapping[str, int],
+) -> Tensor:
+    """Return the mean of the `objective`s of several passes over a batch."""
+    first, *others = (objective(head, values, batch, n_targets) for values in passes)
+    return torch.stack([first, *others]).mean() if others else first
+
+
+def repeated(batch: Mapping[str, Tensor], n: int) -> Mapping[str, Tensor]:
+    """Return a batch whose rows come n times, one whole batch after the other."""
+    return batch if n == 1 else {name: torch.cat([column] * n) for name, column in batch.items()}
+
+
+def divided(values: Mapping[str, Tensor], n: int) -> list[Mapping[str, Tensor]]:
+    """Return the values of each of the n passes that a `repeated` batch stands for."""
+    if n == 1:
+        return [values]
+    parts = {name: value.chunk(n) for name, value in values.items()}
+    return [{name: chunks[i] for name, chunks in parts.items()} for i in range(n)]
+
+
 def apart(
     head: HeadSpec,
     values: Mapping[str, Tensor],
@@ -71,6 +95,14 @@ def apart(
 def competing(output: Output, batch: Mapping[str, Tensor]) -> Tensor:
     """Return which tokens a position's softmax goes over, bool [B, S]."""
     return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
+def best_of_options(values: Tensor, target: Tensor) -> Tensor:
+    """Return the best score of an option's windows at its first one; its further ones take no part, and have -inf."""
+    first = target != NO_TARGET
+    pooled = torch.cumsum(first, 0) - 1
+    best = torch.full_like(values, -torch.inf).scatter_reduce(0, pooled, values, "amax")
+    return torch.where(first, best[pooled], -torch.inf)
 
 
 def _of_rows(counted: Tensor, loss: Loss, target: Tensor) -> Tensor:
@@ -113,11 +145,7 @@ def _piece(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, T
 
 def _choice(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
-    first = target != NO_TARGET
-    pooled = torch.cumsum(first, 0) - 1
-    best = torch.full_like(values, -torch.inf).scatter_reduce(0, pooled, values, "amax")
-    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
-    values = torch.where(first, best[pooled], -torch.inf)
+    values = best_of_options(values, target)
     _, group = torch.unique_consecutive(batch["group"], return_inverse=True)
     largest = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values, "amax").detach()
     exponential = torch.exp(values - largest[group])

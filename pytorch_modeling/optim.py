@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,13 +39,13 @@ def build_optimizer(
             et al. 2022), whose moments take a byte each, except those of embeddings and small tensors.
 
     Returns:
-        the optimizer, its learning rate to be set before each step, and its `found_inf`, a scalar tensor: not 0 if
-        the step is to have no effect.
+        the optimizer, its learning rate to be set before each step, times the "share" of each group; and its
+        `found_inf`, a scalar tensor: not 0 if the step is to have no effect.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay, "share": 1.0},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0, "share": 1.0},
     ]
     arguments: dict[str, Any] = {"lr": 0.0, "betas": (adam_beta1, adam_beta2), "eps": adam_epsilon}
     if optim == "adamw8bit":
@@ -55,6 +56,22 @@ def build_optimizer(
         moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
         optimizer.state[p] = {"step": torch.tensor(_STEPS_BEFORE[optim], device=p.device), **moments}
     return optimizer
+
+
+def scale_rates(optimizer: torch.optim.Optimizer, trained: Mapping[str, Tensor], shares: Mapping[str, float]) -> None:
+    """Give each parameter a share of the learning rate.
+
+    Args:
+        optimizer: of `build_optimizer`.
+        trained: its parameters, by name.
+        shares: of each of them; 1 before.
+    """
+    share_of = {p: shares[name] for name, p in trained.items()}
+    optimizer.param_groups[:] = [
+        {**group, "params": [p for p in group["params"] if share_of[p] == share], "share": share}
+        for group in optimizer.param_groups
+        for share in dict.fromkeys(share_of[p] for p in group["params"])
+    ]
 
 
 def _adamw8bit(groups: list[dict[str, Any]], tables: set[Tensor], arguments: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,24 @@ from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
 from preprocess.types import Apart, Batch, n_windows_apart
-from pytorch_modeling.distribute import Group, fill, sharded, share, sum_gradients, summing, total, whole
+from pytorch_modeling.distribute import (
+    Group,
+    fill,
+    sharded,
+    share,
+    sum_gradients,
+    summed,
+    summing,
+    to_array,
+    total,
+    whole,
+)
 from pytorch_modeling.encoder import compile_layers
 from pytorch_modeling.errors import is_out_of_memory
 from pytorch_modeling.hooks import Gradients, TrainerHook
+from pytorch_modeling.methods import hooks_of
 from pytorch_modeling.model import MRCModel, parameter_name, to_tensors
-from pytorch_modeling.objective import apart, objective
+from pytorch_modeling.objective import apart, divided, mean_objective, repeated
 from pytorch_modeling.optim import build_optimizer
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
@@ -52,6 +64,10 @@ class Trainer:
         self.model = model
         assert model.head_spec is not None, "a model without a head has nothing to learn"
         self._head = model.head_spec
+        #: What is attached, in the order in which each point of a step calls it; the methods of `spec` come first.
+        self.hooks: list[TrainerHook] = hooks_of(spec)
+        for hook in self.hooks:
+            hook.prepare(model)
         model.encoder.n_recomputed = spec.gradient_checkpointing
         if spec.torch_compile:
             compile_layers(model.encoder)
@@ -64,6 +80,9 @@ class Trainer:
         self._parallel = (
             sharded(model, model.encoder.layer_sequence(), self._group) if spec.fsdp else summing(model, self._group)
         )
+        #: All parameters by their neutral names, whatever hooks make of the model later; and those that learn.
+        self.named: dict[str, Tensor] = {parameter_name(name): p for name, p in model.named_parameters()}
+        self.trained = {name: p for name, p in self.named.items() if p.requires_grad}
         self.optimizer = build_optimizer(
             model,
             weight_decay=spec.weight_decay,
@@ -82,8 +101,6 @@ class Trainer:
         self._seed = torch.initial_seed()
         if self._group.size > 1:
             self._seed_generators()
-        #: What is attached, in the order in which each point of a step calls it.
-        self.hooks: list[TrainerHook] = []
         # Of the steps since `metrics`: loss, norm of the gradient; and apart, by whether windows hold an answer, this
         # process's part of the losses [2] and how many windows there were.
         self._losses: list[Tensor] = []
@@ -91,11 +108,25 @@ class Trainer:
         self._apart: list[Tensor] = []
         self._n_windows: list[tuple[int, int]] = []
         self._parts: list[Tensor] = []  # of `_apart`, of the passes of the step
+        for hook in self.hooks:
+            hook.attach(self)
 
     def attach(self, hook: TrainerHook) -> None:
         """Attach a hook, before the first step."""
         self.hooks.append(hook)
         hook.attach(self)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Return the context in which the model is as its hooks want it to be evaluated, and saved."""
+        with contextlib.ExitStack() as changed:
+            for hook in self.hooks:
+                changed.enter_context(hook.evaluating(self))
+            yield
+
+    def summed(self, gradient: Tensor) -> Tensor:
+        """Return a gradient that a hook gets, summed over all devices that share the batch."""
+        return summed(gradient, self._group)
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the given batches.
@@ -143,7 +174,7 @@ class Trainer:
 
     def _hooked_pass(self, batch: Batch, n_targets: Mapping[str, int], n_apart: Apart | None) -> Tensor:
         """Add the gradients of a batch as the hooks want them; returns its part of the loss."""
-        named = dict(self._named())
+        named = self.trained
         before = {name: p.grad for name, p in named.items()}
 
         def backward(n_apart: Apart | None) -> tuple[Tensor, Gradients]:
@@ -194,17 +225,22 @@ class Trainer:
         """Return this process's part of the mean loss of a step with so many targets of each projection."""
         batch, weight = share(batch, self._group, whole_groups=self._head.whole_groups)
         tensors = to_tensors(batch, self.model.device)
+        n_passes = max((hook.n_passes for hook in self.hooks), default=1)
         with autocast(self.model.device, self.precision):
-            values = self._parallel(tensors)
+            values = self._parallel(repeated(tensors, n_passes))
+        passes = divided(values, n_passes)
         if n_apart is not None:
-            self._parts.append(weight * apart(self._head, values, tensors, n_apart))
-        return weight * objective(self._head, values, tensors, n_targets)
+            self._parts.append(weight * apart(self._head, passes[0], tensors, n_apart))
+        loss = mean_objective(self._head, passes, tensors, n_targets)
+        for hook in self.hooks:
+            added = hook.added_loss(self, passes, tensors, n_targets)
+            loss = loss if added is None else loss + added
+        return weight * loss
 
     def _update(self, loss: Tensor) -> Tensor:
         """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
-        rate = self.learning_rate * linear_schedule(self.n_done, self.n_steps, self.n_warmup_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._rate(self.n_done) * group["share"]
         self.scaler.unscale_(self.optimizer)
         norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
         # The fused kernels read this flag on the device, as they do for GradScaler.
@@ -215,6 +251,9 @@ class Trainer:
         for hook in self.hooks:
             hook.after_update(self)
         return norm
+
+    def _rate(self, step: int) -> float:
+        return self.learning_rate * linear_schedule(step, self.n_steps, self.n_warmup_steps)
 
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call; the only place where the host waits for the device.
@@ -229,7 +268,7 @@ class Trainer:
             return {}
         losses, norms = torch.stack(self._losses + self._grad_norms).cpu().double().numpy().reshape(2, -1)
         values = step_metrics(losses, norms, self._apart_of_all(), self._n_windows)
-        values["learning_rate"] = float(self.optimizer.param_groups[0]["lr"])
+        values["learning_rate"] = self._rate(self.n_done - 1)
         if self.scaler.is_enabled():
             values["loss_scale"] = float(self.scaler.get_scale())
         self.skipped_in_a_row = skipped_in_a_row(losses, norms, self.skipped_in_a_row)
@@ -252,18 +291,18 @@ class Trainer:
             nested dicts of numpy arrays and JSON values; parameters by their framework-neutral names.
         """
         state = self.optimizer.state
-        generators = {name: _array(generator.get_state()) for name, generator in self._generators()}
+        generators = {name: to_array(generator.get_state()) for name, generator in self._generators()}
         return {
-            "model": {name: _array(p) for name, p in self._named()},
+            "model": {name: to_array(p) for name, p in self.named.items()},
             "optimizer": {
-                name: {key: _array(x) if isinstance(x, Tensor) else x for key, x in state[p].items()}
-                for name, p in self._named()
+                name: {key: to_array(x) if isinstance(x, Tensor) else x for key, x in state[p].items()}
+                for name, p in self.trained.items()
             },
             "scaler": self.scaler.state_dict(),
             "n_done": self.n_done,
             "skipped_in_a_row": self.skipped_in_a_row,
-            "losses": np.array([_array(x) for x in self._losses], np.float32),
-            "grad_norms": np.array([_array(x) for x in self._grad_norms], np.float32),
+            "losses": np.array([to_array(x) for x in self._losses], np.float32),
+            "grad_norms": np.array([to_array(x) for x in self._grad_norms], np.float32),
             "apart": self._apart_of_all(),
             "n_windows": list(self._n_windows),
             "hooks": {str(i): hook.state_dict() for i, hook in enumerate(self.hooks)},
@@ -276,8 +315,9 @@ class Trainer:
         If fewer processes made it, the generators of those that are new are seeded, by their rank and the step.
         """
         with torch.no_grad():
-            for name, p in self._named():
+            for name, p in self.named.items():
                 fill(p, torch.from_numpy(state["model"][name]))
+            for name, p in self.trained.items():
                 moments = self.optimizer.state[p]
                 for key, value in state["optimizer"][name].items():
                     if isinstance(moments[key], Tensor):
@@ -303,9 +343,6 @@ class Trainer:
         for name, generator in generators:
             generator.set_state(torch.from_numpy(saved[name]))
 
-    def _named(self) -> list[tuple[str, Tensor]]:
-        return [(parameter_name(name), p) for name, p in self.model.named_parameters() if p.requires_grad]
-
     def _seed_generators(self) -> None:
         """Seed the generators that a step draws from, by seed, rank and step: no two processes draw the same."""
         words = np.random.SeedSequence([self._seed, self._group.rank, self.n_done]).generate_state(1, np.uint64)
@@ -317,7 +354,3 @@ class Trainer:
         if self.model.device.type == "cuda":
             generators.append(("cuda", torch.cuda.default_generators[self.model.device.index]))
         return generators
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return whole(tensor.detach()).to("cpu", copy=True).numpy()

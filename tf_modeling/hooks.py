@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 if TYPE_CHECKING:
+    from tf_modeling.model import MRCModel
     from tf_modeling.trainer import Trainer
 
 #: Gradients by the framework-neutral names of their parameters, times the loss scale.
@@ -21,8 +23,31 @@ class TrainerHook:
     those that they have with `distribute.assign`.
     """
 
+    #: How many times a step computes each window, each time with other dropout; the mean of the losses counts.
+    n_passes = 1
+
+    def prepare(self, model: MRCModel) -> None:
+        """Change the model, before its optimizer is built; called where a trainer makes its hooks itself."""
+
     def attach(self, trainer: Trainer) -> None:
         """Make what it needs, before the first step."""
+
+    def added_loss(
+        self,
+        trainer: Trainer,
+        passes: Sequence[Mapping[str, tf.Tensor]],
+        batch: Mapping[str, tf.Tensor],
+        n_targets: Mapping[str, tf.Tensor | float],
+    ) -> tf.Tensor | None:
+        """Return what is added to a batch's part of the loss.
+
+        Args:
+            trainer: whose step it is.
+            passes: the values of each pass over the batch, see `Outputs`.
+            batch: inputs and targets, as for `objective`.
+            n_targets: what has a target in all batches of the step, of each projection.
+        """
+        return None
 
     def after_backward(self, trainer: Trainer, gradients: Gradients, again: Callable[[], Gradients]) -> Gradients:
         """Return the gradients of a batch that the step is to use.
@@ -36,6 +61,10 @@ class TrainerHook:
 
     def after_update(self, trainer: Trainer) -> None:
         """The parameters have moved."""
+
+    def evaluating(self, trainer: Trainer) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the model is evaluated, and saved."""
+        return contextlib.nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of what it needs to go on from here: nested dicts of numpy arrays and numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -45,6 +45,30 @@ def objective(
     return total
 
 
+def mean_objective(
+    head: HeadSpec,
+    passes: Sequence[Mapping[str, tf.Tensor]],
+    batch: Mapping[str, tf.Tensor],
+    n_targets: Mapping[str, tf.Tensor | float],
+) -> tf.Tensor:
+    """Return the mean of the `objective`s of several passes over a batch."""
+    first, *others = (objective(head, values, batch, n_targets) for values in passes)
+    return tf.reduce_mean(tf.stack([first, *others])) if others else first
+
+
+def repeated(batch: Mapping[str, tf.Tensor], n: int) -> Mapping[str, tf.Tensor]:
+    """Return a batch whose rows come n times, one whole batch after the other."""
+    return batch if n == 1 else {name: tf.concat([column] * n, 0) for name, column in batch.items()}
+
+
+def divided(values: Mapping[str, tf.Tensor], n: int) -> list[Mapping[str, tf.Tensor]]:
+    """Return the values of each of the n passes that a `repeated` batch stands for."""
+    if n == 1:
+        return [values]
+    parts = {name: tf.split(value, n) for name, value in values.items()}
+    return [{name: chunks[i] for name, chunks in parts.items()} for i in range(n)]
+
+
 def apart(
     head: HeadSpec,
     values: Mapping[str, tf.Tensor],
@@ -73,6 +97,14 @@ def apart(
 def competing(output: Output, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Return which tokens a position's softmax goes over, bool [B, S]."""
     return batch["answer_mask" if output.among == "answers" else "attention_mask"] != 0
+
+
+def best_of_options(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Return the best score of an option's windows at its first one; its further ones take no part, and have -inf."""
+    first = target != NO_TARGET
+    pooled = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    best = tf.gather(tf.math.unsorted_segment_max(values, pooled, tf.shape(values)[0]), pooled)
+    return tf.where(first, best, -math.inf)
 
 
 def _of_rows(counted: tf.Tensor, loss: Loss, target: tf.Tensor) -> tf.Tensor:
@@ -125,11 +157,7 @@ def _cross_entropy(values: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 def _choice(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Sum, over the examples with a right option, the cross-entropy of their options, of [B] windows in all."""
     n = tf.shape(values)[0]
-    first = target != NO_TARGET
-    pooled = tf.cumsum(tf.cast(first, tf.int32)) - 1
-    best = tf.gather(tf.math.unsorted_segment_max(values, pooled, n), pooled)
-    # The best of an alternative's windows stands at its first one; its further ones take no part beside it.
-    values = tf.where(first, best, -math.inf)
+    values = best_of_options(values, target)
     ids = batch["group"]
     group = tf.cumsum(tf.cast(tf.concat([ids[:1] * 0, tf.cast(ids[1:] != ids[:-1], ids.dtype)], 0), tf.int32))
     largest = tf.stop_gradient(tf.gather(tf.math.unsorted_segment_max(values, group, n), group))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_modeling.distribute import assign
-from tf_modeling.model import MRCModel, parameters
+from tf_modeling.model import MRCModel, Parameter, parameters
 
 
 class AdamW:
@@ -22,6 +22,8 @@ class AdamW:
         self._parameters = [parameters(model)[name] for name in self._names]
         self.variables = [p.variable.value for p in self._parameters]
         self._decay = [weight_decay if len(v.shape) > 1 else 0.0 for v in self.variables]
+        #: Of the learning rate, of each of the variables.
+        self.shares = [1.0] * len(self.variables)
         self._betas, self._eps, self._bias_correction = betas, eps, bias_correction
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._exp_avg = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self.variables]
@@ -32,17 +34,18 @@ class AdamW:
 
         Args:
             gradients: dense, one per variable.
-            rate: learning rate, float32.
+            rate: learning rate, float32; each variable takes its share.
             factor: on every gradient, float32.
         """
         n_done = self._step + 1
         assign(self._step, n_done)
         power1, power2 = self._powers(tf.cast(n_done, tf.float64))
         root = tf.sqrt(1 - power2)
-        state = zip(self.variables, self._exp_avg, self._exp_avg_sq, self._decay, gradients, strict=True)
-        for variable, exp_avg, exp_avg_sq, decay, gradient in state:
+        rates = {share: rate * share for share in dict.fromkeys(self.shares)}
+        state = zip(self.variables, self._exp_avg, self._exp_avg_sq, self._decay, self.shares, gradients, strict=True)
+        for variable, exp_avg, exp_avg_sq, decay, share, gradient in state:
             if decay:
-                assign(variable, variable * (1 - rate * decay))
+                assign(variable, variable * (1 - rates[share] * decay))
             # m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps), its root moved to the scalars as the kernel wants it.
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -50,7 +53,7 @@ class AdamW:
                 v=exp_avg_sq.handle,
                 beta1_power=tf.cast(power1, tf.float32),
                 beta2_power=tf.cast(power2, tf.float32),
-                lr=rate,
+                lr=rates[share],
                 beta1=self._betas[0],
                 beta2=self._betas[1],
                 epsilon=tf.cast(self._eps * root, tf.float32),
@@ -112,3 +115,14 @@ def build_optimizer(
     bias_correction = {"adamw": True, "bert_adam": False}[optim]
     with model.placed():
         return AdamW(model, weight_decay, (adam_beta1, adam_beta2), adam_epsilon, bias_correction)
+
+
+def scale_rates(optimizer: AdamW, trained: Mapping[str, Parameter], shares: Mapping[str, float]) -> None:
+    """Give each parameter a share of the learning rate.
+
+    Args:
+        optimizer: of `build_optimizer`.
+        trained: its parameters, by name.
+        shares: of each of them; 1 before.
+    """
+    optimizer.shares = [shares[name] for name in trained]

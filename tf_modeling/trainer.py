@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -18,9 +19,10 @@ from preprocess.types import Apart, Batch, input_names, n_windows_apart
 from tf_modeling.distribute import Replicas, assign
 from tf_modeling.graph import traced
 from tf_modeling.hooks import Gradients, TrainerHook
+from tf_modeling.methods import hooks_of
 from tf_modeling.model import MRCModel, on_gpu, parameters, to_tensors
 from tf_modeling.nn import Pass
-from tf_modeling.objective import apart, objective
+from tf_modeling.objective import apart, divided, mean_objective, repeated
 from tf_modeling.optim import build_optimizer
 
 #: --bf16 / --fp16 -> what matrix products run in; weights and optimizer state stay in float32.
@@ -76,6 +78,10 @@ class Trainer:
         self.model = model
         assert model.head_spec is not None, "a model without a head has nothing to learn"
         self._head = model.head_spec
+        #: What is attached, in the order in which each point of a step calls it; the methods of `spec` come first.
+        self.hooks: list[TrainerHook] = hooks_of(spec)
+        for hook in self.hooks:
+            hook.prepare(model)
         model.encoder.n_recomputed = spec.gradient_checkpointing
         self.n_steps = spec.n_steps
         self.n_warmup_steps = math.ceil(spec.n_steps * spec.warmup_ratio)
@@ -90,7 +96,9 @@ class Trainer:
             adam_epsilon=spec.adam_epsilon,
             optim=spec.optim,
         )
-        self._names = [name for name, p in parameters(model).items() if p.variable.trainable]
+        #: All parameters by their neutral names, whatever hooks make of the model later; and those that learn.
+        self.named = parameters(model)
+        self.trained = {name: p for name, p in self.named.items() if p.variable.trainable}
         with model.placed():
             fixed = None if spec.loss_scale == "dynamic" else spec.loss_scale
             self.scaler = LossScaler(spec.precision == "fp16", fixed)
@@ -100,8 +108,6 @@ class Trainer:
         # Follows `set_seed`; all later randomness is a function of it and the step.
         self._seed = int(tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int32))
         self._sums: list[tf.Variable] = []
-        #: What is attached, in the order in which each point of a step calls it.
-        self.hooks: list[TrainerHook] = []
         # Of the steps since `metrics`: loss, norm of the gradient; and apart, by whether windows hold an answer, the
         # losses [2] and how many windows there were.
         self._losses: list[tf.Tensor] = []
@@ -119,6 +125,9 @@ class Trainer:
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)
         self._finish = self._function(self._finish_step, [_SCALAR, _SCALAR], jit_compile)
+        with model.placed():
+            for hook in self.hooks:
+                hook.attach(self)
 
     def _function(self, step: Callable[..., Any], signature: list[Any], jit_compile: bool) -> Callable[..., Any]:
         """Trace a step once for batches of all shapes."""
@@ -131,6 +140,18 @@ class Trainer:
         self.hooks.append(hook)
         with self.model.placed():
             hook.attach(self)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Return the context in which the model is as its hooks want it to be evaluated, and saved."""
+        with contextlib.ExitStack() as changed:
+            for hook in self.hooks:
+                changed.enter_context(hook.evaluating(self))
+            yield
+
+    def summed(self, gradient: tf.Tensor) -> tf.Tensor:
+        """Return a gradient that a hook gets, summed over all devices that share the batch."""
+        return self._replicas.total([gradient])[0]
 
     def step(self, batches: Sequence[Batch]) -> None:
         """Take one optimizer step on the union of the given batches.
@@ -232,25 +253,30 @@ class Trainer:
 
         def again() -> Gradients:
             _, _, gradients = self._backward(batch, n_targets, seed + tf.constant([0, next(n_passes)]))
-            return dict(zip(self._names, gradients, strict=True))
+            return dict(zip(self.trained, gradients, strict=True))
 
         loss, values, gradients = self._backward(batch, n_targets, seed)
         for hook in self.hooks:
-            named = hook.after_backward(self, dict(zip(self._names, gradients, strict=True)), again)
-            gradients = [named[name] for name in self._names]
+            named = hook.after_backward(self, dict(zip(self.trained, gradients, strict=True)), again)
+            gradients = [named[name] for name in self.trained]
         return loss, apart(self._head, values, batch, n_apart), gradients
 
     def _backward(
         self, batch: dict[str, tf.Tensor], n_targets: dict[str, tf.Tensor], seed: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Return the loss, what it was computed from and, times the loss scale, its dense gradients."""
+    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], list[tf.Tensor]]:
+        """Return the loss, what it was computed from (first pass) and, times the loss scale, its dense gradients."""
         with tf.GradientTape() as tape:
-            values = self.model(batch, run=Pass(AUTOCAST_DTYPES[self.precision], seed))
-            loss = objective(self._head, values, batch, n_targets)
+            n_passes = max((hook.n_passes for hook in self.hooks), default=1)
+            values = self.model(repeated(batch, n_passes), run=Pass(AUTOCAST_DTYPES[self.precision], seed))
+            passes = divided(values, n_passes)
+            loss = mean_objective(self._head, passes, batch, n_targets)
+            for hook in self.hooks:
+                added = hook.added_loss(self, passes, batch, n_targets)
+                loss = loss if added is None else loss + added
             scaled = loss * self.scaler.scale if self.scaler.enabled else loss
         gradients = tape.gradient(scaled, self.optimizer.variables, unconnected_gradients="zero")
         # An embedding's gradient lists a row once per use: the uses have to be summed before anything squares them.
-        return loss, values, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, passes[0], [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _update(self, gradients: list[tf.Tensor], rate: tf.Tensor, loss: tf.Tensor) -> tf.Tensor:
         """Clip and take the step, unless loss or gradients are not finite; returns the norm before clipping."""
@@ -297,7 +323,7 @@ class Trainer:
             nested dicts of numpy arrays and JSON values; parameters by their framework-neutral names.
         """
         return {
-            "model": {name: p.neutral(p.variable.value).copy() for name, p in parameters(self.model).items()},
+            "model": {name: p.neutral(p.variable.value).copy() for name, p in self.named.items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "n_done": self.n_done,
@@ -312,7 +338,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()` of another trainer of the same model and schedule."""
-        for name, parameter in parameters(self.model).items():
+        for name, parameter in self.named.items():
             parameter.assign(state["model"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

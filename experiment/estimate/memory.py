@@ -7,12 +7,14 @@ tests/experiment/test_memory.py and benchmarks/memory.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from preprocess.base.errors import UsageError
+from preprocess.base.methods import LORA_PLACES, Methods
 from preprocess.types import HeadSpec
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.levels import levels, n_levels
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.report import Shape
 
@@ -36,6 +38,7 @@ class Memory:
     Args:
         weights: parameters, float32.
         moments: the optimizer's state.
+        averages: of the weights.
         gradients: those that there are at that moment, float32.
         copies: of weights, in the precision of the matrix products.
         activations: what the forward pass left for the backward pass.
@@ -44,6 +47,7 @@ class Memory:
 
     weights: int = 0
     moments: int = 0
+    averages: int = 0
     gradients: int
     copies: int
     activations: int
@@ -52,7 +56,8 @@ class Memory:
     @property
     def total(self) -> int:
         """Bytes in all."""
-        return self.weights + self.moments + self.gradients + self.copies + self.activations + self.transients
+        lasting = self.weights + self.moments + self.averages
+        return lasting + self.gradients + self.copies + self.activations + self.transients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ class Overhead:
 
     def needed(self, step: Memory) -> int:
         """Return the bytes that a device has to have for a step."""
-        snapshots = self.n_snapshots * (step.weights + step.moments)
+        snapshots = self.n_snapshots * (step.weights + step.moments + step.averages)
         return math.ceil(step.total * (1 + self.gaps) + snapshots + self.fixed)
 
 
@@ -118,6 +123,7 @@ def training_memory(
     optim: str = "adamw",
     gradient_checkpointing: int = 0,
     keeps_gradients: bool = False,
+    methods: Methods | None = None,
 ) -> Memory:
     """Return what a training step holds when it holds most.
 
@@ -131,10 +137,17 @@ def training_memory(
         gradient_checkpointing: how many of the first layers are computed again in backward.
         keeps_gradients: whether all gradients exist throughout: they do when several forward passes are accumulated,
             and in the buckets that several processes sum.
+        methods: that are on; for LoRA more activations are counted than it keeps.
     """
-    passes = _Passes(config, head, batch, length, precision, gradient_checkpointing, keeps_gradients)
+    methods = methods or Methods()
+    passes = _Passes(config, head, batch, length, precision, gradient_checkpointing, keeps_gradients, methods)
     fullest = max(passes.instants(), key=lambda instant: instant.total)
-    return replace(fullest, weights=4 * sum(passes.sizes.values()), moments=sum(_moments(passes.sizes, optim)))
+    return replace(
+        fullest,
+        weights=4 * sum({**passes.sizes, **passes.learned}.values()),
+        moments=sum(_moments(passes.learned, optim)),
+        averages=4 * sum(passes.learned.values()) if methods.uses("ema_decay") else 0,
+    )
 
 
 def _moments(sizes: dict[str, int], optim: str) -> Iterator[int]:
@@ -149,6 +162,20 @@ def _is_table(name: str) -> bool:
     return name in {f"embeddings.{table}.weight" for table in tables} or name.endswith(".attention.distance.weight")
 
 
+def _learned(config: ModelConfig, shapes: Mapping[str, Shape], methods: Methods) -> dict[str, int]:
+    """Return the sizes of the parameters that learn."""
+    last_frozen = n_levels(config) if methods.lora_rank else methods.freeze_layers or -1
+    level = levels(config, shapes)
+    learned = {name: math.prod(shape) for name, shape in shapes.items() if level[name] > last_frozen}
+    if methods.lora_rank:
+        for layer in dict.fromkeys(config.family.layers(config)):
+            for target in methods.lora_targets:
+                place, _, n_parts = LORA_PLACES[target]
+                n_out, n_in = shapes[f"{layer}.{place}.weight"]
+                learned[f"{layer}.{place}.lora {target}"] = methods.lora_rank * (n_in + n_out // n_parts)
+    return learned
+
+
 class _Passes:
     """A forward and a backward pass over so many windows of so many tokens."""
 
@@ -161,34 +188,47 @@ class _Passes:
         precision: str,
         n_recomputed: int,
         keeps_gradients: bool,
+        methods: Methods,
     ) -> None:
         self.config = config
         self.head = head
-        self.tokens = batch * length
+        self.tokens = methods.n_copies * batch * length
         self.length = length
         self.compute = _COMPUTE_BYTES[precision]
         self.rounded = self.compute < 4
         self.keeps_gradients = keeps_gradients
-        self.sizes = {name: math.prod(shape) for name, shape in _shapes(config, head).items()}
+        shapes = _shapes(config, head)
+        self.sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         #: The layers in the order in which they run, by the beginning of their parameters' names; ALBERT's repeat.
         self.order = [f"{layer}." for layer in config.family.layers(config)]
         self.recomputed = [i < n_recomputed for i in range(len(self.order))]
+        self.learned = _learned(config, shapes, methods)
+        #: Layers that no gradient goes through, and whether the embeddings are such.
+        level = levels(config, [f"{layer}x" for layer in self.order])
+        self.silent = [level[f"{layer}x"] <= methods.freeze_layers for layer in self.order]
+        self.silent_embeddings = bool(methods.freeze_layers or methods.lora_rank)
+        self.adversarial = methods.n_passes > methods.n_copies
 
     def instants(self) -> Iterator[Memory]:
         """Yield what there is, weights and moments apart, whenever it can be more than at any other time."""
-        kept = [self._layer_input() if recomputed else self._layer() for recomputed in self.recomputed]
-        outside = self._embeddings() + _PER_TOKEN * self.tokens + self._around_layers() + self._in_head()
+        kept = [
+            0 if silent else self._layer_input() if recomputed else self._layer()
+            for silent, recomputed in zip(self.silent, self.recomputed, strict=True)
+        ]
+        embeddings = 0 if self.silent_embeddings else self._embeddings()
+        outside = embeddings + _PER_TOKEN * self.tokens + self._around_layers() + self._in_head()
+        loud = {layer for layer, silent in zip(self.order, self.silent, strict=True) if not silent}
         last_output = 4 * self.config.hidden_size * self.tokens
         # The last layer's forward pass.
         yield Memory(
             gradients=self._gradients(set()),
-            copies=self._copies(set(self.order)),
+            copies=self._copies(loud),
             activations=outside + sum(kept) + last_output,
             transients=self._forward_transients(),
         )
         # Each layer's backward pass.
-        for i in reversed(range(len(self.order))):
-            with_copies = {layer for j, layer in enumerate(self.order[:i]) if not self.recomputed[j]}
+        for i in (i for i in reversed(range(len(self.order))) if not self.silent[i]):
+            with_copies = {layer for j, layer in enumerate(self.order[:i]) if not self.recomputed[j]} & loud
             yield Memory(
                 gradients=self._gradients(set(self.order[i + 1 :])),
                 copies=self._copies(with_copies | {self.order[i]}),
@@ -201,20 +241,31 @@ class _Passes:
             )
         # The embeddings' backward pass.
         yield Memory(
-            gradients=4 * sum(self.sizes.values()),
+            gradients=self._gradients(None),
             copies=0,
             activations=outside,
-            # Gradients of LayerNorm's output and input; those of a table beside their sum over earlier passes.
-            transients=8 * self._width * self.tokens
-            + (4 * self.sizes["embeddings.word.weight"] if self.keeps_gradients else 0),
+            transients=0 if self.silent_embeddings else self._embedding_transients(),
         )
+
+    def _embedding_transients(self) -> int:
+        """Return gradients of LayerNorm's output and input; those of a table beside their sum over earlier passes."""
+        table = 4 * self.sizes["embeddings.word.weight"] if self.keeps_gradients and not self.adversarial else 0
+        return 8 * self._width * self.tokens + table
 
     def _size_of(self, layers: set[str]) -> int:
         return sum(n for name, n in self.sizes.items() if name.startswith(tuple(layers)))
 
-    def _gradients(self, layers: set[str]) -> int:
-        """Return the bytes of the gradients when those of the head and of these layers have come."""
-        return 4 * (sum(self.sizes.values()) if self.keeps_gradients else self._size_of({"head.", *layers}))
+    def _gradients(self, layers: set[str] | None) -> int:
+        """Return the bytes of the gradients when those of the head and of these layers have come; of all for None.
+
+        While an adversarial pass computes its own, those of the clean one are kept, and what moves the word table.
+        """
+        whole = sum(self.learned.values())
+        come = {"head.", *(layers or ())}
+        some = sum(n for name, n in self.learned.items() if layers is None or name.startswith(tuple(come)))
+        if self.adversarial:
+            return 4 * (some + whole * (1 + self.keeps_gradients) + 2 * self.sizes["embeddings.word.weight"])
+        return 4 * (whole if self.keeps_gradients else some)
 
     def _copies(self, layers: set[str]) -> int:
         """Return the bytes of the rounded weights of these layers."""

@@ -12,6 +12,7 @@ from experiment.estimate.hardware import Device
 from experiment.estimate.memory import CPU_OVERHEAD, GPU_OVERHEAD, Memory, Overhead, training_memory
 from experiment.estimate.workload import Architecture, PlannedTask, Work
 from experiment.inputs.heads import task_for
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
 from experiment.options.joint import of_each_task
@@ -88,6 +89,7 @@ class PlannedStep:
             optim=self.recipe.optim,
             gradient_checkpointing=self.recipe.gradient_checkpointing if n_recomputed is None else n_recomputed,
             keeps_gradients=n_passes > 1 or self.n_devices > 1,
+            methods=self.recipe,
         )
 
 
@@ -108,6 +110,7 @@ def planned_step(options: PlanOptions, model: Architecture) -> PlannedStep:
     recipe, notes = together(options, {each.task.name: each.recipe for each in tasks})
     fitted = [task_for(each.task, model.config, None) for each in tasks]
     head = SharedHead({task.name: task.problem.head for task in fitted}).spec
+    check_methods(recipe, model.name, model.config, head)
     batch = recipe.per_device_train_batch_size
     if batch % n_sharing:
         raise UsageError(

@@ -198,7 +198,8 @@ def _work_of(
         n_steps=len(steps),
         mean_length=n_tokens / len(train),
         real_tokens=float(train.lengths.sum()) / n_tokens,
-        epoch_flops=sum(n * (training_flops(config, s) + again * forward_flops(config, s)) for n, s in shapes),
+        epoch_flops=recipe.n_passes
+        * sum(n * (training_flops(config, s) + again * forward_flops(config, s)) for n, s in shapes),
         n_evaluations=len(followed) if evaluated else 0,
         evaluation_flops=sum(n * forward_flops(config, s) for n, s in evaluated),
     )

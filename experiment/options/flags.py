@@ -31,6 +31,7 @@ from experiment.options.devices import (
 )
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
+from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
@@ -56,6 +57,7 @@ class StepOptions(
     WindowOptions,
     ScheduleOptions,
     OptimizerOptions,
+    MethodOptions,
     DeviceChoice,
     PrecisionOptions,
     StepPrecisionOptions,
@@ -64,7 +66,7 @@ class StepOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StepOptions, EvaluationFiles, TransferOptions, TrainingDeviceOptions, RunOptions):
+class TrainOptions(StepOptions, EvaluationFiles, StoppingOptions, TransferOptions, TrainingDeviceOptions, RunOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
@@ -365,7 +367,14 @@ class ValidateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityOptions(
-    TaskChoice, ModelChoice, TokenizerOptions, WindowOptions, OptimizerOptions, PrecisionOptions, FeatureCacheOptions
+    TaskChoice,
+    ModelChoice,
+    TokenizerOptions,
+    WindowOptions,
+    OptimizerOptions,
+    MethodOptions,
+    PrecisionOptions,
+    FeatureCacheOptions,
 ):
     """Compare both frameworks stage by stage: layers, logits, gradients, optimizer steps, answers.
 

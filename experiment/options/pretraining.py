@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from experiment.options.data import DEFAULT_DATA_DIR, Count, FeatureCacheOptions
 from experiment.options.devices import DeviceChoice, PrecisionOptions, StepPrecisionOptions, TrainingDeviceOptions
 from experiment.options.fields import Rule
+from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import ModelChoice, TokenizerOptions
 from experiment.options.optimisation import Epochs, NotNegative, OptimizerOptions, ScheduleOptions, Seeds
 from experiment.options.running import RunOptions
@@ -65,6 +66,8 @@ class PretrainOptions(
     MaskingOptions,
     ScheduleOptions,
     OptimizerOptions,
+    MethodOptions,
+    StoppingOptions,
     DeviceChoice,
     PrecisionOptions,
     StepPrecisionOptions,

@@ -20,8 +20,10 @@ from experiment.options.flags import (
 )
 from experiment.options.help import Default
 from experiment.options.joint import PROPORTIONAL, Sampling, task_name
+from experiment.options.methods import check_together
 from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
+from preprocess.base.methods import Methods
 from pretrained_configs import catalog
 from pretrained_configs.catalog import PublishedModel
 from tasks.core.discovery import get_task, task_names
@@ -82,8 +84,8 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerRecipe(Recipe):
-    """And how parameters move.
+class OptimizerRecipe(Recipe, Methods):
+    """And how parameters move, and by which methods.
 
     Args:
         learning_rate: the highest.
@@ -147,6 +149,7 @@ class TrainRecipe(StepRecipe):
         save_steps: per training checkpoint; 0 for none.
         saves_by_time: whether they are made after evaluations and every 10 minutes instead.
         save_total_limit: training checkpoints that are kept.
+        early_stopping_patience: evaluations in a row without a better one that end the training; 0 for none.
         loss_scale: of float16: a number that stays, or "dynamic".
         max_nonfinite_steps: in a row that stop the training.
         report_to: names of trackers, some of them in lists with commas.
@@ -167,6 +170,7 @@ class TrainRecipe(StepRecipe):
     save_steps: int
     saves_by_time: bool
     save_total_limit: int
+    early_stopping_patience: int
     loss_scale: float | Literal["dynamic"]
     max_nonfinite_steps: int
     report_to: tuple[str, ...]
@@ -215,6 +219,7 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
         raise UsageError("--bf16 and --fp16 both given: use one")
     recipe = {**task.defaults, **published_recipe}
     if isinstance(options, ParityOptions | PlanOptions | TrainOptions | PretrainOptions):
+        check_together(options)
         recipe = {"adam_epsilon": ADAM_EPSILON[options.optim], **recipe}
     if isinstance(options, TrainOptions | PretrainOptions) and not options.fp16:
         if options.loss_scale not in (None, "dynamic"):

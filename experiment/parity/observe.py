@@ -91,9 +91,12 @@ def observe(backend: Backend, job: ParityJob) -> Iterator[Observation]:
     trainer = backend.Trainer(model, TrainerSpec(n_steps=len(job.batches), **arguments))
     for step, batch in enumerate(job.batches, start=1):
         trainer.step([batch])
-        yield from _named(f"{STEP} {step}", backend.parameter_values(model))
-    for logits in backend.predict(model, job.eval_batches, precision=precision):
-        yield Observation(ANSWERS, "", logits)
+        with trainer.evaluating():
+            values = backend.parameter_values(model)
+        yield from _named(f"{STEP} {step}", values)
+    with trainer.evaluating():
+        for logits in backend.predict(model, job.eval_batches, precision=precision):
+            yield Observation(ANSWERS, "", logits)
 
 
 def _named(stage: str, values: Mapping[str, NDArray[np.float32]]) -> Iterator[Observation]:

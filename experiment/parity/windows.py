@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from experiment.inputs.data import encode, first_targets, read_examples
 from experiment.inputs.heads import task_for
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import check_limits, from_checkpoint, from_scratch
 from experiment.inputs.settings import Settings, about_tokenizer
 from experiment.io.terminal import warn
-from experiment.options.flags import OptimizerOptions, ParityOptions
+from experiment.options.flags import MethodOptions, OptimizerOptions, ParityOptions
 from experiment.options.recipe import OptimizerRecipe
 from experiment.parity.answers import Answers
 from experiment.parity.compare import TOLERANCES
@@ -132,7 +133,9 @@ def _job(
     checkpoint: Checkpoint | None,
     batches: list[Batch],
 ) -> ParityJob:
-    trainer = {option.name: getattr(recipe, option.name) for option in fields(OptimizerOptions)}
+    options_of_steps = (*fields(OptimizerOptions), *fields(MethodOptions))
+    trainer = {option.name: getattr(recipe, option.name) for option in options_of_steps}
+    check_methods(recipe, str(options.model_name_or_path or options.config_name), config, task.problem.head)
     config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return ParityJob(
         config=config,
@@ -140,7 +143,7 @@ def _job(
         checkpoint=replace(checkpoint, config=config) if checkpoint is not None else None,
         batches=batches,
         eval_batches=[],
-        trainer={**trainer, "precision": recipe.precision},
+        trainer={**trainer, "precision": recipe.precision, "seed": options.seed},
         device=options.device,
         seed=options.seed,
     )

@@ -12,15 +12,16 @@ from preprocess.base.spec import TrainerSpec
 from preprocess.batch import eval_batches
 
 
-def trainer_spec(recipe: TrainRecipe, n_steps: int = 0) -> TrainerSpec:
+def trainer_spec(recipe: TrainRecipe, n_steps: int = 0, seed: int = 0) -> TrainerSpec:
     """Return what a trainer is asked for.
 
     Args:
         recipe: of the run.
-        n_steps: of the schedule; whether a framework can do what is asked for does not depend on it.
+        n_steps: of the schedule; whether a framework can do what is asked for does not depend on it, nor on the next.
+        seed: of what methods draw.
     """
-    names = {field.name for field in dataclasses.fields(TrainerSpec)} - {"n_steps"}
-    return TrainerSpec(n_steps=n_steps, **{name: getattr(recipe, name) for name in names})
+    names = {field.name for field in dataclasses.fields(TrainerSpec)} - {"n_steps", "seed"}
+    return TrainerSpec(n_steps=n_steps, seed=seed, **{name: getattr(recipe, name) for name in names})
 
 
 def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any, Trainer, list[str]]:
@@ -43,7 +44,7 @@ def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any
         lines = report.lines()
     else:
         model = backend.build_model(source.config, head, device=setup.device, seed=seed)
-    return model, backend.Trainer(model, trainer_spec(setup.options, n_steps)), lines
+    return model, backend.Trainer(model, trainer_spec(setup.options, n_steps, seed)), lines
 
 
 def rehearse(setup: RunSetup) -> None:

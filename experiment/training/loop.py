@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 from experiment.training.guards import TrainingError
@@ -19,7 +20,7 @@ def take_steps(run: SeedRun) -> None:
         for hook in run.hooks:
             hook.begin(run)
             ending.callback(hook.end, run)
-        for draw in run.steps.draws(run.progress.step):
+        for draw in itertools.takewhile(lambda _: not run.ends_early, run.steps.draws(run.progress.step)):
             for hook in run.hooks:
                 hook.before_step(run, draw)
             _take(run, draw)

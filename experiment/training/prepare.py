@@ -16,6 +16,7 @@ from experiment.estimate.memory import check_host_memory
 from experiment.inputs.data import Data, encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.heads import task_for
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.settings import read_settings
 from experiment.inputs.splits import Split, read_splits
@@ -175,6 +176,7 @@ def resolved(options: TrainOptions) -> Resolved:
         check_limits(recipe, source.name, source.config, source.published)
         found.append(ResolvedTask(task, own, recipe))
     recipe, differing = together(options, {each.task.name: each.recipe for each in found})
+    check_methods(recipe, source.name, source.config, head.spec)
     if len(found) > 1:
         notes = [*notes, f"one model for {', '.join(tasks)}; sampling: {sampling_words(recipe.config)}", *differing]
     return Resolved(tuple(found), source, head, recipe, notes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.texts import TextFiles, held_out, read_texts
 from experiment.io.trackers import trackers_of
@@ -46,6 +47,7 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
     recipe = resolve_recipe(options, task, None)
     check_limits(recipe, source.name, source.config, source.published)
     head = SharedHead({task.name: task.problem.head})
+    check_methods(recipe, source.name, source.config, head.spec)
     backend, device, notes = ready(options, recipe, head.spec, source)
     lines = [*notes, *lines]
     texts, reports = _read(options)

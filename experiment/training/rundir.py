@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from experiment.launch import launched
-from experiment.options.recipe import TrainRecipe
+from experiment.options.flags import TrainOptions
+from experiment.options.recipe import TrainRecipe, to_plain
 from experiment.training.checkpoints import ASIDE
 from experiment.training.checkpoints import DIRECTORY as CHECKPOINTS
 from experiment.training.guards import NONFINITE_FILE
@@ -36,6 +37,8 @@ _FREE |= {
     "profile",
     "report_to",
 }
+#: Option -> what is done where it is left out.
+_DEFAULTS = to_plain(TrainOptions(task="", output_dir=Path()))
 _REMEDY = "give those again, or another directory"
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
@@ -146,6 +149,7 @@ def changes(options: TrainRecipe, hashes: Mapping[str, str], task_version: str) 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     """Say of options that differ how, by name."""
+    old = {**_DEFAULTS, **old}  # an older version did not have all options, and did as is done without them
     return {name: f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]}
 
 

@@ -30,6 +30,7 @@ from experiment.training.selection import Selection
 from experiment.training.setup import Part, Rule, RunSetup, own_values
 from experiment.training.state import Progress
 from experiment.training.steps import Steps, windows_per_step
+from experiment.training.stopping import EarlyStopping
 from experiment.training.tracking import Curves
 from experiment.training.watching import Profile, TrainingLog
 from preprocess.types import Outputs
@@ -114,6 +115,7 @@ class SeedRun:
         best_outputs: rule -> task -> what the best checkpoint says on dev, if it was evaluated in this process.
         own_scores: of several tasks, each one's scores with the checkpoint that is its own best: split -> metric.
         best_is_lost: whether the checkpoint that was the best is damaged.
+        ends_early: whether no more steps are taken, however many are left.
     """
 
     setup: RunSetup
@@ -134,6 +136,7 @@ class SeedRun:
     best_outputs: dict[str, dict[str, list[Outputs]]] = field(default_factory=dict)
     own_scores: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     best_is_lost: bool = False
+    ends_early: bool = False
     _started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
@@ -144,8 +147,10 @@ class SeedRun:
         self.steps = Steps(mixture, options.num_train_epochs, options.eval_epochs)
         self.record.n_steps = self.steps.n
         self.meter = Meter(self.setup.source.config, self.progress.counts)
+        patience = options.early_stopping_patience
+        stopping = [EarlyStopping(patience)] if patience else []
         profile = [Profile()] if options.profile else []
-        self.hooks = [*self.methods, *profile, TrainingLog(), Selection(), self.saving]
+        self.hooks = [*self.methods, *stopping, *profile, TrainingLog(), Selection(), self.saving]
 
     def restore(self, saved: Saved) -> None:
         """Take over what a training checkpoint has counted; the states of trainer and hooks follow in `run`."""
@@ -233,7 +238,8 @@ class SeedRun:
                 self._sum_up()
                 self.record.pass_size = self.pass_size
                 self.record.peak_bytes = self.peak_bytes()
-                self._predict_with_best()
+                with self.trainer.evaluating():  # whose weights those of the best checkpoint take the place of
+                    self._predict_with_best()
                 self.saving.stop_if_interrupted(self)
         finally:
             self.saving.wait()
@@ -241,7 +247,7 @@ class SeedRun:
     def _sum_up(self) -> None:
         """Say and record what training took, and how many windows an evaluation has."""
         self.record.eval_samples = _eval_samples(self.setup.parts)
-        took = self.meter.summary(self.steps.n)
+        took = self.meter.summary(self.progress.step)
         self.record.speed = self.meter.whole() | took
         told = [*took.items(), ("eval_samples", self.record.eval_samples["dev"])]
         self.log.line(f"seed {self.seed}: " + " ".join(f"{name} {value:.6g}" for name, value in told))

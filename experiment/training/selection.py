@@ -60,6 +60,7 @@ class Selection(Hook):
         with contextlib.ExitStack() as changed:
             for hook in run.hooks:
                 changed.enter_context(hook.evaluating(run))
+            changed.enter_context(run.trainer.evaluating())
             evaluation = evaluate(run.setup, run.model, run.interrupted, run.log.bars)
             if evaluation is None:
                 return

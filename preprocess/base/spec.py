@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from preprocess.base.methods import Methods
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerSpec:
-    """How a model is trained: optimizer, schedule and how a step is computed.
+class TrainerSpec(Methods):
+    """How a model is trained: optimizer, schedule, how a step is computed, and by which methods.
 
     Args:
         n_steps: optimizer steps of the whole run, the length of the schedule.
@@ -31,6 +33,7 @@ class TrainerSpec:
         fsdp: PyTorch: whether each of several processes keeps a part of the parameters, gradients and moments.
         jit_compile: TensorFlow: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs
             only (on CPUs oneDNN's matrix products are faster).
+        seed: of what methods draw before the first step.
     """
 
     n_steps: int
@@ -49,3 +52,4 @@ class TrainerSpec:
     torch_compile: bool = False
     fsdp: bool = False
     jit_compile: bool | None = None
+    seed: int = 0

@@ -8,6 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from pretrained_configs.config import ModelConfig
+
 
 @pytest.fixture
 def benchmark(monkeypatch):
@@ -75,3 +77,14 @@ def test_accuracy_notices_a_loss_of_five_points_under_noise(benchmark, tmp_path,
 
 def test_holm_adjusts_from_the_smallest_on(benchmark):
     assert benchmark("accuracy").holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_methods_are_held_against_their_bars(benchmark, capsys):
+    methods = benchmark("methods", LENGTH=16, BATCH=2, ROUNDS=2, CONFIG=ModelConfig(50, 16, 1, 2, 24))
+    status = methods.main()
+    *lines, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert list(result["ratios"]) == [line.split()[0] for line in lines] == list(methods.METHODS)
+    assert all(ratio > 0 for ratio in result["ratios"].values())
+    above = [name for name, bar in methods.BARS.items() if result["ratios"][name] > bar]
+    assert result["ok"] == (not above) and status == (1 if above else 0)

@@ -36,7 +36,18 @@ MISSING = {
     "trainer": {"autocast"},
     "encoder": {"compile_layers"},
     "dropout": {"drop_", "drop_seeded_", "draw_seed"},
-    "distribute": {"share", "sharded", "summing", "total", "whole", "fill", "sum_gradients"},
+    "distribute": {
+        "share",
+        "sharded",
+        "summing",
+        "total",
+        "whole",
+        "fill",
+        "sum_gradients",
+        "part",
+        "to_array",
+        "summed",
+    },
 }
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch in predictions.

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.memory import CASES, build_trainer, peak_bytes, predicted_bytes, random_batch
 from experiment.estimate.memory import check_host_memory, training_memory
 from preprocess.base.errors import UsageError
+from preprocess.base.methods import Methods
 from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model
@@ -67,9 +68,10 @@ class LiveBytes(TorchDispatchMode):
         self.now -= n_bytes
 
 
-def _measured(config, head, batch, length, precision, n_recomputed, n_passes):
+def _measured(config, head, batch, length, precision, n_recomputed, n_passes, **methods):
     with LiveBytes() as live:
-        trainer = build_trainer(config, head, "cpu", precision, n_recomputed)
+        trainer = build_trainer(config, head, "cpu", precision, n_recomputed, **methods)
+        live.peak = live.now  # of the steps; where most of a model is frozen, drawing its weights took more
         trainer.step([random_batch(batch, length, config.vocab_size, head.rows.get("kind", 0))] * n_passes)
     return live.peak
 
@@ -129,9 +131,26 @@ def test_formula_of_an_attention_by_projected_distances(changes, batch, length, 
     _compare({**SMALL, "model_type": "xlnet", **changes}, batch, length, precision, n_recomputed, 1, rel=0.04)
 
 
-def _compare(shape, batch, length, precision, n_recomputed, n_passes, rel):
+@pytest.mark.parametrize("n_passes", [1, 3])
+@pytest.mark.parametrize(
+    ("precision", "methods", "rel"),
+    [
+        ("fp32", {"ema_decay": 0.9}, 0.005),
+        ("bf16", {"rdrop_alpha": 1.0}, 0.005),
+        ("fp32", {"fgm_epsilon": 1.0}, 0.01),
+        ("bf16", {"freeze_layers": 2, "ema_decay": 0.9}, 0.01),
+        # What frozen matrices do not keep of their inputs is counted.
+        ("bf16", {"lora_rank": 8, "lora_targets": ("query", "value", "up")}, 0.25),
+    ],
+    ids=["ema", "rdrop", "fgm", "freeze", "lora"],
+)
+def test_formula_knows_what_methods_hold(precision, methods, rel, n_passes):
+    _compare(TABLE, 4, 64, precision, 0, n_passes, rel, **methods)
+
+
+def _compare(shape, batch, length, precision, n_recomputed, n_passes, rel, **methods):
     config, head = ModelConfig(**shape), SPAN
-    measured = _measured(config, head, batch, length, precision, n_recomputed, n_passes)
+    measured = _measured(config, head, batch, length, precision, n_recomputed, n_passes, **methods)
     predicted = training_memory(
         config,
         head,
@@ -140,6 +159,7 @@ def _compare(shape, batch, length, precision, n_recomputed, n_passes, rel):
         precision=precision,
         gradient_checkpointing=n_recomputed,
         keeps_gradients=n_passes > 1,
+        methods=Methods(**methods),
     )
     assert predicted.total == pytest.approx(measured, rel=rel)
 

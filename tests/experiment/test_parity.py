@@ -102,6 +102,25 @@ def test_the_frameworks_agree_at_every_stage(config, kinds):
     assert ("layer 0" in rows) == (config is ELECTRA)
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {
+            "pgd_epsilon": 0.5, "pgd_steps": 2, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5,
+            "layerwise_lr_decay": 0.9, "reinit_layers": 1,
+        },
+        {"lora_rank": 2, "lora_targets": ("query", "value", "down"), "ema_decay": 0.5},
+        {"freeze_layers": 1},
+    ],
+    ids=["pgd", "lora", "freeze"],
+)  # fmt: skip
+@pytest.mark.parity
+def test_the_frameworks_agree_under_training_methods(methods):
+    job = _job(trainer={**TRAINER, "adam_epsilon": None, **methods})
+    rows = _compare((pytorch_modeling, job), (tf_modeling, job))
+    assert _first(rows) is None, rows
+
+
 def test_epsilon_stands_above_the_rounding_of_the_gradients_unless_it_is_given():
     """AdamW with 1e-8 makes whole steps of rounding errors, which most gradients of a well-trained model are."""
     taken = []

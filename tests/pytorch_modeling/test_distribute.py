@@ -26,6 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("a", "b", "c")
 N_STEPS = 20
 MODELS = ("span", "kinds", "albert", "repeated", "sharded span", "sharded kinds", "sharded albert")
+MODELS += ("methods", "lora", "sharded methods", "sharded frozen")
+METHODS = {
+    "methods": {"pgd_epsilon": 0.3, "pgd_steps": 2, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5},
+    "frozen": {"freeze_layers": 1, "layerwise_lr_decay": 0.5, "ema_decay": 0.5},
+    "lora": {"lora_rank": 2, "ema_decay": 0.5},
+}
 #: Does a pickled job in each process, and writes what each has found.
 PROGRAM = """
 import pickle, sys
@@ -51,7 +57,8 @@ def work(models, steps, dropout, states):
             if repeatable and i == 3:
                 _assert_out_of_memory_in_all(trainer, batches)
             trainer.step(batches)
-        logits = list(predict(trainer.model, [make_batch(n=n, seed=n, kinds=3) for n in (3, 1, 2)]))
+        with trainer.evaluating():
+            logits = list(predict(trainer.model, [make_batch(n=n, seed=n, kinds=3) for n in (3, 1, 2)]))
         found[name] = {"metrics": trainer.metrics(), "state": trainer.state_dict(), "logits": logits}
     whole = _trainer(dropout, ())
     found["fresh"] = whole.state_dict()
@@ -87,7 +94,8 @@ def _assert_out_of_memory_in_all(trainer, batches):
 def _trainer(config, kinds, state=None, how="replicated"):
     set_seed(0)
     model = build_model(config, head_of(kinds), device="cpu", seed=1)
-    options = {"auto_find_batch_size": how == "repeated", "fsdp": how == "sharded" and Group.current().size > 1}
+    fsdp = how.startswith("sharded") and Group.current().size > 1
+    options = {"auto_find_batch_size": how == "repeated", "fsdp": fsdp, **METHODS.get(how.split()[-1], {})}
     trainer = Trainer(model, TrainerSpec(n_steps=N_STEPS, **options, **ARGUMENTS))
     if state is not None:
         trainer.load_state_dict(state)
@@ -120,6 +128,7 @@ def job():
             "sharded span": (CONFIG, (), 1, "sharded"),
             "sharded kinds": (CONFIG, KINDS, 0, "sharded"),
             "sharded albert": (albert, KINDS, 0, "sharded"),
+            **{name: (CONFIG, KINDS, 0, name) for name in MODELS if name.split()[-1] in METHODS},
         },
         "steps": _steps(),
         "dropout": dropout,

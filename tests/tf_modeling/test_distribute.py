@@ -43,18 +43,20 @@ from tf_modeling.model import parameters
 
 set_seed(0)
 results = {}
-for precision in job["precisions"]:
+for precision, methods in job["precisions"].items():
     with scope():
         model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
     assert model.strategy.num_replicas_in_sync == job["n_replicas"]
-    trainer = Trainer(model, TrainerSpec(n_steps=9, **{**job["arguments"], "precision": precision}))
+    arguments = {**job["arguments"], "precision": precision.split()[0], **methods}
+    trainer = Trainer(model, TrainerSpec(n_steps=9, **arguments))
     for i, step in enumerate(job["steps"]):
         trainer.step(step)
         if i == 2:  # continuing from one's own state changes nothing
             trainer.load_state_dict(trainer.state_dict())
     metrics = trainer.metrics()
     state = trainer.state_dict()
-    (logits,) = predict(model, [job["steps"][0][0]])
+    with trainer.evaluating():
+        (logits,) = predict(model, [job["steps"][0][0]])
     figures = {name: metrics[name] for name in job["figures"]}
     values = {**state["model"], "start": logits.values["start"], **figures}
     results |= {f"{precision} {name}": value for name, value in values.items()}
@@ -77,14 +79,16 @@ def job(config, arguments, make_batch):
         "config": config(initializer_range=0.1, num_hidden_layers=1),
         "arguments": arguments(adam_epsilon=1e-6, warmup_ratio=0.0),
         "steps": [[batches[0]], [batches[1]], [batches[2]], batches[:2], batches[1:]],
-        "precisions": ["fp32"],
+        "precisions": {"fp32": {}},
     }
 
 
-def _here(job, precision="fp32"):
+def _here(job, precision="fp32", methods=None):
     """Take the same steps in this process, on one device."""
     model = build_model(job["config"], head_of(("a", "b", "c")), device="cpu", seed=1)
-    trainer = Trainer(model, TrainerSpec(n_steps=9, **{**job["arguments"], "precision": precision}))
+    trainer = Trainer(
+        model, TrainerSpec(n_steps=9, **{**job["arguments"], "precision": precision.split()[0], **(methods or {})})
+    )
     for step in job["steps"]:
         trainer.step(step)
     metrics = trainer.metrics()
@@ -95,9 +99,9 @@ def _here(job, precision="fp32"):
 def _compare(found, expected, precision):
     for name, value in expected.items():
         if name in FIGURES:
-            rtol = 1e-5 if precision == "fp32" else 1e-2
+            rtol = 1e-5 if precision != "fp16" else 1e-2
             assert found[f"{precision} {name}"] == pytest.approx(value, rel=rtol), name
-        elif precision == "fp32":
+        elif precision != "fp16":
             # Another order of summation, then Adam: as for accumulation in test_trainer.
             atol = 2e-4 if name == "head.span.bias" else 2e-5
             np.testing.assert_allclose(found[f"{precision} {name}"], value, atol=atol, rtol=0, err_msg=name)
@@ -116,9 +120,10 @@ def _run(job, path, name, **environment):
 
 
 def test_two_devices_take_the_steps_of_one(job, tmp_path):
-    job |= {"n_devices": 2, "precisions": ["fp32", "fp16"]}
+    methods = {"fgm_epsilon": 0.3, "rdrop_alpha": 1.0, "label_smoothing": 0.1, "ema_decay": 0.5}
+    job |= {"n_devices": 2, "precisions": {"fp32": {}, "fp16": {}, "fp32 methods": methods}}
     process = _run(job, tmp_path, "found.npz")
-    expected = {precision: _here(job, precision) for precision in job["precisions"]}
+    expected = {precision: _here(job, precision, methods) for precision, methods in job["precisions"].items()}
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
     with np.load(tmp_path / "found.npz") as found:
@@ -152,7 +157,7 @@ def _run_cluster(job, path):
 
 @pytest.mark.soak
 def test_two_processes_take_the_steps_of_one(job, tmp_path):
-    job |= {"precisions": ["fp32", "fp32"]}  # a second model in the same cluster
+    job |= {"precisions": {"fp32": {}, "fp32 again": {}}}  # a second model in the same cluster
     failure = _run_cluster(job, tmp_path)
     if failure and "Could not start gRPC server" in failure:  # its port was taken since we found it free
         failure = _run_cluster(job, tmp_path)

@@ -246,8 +246,8 @@ def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch)
 
 def test_only_what_train_knows_is_passed_over_in_a_file_for_plan_and_nothing_on_the_command_line(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("task: cmrc2018\nlogging_steps: 5\nloging_steps: 5\n")
-    with pytest.raises(UsageError, match="line 3: loging_steps: unknown option$"):
+    path.write_text("task: cmrc2018\nlogging_steps: 5\nlogging_width: 5\n")
+    with pytest.raises(UsageError, match="line 3: logging_width: unknown option$"):
         understand(split(["--config", str(path)], PlanOptions), PlanOptions)
     with pytest.raises(UsageError, match="^unknown option --logging_steps"):
         understand(split(["--task", "cmrc2018", "--logging_steps", "5"], PlanOptions), PlanOptions)
