@@ -111,4 +111,4 @@ class ServeOptions(ReadingOptions, ServingLimits):
     log_texts: bool = False
     """Write questions, texts and answers, too."""
     language: Literal["auto", "zh", "en"] = "auto"
-    """Language of the web page (default: the browser's)."""
+    """Language of the web page; auto for the browser's."""
