@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from experiment.training.seed import SeedRun
 
 
+class GivenUp(Exception):  # noqa: N818 - it is no error
+    """Raised at one of the points by a hook that ends the seed, and with it the run: its Record says so, and why."""
+
+
 class Hook:
     """What is attached to the loop of one seed. Each point does nothing unless a subclass says otherwise.
 

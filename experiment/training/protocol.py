@@ -14,7 +14,7 @@ from experiment.training.build import rehearse
 from experiment.training.checkpoints import ASIDE, Checkpoints, Saved
 from experiment.training.hooks import HookFactory
 from experiment.training.prepare import prepare
-from experiment.training.record import FILE_NAME, Record, read_record, seed_directory
+from experiment.training.record import FILE_NAME, PRUNED, Record, read_record, seed_directory
 from experiment.training.rundir import BEST
 from experiment.training.runlog import RunLog
 from experiment.training.seed import directory_of, run_seed
@@ -29,7 +29,8 @@ def train(options: TrainOptions, methods: Sequence[HookFactory] = ()) -> list[Re
 
     Args:
         options: as typed.
-        methods: make hooks, for each seed anew, that are attached to its loop.
+        methods: make hooks, for each seed anew, that are attached to its loop. Where one gives a seed up, those after
+            it are not begun.
 
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used, before anything is trained
@@ -66,7 +67,11 @@ def run_seeds(
     for line in (*lines, *notes):
         log.line(line)
     with log.bars:
-        records = [_one_seed(setup, seed, log, methods) for seed in setup.options.seeds]
+        records = []
+        for seed in setup.options.seeds:
+            records.append(_one_seed(setup, seed, log, methods))
+            if records[-1].status == PRUNED:
+                break
     if setup.group.rank == 0:
         log.console.print()
         # All seeds of the directory: some may have been trained by other commands.

@@ -13,6 +13,8 @@ from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
 
 FILE_NAME = "record.json"
+#: Status of a seed that a search has given up.
+PRUNED = "pruned"
 _PACKAGES = (
     *("chinese-mrc", "jieba", "numpy", "nltk", "opencc"),
     *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
@@ -28,7 +30,7 @@ class Record:
         task_version: changes whenever a score may move.
         model: what the leaderboard calls the model.
         seed: of weights, dropout and data order.
-        status: "running", "finished", "failed" or "interrupted".
+        status: "running", "finished", "failed", "interrupted", or "pruned" where a search has given it up.
         config: all options, as resolved.
         selection: metrics whose sum selects the checkpoint.
         hashes: SHA-256 of data files, checkpoint and architecture; the fingerprint of the tokenizer.

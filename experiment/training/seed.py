@@ -17,12 +17,12 @@ from experiment.training.build import build
 from experiment.training.checkpoints import Checkpoints, Saved
 from experiment.training.evaluation import brief, predict_split, task_outputs
 from experiment.training.guards import all_empty
-from experiment.training.hooks import Hook, HookFactory, restore_hooks
+from experiment.training.hooks import GivenUp, Hook, HookFactory, restore_hooks
 from experiment.training.interrupts import held_back
 from experiment.training.loop import take_steps
 from experiment.training.meter import Meter
 from experiment.training.mixture import Mixture
-from experiment.training.record import Record, task_directory, versions
+from experiment.training.record import PRUNED, Record, task_directory, versions
 from experiment.training.rundir import BEST, check_resumed
 from experiment.training.runlog import RunLog
 from experiment.training.saving import Saving, progress_of
@@ -77,6 +77,10 @@ def run_seed(
     run.write_record()
     try:
         run.run(saved)
+        record.status = "finished"
+    except GivenUp as why:
+        record.status, record.error = PRUNED, str(why)
+        log.line(f"seed {seed}: given up at step {run.progress.step}/{run.steps.n} ({why})")
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         record.error = f"{type(error).__name__}: {error}"
@@ -85,7 +89,6 @@ def run_seed(
         with contextlib.suppress(OSError):  # a full disk may be the very error
             run.write_record()
         raise
-    record.status = "finished"
     run.write_record()
     if run.writes:
         checkpoints.remove()
