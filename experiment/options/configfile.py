@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -65,6 +66,32 @@ def read_sections(text: str, label: str, by_task: Collection[str] = ()) -> list[
             raise UsageError(f"{label}, {name}: `name: {{option: value}}` was expected, found {_kind(value)}")
         sections.append((name, _options(value, f"{label}, {name}", (), by_task, numbered=False)))
     return sections
+
+
+def read_texts(text: str, label: str) -> dict[str, Any]:
+    """Read a YAML mapping of names to anything: dicts and lists, whose scalars are texts as they would be typed.
+
+    Args:
+        text: the mapping.
+        label: what messages call it.
+
+    Raises:
+        UsageError: if it is anything else.
+    """
+    values: dict[str, Any] = _texts(_mapping(text, label, "the text"), label)
+    return values
+
+
+def _texts(node: yaml.Node, label: str) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value if isinstance(key, yaml.ScalarNode) else _kind(key) for key, _ in node.value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"{label}: {twice[0]} stands there twice; which of the two is meant?")
+        return {name: _texts(value, label) for name, (_, value) in zip(names, node.value, strict=True)}
+    if isinstance(node, yaml.SequenceNode):
+        return [_texts(item, label) for item in node.value]
+    assert isinstance(node, yaml.ScalarNode)
+    return "None" if node.style is None and node.value in _NULL else node.value
 
 
 def _mapping(text: str, label: str, what: str) -> yaml.MappingNode:

@@ -18,7 +18,8 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
     "columns": ("score", "interval", "delta", "seeds"),
     "reference": ("score", "delta", "seeds"),
 }
-_TITLES = {"em": "EM", "f1": "F1", "reference_em": "reference EM", "reference_f1": "reference F1", "mrr": "MRR"}
+#: Metric -> how a column is headed; others by their names.
+TITLES = {"em": "EM", "f1": "F1", "reference_em": "reference EM", "reference_f1": "reference F1", "mrr": "MRR"}
 #: Splits whose scores stand beside those of every split.
 _ANY_SPLIT = "unstated"
 NOT_WORSE = "not significantly worse than the best measured on the same questions"
@@ -206,7 +207,7 @@ class _Builder:
         if self.layout.style == "reference":
             yield "score", protocol, "", "all"
         for metric in metrics:
-            title = _TITLES.get(metric, metric)
+            title = TITLES.get(metric, metric)
             if self.layout.style == "columns" and "score" in self.layout.parts:
                 yield title, protocol, metric, "score"
             if measured and "sd" in self.layout.parts:
@@ -262,7 +263,7 @@ class _Builder:
     def _all_in_one(self, number: int) -> Cell:
         entry = self.entries[number]
         metrics = [metric for metric in self.metrics[number] if metric in entry.values]
-        text = " ".join(f"{_TITLES.get(m, m).replace(' ', '_')}:{entry.values[m].text}" for m in metrics)
+        text = " ".join(f"{TITLES.get(m, m).replace(' ', '_')}:{entry.values[m].text}" for m in metrics)
         verdicts = [self.verdicts.get((number, metric)) for metric in metrics]
         not_worse = all(verdict is not None and (verdict.best or verdict.not_worse) for verdict in verdicts)
         best = bool(metrics) and all(self._is_best(number, metric) for metric in metrics)
@@ -289,11 +290,7 @@ class _Builder:
 
     def _seeds(self, row: _Row) -> str:
         entry = next((self.entries[n] for n in row.entries if self.entries[n].measured), None)
-        if entry is None:
-            return ""
-        remarks = [f"{entry.n_collapsed} did not learn"] if entry.n_collapsed else []
-        remarks += [f"{entry.n_unfinished} unfinished"] if entry.n_unfinished else []
-        return entry.protocol.n_runs + (f" ({', '.join(remarks)})" if remarks else "")
+        return "" if entry is None else seeds_text(entry)
 
 
 def _metrics(entry: Entry, chosen: Sequence[str], beside: Sequence[str]) -> tuple[str, ...]:
@@ -324,3 +321,10 @@ def interval_text(interval: Interval | None) -> str:
     if interval is None:
         return "-"
     return f"{interval.low:.2f} to {interval.high:.2f}{'' if interval.over_seeds else ' (one seed)'}"
+
+
+def seeds_text(entry: Entry) -> str:
+    """Say how many seeds something measured has, and what is wrong with some."""
+    remarks = [f"{entry.n_collapsed} did not learn"] if entry.n_collapsed else []
+    remarks += [f"{entry.n_unfinished} unfinished"] if entry.n_unfinished else []
+    return entry.protocol.n_runs + (f" ({', '.join(remarks)})" if remarks else "")

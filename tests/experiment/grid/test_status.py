@@ -98,7 +98,7 @@ def test_watch_looks_until_nothing_is_left(cell, tmp_path, monkeypatch, capsys):
         looks.append(seconds)
         last.log.write_text("error: no room\n" + exit_line(2))
 
-    monkeypatch.setattr("experiment.commands.grid.time.sleep", wait)
+    monkeypatch.setattr("experiment.grid.table.time.sleep", wait)
     assert main(["grid", "--status", "--watch", "--output_dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert len(looks) == 1 and "2 cells: 1 finished, 1 waiting\n" in out
