@@ -21,6 +21,8 @@ from preprocess.base.names import did_you_mean
 
 #: For so long another process than the first waits, with what it has to say, for the first one to say it.
 _PATIENCE_S = 5.0
+#: Commands that train, and go on where they were interrupted.
+_TRAINING = {"train", "grid", "search", "ablate"}
 #: Options with which commands that train only tell something.
 _LOOKS = {"-h", "--help", "--dry_run", "--status", "--watch"}
 #: Exit status of a program whose reader has gone, as a shell sees one that SIGPIPE has ended.
@@ -31,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Returns:
-        the exit status: 0, 1 for findings of `validate` and `parity` and failures of `grid`, 2 for a user's mistake
-        (one line on stderr), 130 for Ctrl-C, 141 where nobody reads what is printed. Of the processes of torchrun,
-        which ends all when one has failed, the first one speaks.
+        the exit status: 0, 1 for findings of `validate` and `parity` and failures of `grid`, `ablate` and
+        `search`, 2 for a user's mistake (one line on stderr), 130 for Ctrl-C, 141 where nobody reads what is printed.
+        Of the processes of torchrun, which ends all when one has failed, the first one speaks.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # What a training says is never worth the run.
-    trains = arguments[:1] in (["train"], ["grid"]) and not _LOOKS & set(arguments)
+    trains = bool(_TRAINING & set(arguments[:1])) and not _LOOKS & set(arguments)
     hold_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -46,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_streams(unfailing=trains):
             status = _carry_out(arguments)
     except KeyboardInterrupt:
-        again = GOES_ON if arguments[:1] == ["train"] else "the same command goes on"  # a grid overwrites nothing
-        hint = f"; {again} with the seeds that are not finished" if trains else ""
+        again = GOES_ON if arguments[:1] == ["train"] else "the same command goes on"  # others overwrite nothing
+        what = "trials" if arguments[:1] == ["search"] else "seeds"
+        hint = f"; {again} with the {what} that are not finished" if trains else ""
         if launched().rank == 0:
             say(f"interrupted{hint}")
         status = 130
