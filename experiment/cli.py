@@ -22,7 +22,7 @@ from preprocess.base.names import did_you_mean
 #: For so long another process than the first waits, with what it has to say, for the first one to say it.
 _PATIENCE_S = 5.0
 #: Commands that train, and go on where they were interrupted.
-_TRAINING = {"train", "grid", "search", "ablate"}
+_TRAINING = {"train", "pretrain", "grid", "search", "ablate"}
 #: Options with which commands that train only tell something.
 _LOOKS = {"-h", "--help", "--dry_run", "--status", "--watch"}
 #: Exit status of a program whose reader has gone, as a shell sees one that SIGPIPE has ended.

@@ -15,8 +15,8 @@ from experiment.options.flags import TrainOptions
 from experiment.options.searching import SearchOptions
 from preprocess.base.errors import UsageError
 
-#: Known spaces. "published": rates, warm-ups and epochs that stand beside the scores of the reference system
-#: (ewrfcas/bert_cn_finetune) and of HFL's papers, whose authors searched them on dev and then trained five seeds.
+#: Known spaces. "published": around the rates, warm-ups and epochs that stand beside the scores of the reference
+#: system (ewrfcas/bert_cn_finetune), which were chosen on dev.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "published": {
         "learning_rate": ["2e-5", "2.5e-5", "3e-5", "4e-5", "5e-5"],
