@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.estimate.hardware import forward_flops, training_flops
+from experiment.inputs.augmentation import augmentation_of
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import model_choice, template_of
@@ -23,6 +24,7 @@ from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate, published_of
 from pretrained_configs.published import read_config
+from tasks.core.augment import augmented
 from tasks.core.task import Task
 
 
@@ -170,7 +172,10 @@ def _work_of(
             raise
         return f"{error}; or give its vocabulary with --tokenizer_name"
     cache, template = options.feature_cache_dir, template_of(config, tokenizer)
-    training = trainable(task, *read_examples(task, train_file, options.max_train_samples))
+    examples, report = read_examples(task, train_file, options.max_train_samples)
+    if (augmentation := augmentation_of(options, task)) is not None:
+        examples = augmented(task, examples, augmentation).examples
+    training = trainable(task, examples, report)
     train = encode(task, training.examples, training.targets, tokenizer, recipe, cache, template=template).features
     together = task.problem.head.whole_groups
     steps = epoch_batches(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.grid.cells import GridRun
+from experiment.inputs.augmentation import augmentation_of
 from experiment.inputs.splits import read_splits
 from experiment.options.recipe import TrainRecipe
 from experiment.training.prepare import files_of, flat, hashes_of, resolved
@@ -98,9 +99,11 @@ class _Reports:
     def of(self, task: Any, options: Any) -> Mapping[str, Any]:
         files, limits = files_of(options)
         choices = options.answer_policy, options.opencc_config, options.assignment
-        key = (task.name, task.version, *choices, *files.values(), *limits.values())
+        augmentation = augmentation_of(options, task)
+        key = (task.name, task.version, *choices, *files.values(), *limits.values(), augmentation)
         if key not in self._known:
-            self._known[key] = {name: split.report for name, split in read_splits(task, files, limits).items()}
+            splits = read_splits(task, files, limits, augmentation)
+            self._known[key] = {name: split.report for name, split in splits.items()}
         return self._known[key]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from experiment.options.data import Count, FeatureCacheOptions, TaskChoice
 from experiment.options.devices import Framework
 from experiment.options.fields import ABOVE_0, AT_LEAST_0, PATH_LIKE, POSITIONAL, Named, Rule
+from experiment.options.optimisation import Seed
 
 _Price = Annotated[float, AT_LEAST_0]
 
@@ -85,6 +86,37 @@ class EnsembleOptions(TaskChoice, FeatureCacheOptions):
     """Windows per forward pass."""
     n_best_size: Count = 20
     """Start and end places considered, and answers listed, per question."""
+    max_eval_samples: Count | None = None
+    """Use only the first so many questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Find the temperature at which a fine-tuned model's probabilities say how many of its answers are right.
+
+    It is found on one half of the file's texts, tried on the other, and kept with the checkpoint: `predict`, `ask`
+    and `serve` use it from then on. No answer changes.
+
+    Examples:
+        calibrate runs/roberta --data_file dev.json
+        calibrate runs/roberta/seed_1/checkpoint-best --data_file dev.json --device cpu
+        calibrate served --task cjrc --data_file dev.json --seed 7
+    """
+
+    model: Annotated[Path, POSITIONAL]
+    """Run directory, whose finished seeds are calibrated one by one; or a checkpoint, or what `export` made of it."""
+    data_file: Path
+    """Questions with answers that the model has not learned from."""
+    task: str | None = None
+    """Task (default: the one that the model was fine-tuned for)."""
+    seed: Seed = 0
+    """Seed of the draw of the half."""
+    framework: Framework | None = None
+    """Backend that computes (default: the one that trained the model)."""
+    device: str = "auto"
+    """auto (the first GPU, else the CPU), cpu, or cuda:N."""
+    per_device_eval_batch_size: Count = 32
+    """Windows per forward pass."""
     max_eval_samples: Count | None = None
     """Use only the first so many questions."""
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from experiment.options.fields import ABOVE_0, AT_LEAST_1
+from experiment.options.fields import ABOVE_0, AT_LEAST_1, SHARE
+from experiment.options.optimisation import Seed
 
 #: A number of questions, steps or files.
 Count = Annotated[int, AT_LEAST_1]
@@ -64,6 +65,22 @@ class TrainingFiles:
     """Where `download` keeps its files."""
     max_train_samples: Count | None = None
     """Use only the first so many training questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """Augmentation."""
+
+    augment_delete_answer: Annotated[float, SHARE] = 0.0
+    """Of tasks with unanswerable questions: share of the questions with an answer, 0-1, that are asked once more of
+    their text without the sentences that hold it (docs/augmentation.md)."""
+    augment_other_context: Annotated[float, SHARE] = 0.0
+    """The same of another text of their article, which does not hold it."""
+    augment_weak_spans: Annotated[float, SHARE] = 0.0
+    """Train on the longest part of an answer that stands in the text, where all of it has no place there, if it is
+    at least this share of it, such as 0.8; 0 leaves such questions out."""
+    augment_seed: Seed = 0
+    """Seed of the draws."""
 
 
 @dataclass(frozen=True, kw_only=True)

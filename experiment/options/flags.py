@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from experiment.options.answers import AskLlmOptions as AskLlmOptions
+from experiment.options.answers import CalibrateOptions as CalibrateOptions
 from experiment.options.answers import EnsembleOptions as EnsembleOptions
 from experiment.options.answers import SubmitOptions as SubmitOptions
 from experiment.options.data import (
+    AugmentOptions,
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
@@ -29,7 +31,7 @@ from experiment.options.devices import (
     StepPrecisionOptions,
     TrainingDeviceOptions,
 )
-from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
+from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, SHARE, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
@@ -50,6 +52,7 @@ __all__ = ["CacheOptions", "CompletionOptions", "DownloadOptions", "ModelsOption
 class StepOptions(
     TasksChoice,
     TrainingFiles,
+    AugmentOptions,
     FeatureCacheOptions,
     JointOptions,
     ModelChoice,
@@ -140,6 +143,8 @@ class PredictOptions(
     """One question, instead of --test_file; of a task about pairs, the first text."""
     context: str | None = None
     """The text that answers --question, or the second of a pair; of a task about one text, that text alone."""
+    min_confidence: Annotated[float, SHARE] = 0.0
+    """Leave answers empty that are less sure than this, 0-1; see `calibrate` for what it means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +153,9 @@ class EvaluateOptions(TaskChoice):
 
     Examples:
         evaluate --task cmrc2018 --data_file dev.json --predictions predictions.json
-        evaluate --task drcd --data_file dev.json --predictions predictions.json --output scores.json
         evaluate --task squad_v2 --data_file dev.json --predictions p.json --na_prob_file null_odds.json
+        evaluate --task drcd --data_file dev.json --predictions predictions.json --output scores.json \
+            --nbest_file nbest_predictions.json
     """
 
     data_file: Path
@@ -162,6 +168,8 @@ class EvaluateOptions(TaskChoice):
     """JSON object {question id: probability that it has no answer}, for SQuAD 2.0's best thresholds."""
     na_prob_thresh: float = 1.0
     """With --na_prob_file, answers of questions above this probability are taken as empty."""
+    nbest_file: Path | None = None
+    """nbest_predictions.json of the same answers: how well their probabilities tell right from wrong."""
     output: Path | None = None
     """JSON file for all values and the scores per question."""
 

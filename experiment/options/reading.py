@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from experiment.options.devices import EngineOfTraining, PrecisionOptions
-from experiment.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, NameOrPath, Rule
+from experiment.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, NameOrPath, Rule
 from experiment.options.model import HiddenAct, TokenizerOptions
 from experiment.options.windows import Size, WindowOptions
 
-_SHARE = Rule("at least 0 and at most 1", lambda x: 0 <= x <= 1)
 _PORT = Rule("at least 0 and at most 65535", lambda x: 0 <= x <= 65535)
 _FEW = Rule("at least 1 and at most 256", lambda x: 1 <= x <= 256)
 _MAX_BYTES = Rule("at least 1024 and at most 1073741824", lambda x: 1024 <= x <= 1 << 30)
@@ -29,8 +28,9 @@ class ReadingOptions(TokenizerOptions, WindowOptions, EngineOfTraining, Precisio
     """OpenCC configuration that converts the text for the model (default: as in the fine-tuning)."""
     hidden_act: HiddenAct | None = None
     """Activation, if the one of the checkpoint's config is to be overruled."""
-    temperature: Annotated[float, ABOVE_0] = 1.0
-    """Above 1 the model's confidence is lower than its probabilities, below 1 higher; `Reader.calibrate` finds it."""
+    temperature: Annotated[float, ABOVE_0] | None = None
+    """Above 1 the model's confidence is lower than its probabilities, below 1 higher (default: what `calibrate` has
+    found for the checkpoint, else 1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class AskOptions(ReadingOptions):
     """Text to ask about, instead of --file."""
     n_best: Size = 5
     """Answers that are listed."""
-    min_confidence: Annotated[float, _SHARE] = 0.0
+    min_confidence: Annotated[float, SHARE] = 0.0
     """Give no answer where the best one is less sure than this."""
     history: Path | None = Path("~/.cache/chinese_mrc/ask_history")
     """File that keeps the questions typed, for the arrow keys; None for none."""

@@ -13,6 +13,7 @@ from typing import Any
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
+from experiment.inputs.augmentation import augmentation_of
 from experiment.inputs.data import Data, encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.heads import task_for
@@ -214,7 +215,8 @@ def read_all(tasks: tuple[ResolvedTask, ...]) -> dict[str, dict[str, Split]]:
     found, problems = {}, []
     for each in tasks:
         try:
-            found[each.task.name] = read_splits(each.task, *files_of(each.options))
+            augmentation = augmentation_of(each.options, each.task)
+            found[each.task.name] = read_splits(each.task, *files_of(each.options), augmentation)
         except DataError as error:
             problems.append(str(error))
     if problems:
