@@ -14,7 +14,7 @@ from experiment.export.forms import FORMS
 from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
-from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall
+from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall, temperature_of
 from experiment.inputs.transfer import answering_head
 from experiment.io.terminal import Bars
 from experiment.options.flags import PredictOptions
@@ -77,6 +77,7 @@ class Prepared:
         model: the fine-tuned checkpoint, or what was exported of one.
         source: its architecture and tokenizer.
         notes: lines about what differs from the fine-tuning, or may be wrong.
+        temperature: that the checkpoint was calibrated to for the task; 1 if it was not.
     """
 
     options: PredictOptions
@@ -85,6 +86,7 @@ class Prepared:
     model: Checkpoint | Bundle
     source: ModelSource
     notes: list[str]
+    temperature: float = 1.0
 
     def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
         """Return the windows of questions, through the cache of features if so wanted."""
@@ -127,7 +129,7 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
     source = exported_source(model, options) if isinstance(model, Bundle) else from_checkpoint(model, options)
     check_limits(recipe, source.name, source.config, source.published)
     notes = [*notes, *about_tokenizer(settings, source.tokenizer), *source.loaded_tokenizer.warnings]
-    return Prepared(options, recipe, task, model, source, notes)
+    return Prepared(options, recipe, task, model, source, notes, temperature_of(settings, task))
 
 
 def _fitted(model: Checkpoint | Bundle, task: Task) -> Task:

@@ -16,9 +16,8 @@ from experiment.options.answers import EnsembleOptions
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import task_of
 from experiment.reading.reader import Reader
-from experiment.training.finished import is_run, trained_by
-from experiment.training.record import run_of, run_records, seed_directory
-from experiment.training.rundir import BEST
+from experiment.training.finished import finished_seeds, framework_of, is_run
+from experiment.training.record import run_of
 from preprocess.base.errors import DataError, UsageError
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task, TaskOptions
@@ -97,29 +96,17 @@ def _members(options: EnsembleOptions, task: str) -> list[_Member]:
     found: list[_Member] = []
     for run in (run_of(run, task) for run in options.runs):
         if not is_run(run):
-            found.append(_Member(str(run), options.framework or _framework_of(run)))
+            found.append(_Member(str(run), options.framework or framework_of(run)))
             continue
-        records = [record for record in run_records(run) if record.status == "finished"]
-        if not records:
+        seeds = finished_seeds(run)
+        if not seeds:
             raise UsageError(f"{run}: no seed of it is finished; run its train command again, or leave it out")
-        for record in records:
-            checkpoint, framework = trained_by(run, record)
-            found.append(_Member(str(checkpoint), options.framework or framework))
+        found += [_Member(str(checkpoint), options.framework or framework) for checkpoint, framework in seeds]
     if len({Path(member.checkpoint).resolve() for member in found}) < len(found):
         raise UsageError("RUNS: a checkpoint stands there twice, and would count twice; give each once")
     if not found:
         raise UsageError("give RUNS: run directories or checkpoints")
     return found
-
-
-def _framework_of(checkpoint: Path) -> str:
-    """Return what trained a checkpoint that lies in a run directory; PyTorch loads all others."""
-    run, name = checkpoint.resolve().parent.parent, checkpoint.resolve().parent.name
-    if checkpoint.name == BEST and is_run(run):
-        for record in run_records(run):
-            if seed_directory(run, record.seed).name == name:
-                return trained_by(run, record).framework
-    return "pytorch"
 
 
 def _options_for(options: EnsembleOptions, member: _Member) -> PredictOptions:

@@ -6,11 +6,12 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from experiment.answering import about_cut_texts, prepare
+from experiment.answering import Prepared, about_cut_texts, prepare
 from experiment.inputs.data import read_examples
 from experiment.io.outputs import check_directory
-from experiment.io.predictions import write_predictions
+from experiment.io.predictions import write_predictions, write_protocol
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import task_of
@@ -18,7 +19,9 @@ from experiment.reading.reader import Reader
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
+from tasks.core.confidence import ABSTAINED, abstaining, chosen_place, confidence_of
 from tasks.core.prediction import Prediction
+from tasks.core.problem import Gathers
 from tasks.core.task import Task
 
 #: The texts that are typed, as a task's `inputs` name them.
@@ -44,12 +47,23 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     with Reader(prepared) as reader, Bars(console) as bars:
         data = prepared.windows(examples, cached=options.test_file is not None)
         warn(about_cut_texts(data.features, prepared.recipe))
-        predictions = reader.predict_windows(data, bars)
+        found = reader.predict_windows(data, bars)
+    predictions = abstaining(found, options.min_confidence)
     if options.output_dir is not None:
         _write(task, examples, options.output_dir, predictions)
+        if options.min_confidence > 0:
+            write_protocol(options.output_dir, _selective(options, prepared, predictions))
         console.print(f"{len(predictions)} answers written to {options.output_dir}")
     if options.test_file is None:
-        console.print("\n".join(_lines(predictions["question"])))
+        lines = _lines(found["question"])
+        if predictions != found:
+            lines[0] = f"(no answer: less sure than {options.min_confidence})  {lines[0]}"
+        console.print("\n".join(lines))
+    elif options.min_confidence > 0:
+        n_abstained = sum(prediction.kind == ABSTAINED for prediction in predictions.values())
+        console.print(
+            f"{n_abstained} of {len(predictions)} answers were less sure than {options.min_confidence} and left empty"
+        )
     return predictions
 
 
@@ -63,9 +77,28 @@ def _check(options: PredictOptions) -> None:
         raise UsageError(f"give {'either ' if texts else ''}--test_file{texts}")
     if not (is_unicode(options.question or "") and is_unicode(options.context or "")):
         raise UsageError("--question and --context must be valid UTF-8")
+    if options.min_confidence > 0:
+        task = task_of(options)
+        if isinstance(task.problem, Gathers) or not task.answers_with_text:
+            raise UsageError(f"--min_confidence: task {task.name} has no empty answer to give instead; leave it out")
     if options.test_file is not None and options.output_dir is None:
         raise UsageError("give --output_dir, the directory for the predictions")
     check_directory("--output_dir", options.output_dir, ("predictions.json", "nbest_predictions.json"))
+
+
+def _selective(options: PredictOptions, prepared: Prepared, predictions: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Return how answers were come by of which those that are not sure enough were left empty."""
+    abstained = [id for id, prediction in predictions.items() if prediction.kind == ABSTAINED]
+    return {
+        "protocol": f"answers less sure than {options.min_confidence} left empty",
+        "task": prepared.task.name,
+        "task_version": prepared.task.version,
+        "min_confidence": options.min_confidence,
+        "temperature": prepared.temperature,
+        "n_questions": len(predictions),
+        "n_abstained": len(abstained),
+        "abstained": abstained,
+    }
 
 
 def _write(task: Task, examples: Sequence[Example], directory: Path, predictions: Mapping[str, Prediction]) -> None:
@@ -80,8 +113,7 @@ def _write(task: Task, examples: Sequence[Example], directory: Path, predictions
 
 def _lines(best: Prediction) -> list[str]:
     """Return the answer, its place and its probability, as far as it has them; then what is more than its text."""
-    chosen = next((candidate for candidate in best.nbest if candidate.text == best.text), None)
     place = f"  [{best.char_start}:{best.char_end}]" if best.kind == "span" or best.char_start >= 0 else ""
-    sure = f"{' ' if place else '  '}p={chosen.probability:.3f}" if chosen is not None else ""
+    sure = f"{' ' if place else '  '}p={confidence_of(best):.3f}" if chosen_place(best) is not None else ""
     line = f"{best.text or '(no answer)'}{place}{sure}"
     return [line] if best.value is None else [line, json.dumps(best.value, ensure_ascii=False)]

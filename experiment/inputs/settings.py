@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ class Settings:
         tokenizer: its options, and their hash together with the vocabulary's as "fingerprint"; empty in older files.
         template: how its windows are laid out, see `preprocess.template`; empty in older files.
         precision: "fp32", "bf16" or "fp16"; for information. "" in older files.
+        calibration: what `calibrate` has found, above all the "temperature"; empty if it was not run.
         joint: all tasks that it was fine-tuned for together; none where it was one. What it shall answer is then
             this task, whose head is called after it; or, where none was asked for, all of them with commas.
     """
@@ -55,6 +57,7 @@ class Settings:
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)
     precision: str = ""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     joint: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -103,6 +106,21 @@ def settings_of(
 def write_several(directory: Path, settings: Sequence[Settings]) -> None:
     """Write the settings of a checkpoint that has been fine-tuned for several tasks together."""
     write_json(directory / FILE_NAME, {"tasks": {each.task: each.as_json() for each in settings}})
+
+
+def write_calibration(directory: Path, task: Task, calibration: Mapping[str, Any]) -> None:
+    """Keep in the settings of a checkpoint, which must be there, what was found for a task; an older finding goes."""
+    path = directory / FILE_NAME
+    values = read_json_object(path, UsageError, "delete it")
+    values.get("tasks", {}).get(task.name, values)["calibration"] = dict(calibration)
+    write_json(path, values)
+
+
+def temperature_of(settings: Settings | None, task: Task) -> float:
+    """Return what a checkpoint was calibrated to for a task; 1 if it was not."""
+    if settings is None or settings.task != task.name:
+        return 1.0
+    return float(settings.calibration.get("temperature", 1.0))
 
 
 def read_settings(directory: Path, task: str | None = None) -> Settings | None:
@@ -156,6 +174,9 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} {value}: {error}") from None
         if problems := list(option.problems(value)):
             raise ValueError(f"{name} {'; '.join(problems)}")
+    temperature = settings.calibration.get("temperature", 1.0)
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"a temperature above 0 was expected, found {describe(temperature)}")
     for text in (settings.task, settings.version, settings.precision):
         if not isinstance(text, str):
             raise ValueError(f"a text was expected, found {describe(text)}")

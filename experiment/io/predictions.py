@@ -70,15 +70,15 @@ def read_protocol(predictions: Path) -> dict[str, Any]:
     return values if values.get("predictions_sha256") == sha256(predictions) else {}
 
 
-def write_score(path: Path, task: Task, score: Score) -> None:
-    """Write a score in full float precision: `values` in percent, `per_example` in 0-1."""
+def write_score(path: Path, task: Task, score: Score, **more: Any) -> None:
+    """Write a score in full float precision: `values` in percent, `per_example` in 0-1; and JSON-able facts."""
     value = {
         "task": task.name,
         "version": task.version,
         "values": dict(score.values),
         "per_example": score.per_example,
     }
-    write_json(path, {**value, "n": score.n, "n_missing": score.n_missing}, indent=None)
+    write_json(path, {**value, "n": score.n, "n_missing": score.n_missing, **more}, indent=None)
 
 
 def read_numbers(path: Path) -> dict[str, float]:
@@ -89,6 +89,28 @@ def read_numbers(path: Path) -> dict[str, float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise DataError(f"{path}: {shown(id)!r} has {describe(value)}; {remedy}")
     return {id: float(value) for id, value in values.items()}
+
+
+def read_nbest(path: Path, error: type[ValueError], remedy: str) -> dict[str, list[dict[str, Any]]]:
+    """Read {question id: candidates}: each has a text, a probability and two logits; the best comes first.
+
+    Args:
+        path: the file.
+        error: raised for anything else.
+        remedy: what to do then.
+    """
+    values = read_json_object(path, error, remedy)
+    for id, candidates in values.items():
+        if not isinstance(candidates, list) or not all(map(_is_candidate, candidates)):
+            raise error(f"{path}: {shown(id)!r} has no list of texts with probabilities; {remedy}")
+    return values
+
+
+def _is_candidate(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+        return False
+    numbers = [value.get(name) for name in ("probability", "start_logit", "end_logit")]
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 def read_predictions(

@@ -1,76 +1,90 @@
-"""How sure a model may be: the temperature at which its confidence is the share of its answers that is right.
-
-Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017), over the n-best list.
-"""
+"""The temperature of a model's confidence: found on one half of a file's texts, tried on the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from experiment.reading.results import chosen_place, confidences
-from experiment.report.page.calibration import Floats, reliability
+from experiment.inputs.partition import draw, groups_of
+from preprocess.base.errors import DataError
+from preprocess.types import Example
+from tasks.core.confidence import all_confidences, fit_temperature
 from tasks.core.prediction import Prediction
-
-#: Temperatures that are looked at; beyond them a model says nothing about its answers.
-_LOWEST, _HIGHEST = 0.05, 20.0
-_GOLDEN = (5**0.5 - 1) / 2
-#: Steps of the search, each of which leaves 62 % of the interval: to a ten thousandth of it.
-_STEPS = 40
-_LEAST = 1e-12
+from tasks.metrics.calibration import exact_of, log_loss, reliability
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True)
+class Calibration:
     """What was found on the questions of a file.
 
     Args:
-        temperature: that makes the right answers likeliest.
-        n_questions: that it was found on.
+        temperature: at which answers of the first half are likeliest to be as right as they are.
+        metric: that says how right they are.
+        n_fitted: questions of that half.
+        n_held_out: questions of the other one, which all that follows is about.
         error_before: expected calibration error at temperature 1, 0-1.
         error_after: at this one.
+        loss_before: mean negative log-likelihood of being right, in nats, at temperature 1.
+        loss_after: at this one.
+        data_sha256: of the file.
     """
 
     temperature: float
-    n_questions: int
+    metric: str
+    n_fitted: int
+    n_held_out: int
     error_before: float
     error_after: float
+    loss_before: float
+    loss_after: float
+    data_sha256: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        return asdict(self)
 
 
-def calibrated(predictions: Sequence[Prediction], correct: Sequence[float]) -> Calibration:
-    """Find the temperature.
+def calibration_of(
+    examples: Sequence[Example],
+    predictions: Mapping[str, Prediction],
+    scores: Mapping[str, Mapping[str, float]],
+    seed: int = 0,
+) -> Calibration:
+    """Find the temperature on one half of the texts, and try it on the other.
 
     Args:
-        predictions: of n questions, at least one.
-        correct: how right each is, 0-1.
+        examples: the questions of a file; those of one article or text stay together.
+        predictions: by question id, at temperature 1.
+        scores: question id -> metric -> 0-1.
+        seed: of the draw of the half.
+
+    Raises:
+        DataError: if there are no two texts.
     """
-    labels = np.asarray(correct, np.float64)
-
-    def sure(temperature: float) -> Floats:
-        return np.array([_confidence(prediction, temperature) for prediction in predictions])
-
-    def loss(logarithm: float) -> float:
-        share = np.clip(sure(float(np.exp(logarithm))), _LEAST, 1 - _LEAST)
-        return -float(np.mean(labels * np.log(share) + (1 - labels) * np.log(1 - share)))
-
-    low, high = np.log(_LOWEST), np.log(_HIGHEST)
-    inner = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
-    losses = [loss(place) for place in inner]
-    for _ in range(_STEPS):
-        if losses[0] <= losses[1]:
-            high, inner[1], losses[1] = inner[1], inner[0], losses[0]
-            inner[0] = high - _GOLDEN * (high - low)
-            losses[0] = loss(inner[0])
-        else:
-            low, inner[0], losses[0] = inner[0], inner[1], losses[1]
-            inner[1] = low + _GOLDEN * (high - low)
-            losses[1] = loss(inner[1])
-    temperature = float(np.exp((low + high) / 2))
-    before, after = (reliability(sure(each), labels).error for each in (1.0, temperature))
-    return Calibration(temperature, len(labels), before, after)
-
-
-def _confidence(prediction: Prediction, temperature: float) -> float:
-    place = chosen_place(prediction)
-    return 0.0 if place is None else confidences(prediction.nbest, temperature)[place]
+    groups = groups_of([[("group", e.group) if e.group else ("id", e.id), ("text", e.context)] for e in examples])
+    if len(groups) < 2:
+        raise DataError("holds questions about one article only; calibration needs texts for two halves")
+    half = draw(groups, [""] * len(groups), 0.5, seed)
+    metric = exact_of(next(iter(scores.values()), {}))
+    fitted, held_out = (
+        [example.id for number, example in enumerate(examples) if (number in half) == first]
+        for first in (True, False)
+    )
+    temperature = fit_temperature([predictions[id] for id in fitted], [scores[id][metric] for id in fitted])
+    right = np.array([scores[id][metric] for id in held_out])
+    sure = [all_confidences([predictions[id] for id in held_out], at) for at in (1.0, temperature)]
+    errors = [reliability(each, right).error for each in sure]
+    losses = [log_loss(each, right) for each in sure]
+    return Calibration(
+        temperature=temperature,
+        metric=metric,
+        n_fitted=len(fitted),
+        n_held_out=len(held_out),
+        error_before=errors[0],
+        error_after=errors[1],
+        loss_before=losses[0],
+        loss_after=losses[1],
+    )

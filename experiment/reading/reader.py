@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from experiment.io.terminal import Bars, terminal
 from experiment.options.arguments import from_values
 from experiment.options.flags import PredictOptions
 from experiment.options.reading import ReadingOptions
-from experiment.reading.calibration import Calibration, calibrated
+from experiment.reading.calibration import Calibration, calibration_of
 from experiment.reading.engines import load_predictor, release
 from experiment.reading.results import Question, Result, pooled, result_of, windows_read
 from experiment.training.finished import best_seed, is_run, trained_by
 from preprocess.base.errors import DataError, UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Batch, Example, Outputs
+from tasks.core.confidence import calibrated
 from tasks.core.prediction import Prediction
+from tasks.core.problem import Gathers
 
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -55,10 +57,12 @@ class Reader:
     Args:
         prepared: what it answers with.
         predict: runs the model; None reads the weights now.
-        temperature: of the confidence, see `Reader.calibrate`.
+        temperature: of the confidence; None for the one that the checkpoint was calibrated to, else 1.
     """
 
-    def __init__(self, prepared: Prepared, predict: Predictor | None = None, temperature: float = 1.0) -> None:
+    def __init__(
+        self, prepared: Prepared, predict: Predictor | None = None, temperature: float | None = None
+    ) -> None:
         """Read the weights.
 
         Raises:
@@ -67,7 +71,7 @@ class Reader:
         self.prepared = prepared
         path = Path(prepared.options.model_name_or_path)
         self.name = path.name if is_run(path) else prepared.source.name
-        self.temperature = temperature
+        self.temperature = prepared.temperature if temperature is None else temperature
         self._predict: Predictor | None = load_predictor(prepared) if predict is None else predict
         self._turn = threading.Lock()
 
@@ -80,7 +84,7 @@ class Reader:
         framework: str | None = None,
         device: str = "auto",
         precision: str = "fp32",
-        temperature: float = 1.0,
+        temperature: float | None = None,
         **options: Any,
     ) -> Reader:
         """Load a fine-tuned model.
@@ -93,7 +97,7 @@ class Reader:
                 trained the run, and PyTorch for a single checkpoint. What was exported computes as it was exported.
             device: "auto" (the first GPU, else the CPU), "cpu" or "cuda:N".
             precision: "fp32", "bf16" or "fp16".
-            temperature: of the confidence, above 0, as `calibrate` has found it.
+            temperature: of the confidence, above 0; None for the one that the checkpoint was calibrated to, else 1.
             **options: others of `predict` by name, such as max_seq_length or null_score_diff_threshold; what is left
                 out is as in the fine-tuning.
 
@@ -175,28 +179,35 @@ class Reader:
 
     def predict_windows(self, data: Data, bars: Bars | None = None) -> dict[str, Prediction]:
         """Return the answers to the questions of windows, as `predict`."""
-        return self.prepared.decode(data, self.outputs(data, bars))
+        return calibrated(self.prepared.decode(data, self.outputs(data, bars)), self.temperature)
 
-    def calibrate(self, data_file: str | Path, max_samples: int | None = None) -> Calibration:
+    def calibrate(self, data_file: str | Path, max_samples: int | None = None, *, seed: int = 0) -> Calibration:
         """Find the temperature at which confidence is the share of right answers, and use it from now on.
 
         Args:
-            data_file: questions with answers, in the task's layout, that the model has not learned from.
-            max_samples: use only the first so many.
+            data_file: questions with answers, in the task's layout, that the model has not learned from. The
+                temperature is found on one half of its texts and tried on the other.
+            max_samples: use only the first so many questions.
+            seed: of the draw of the half.
 
         Raises:
+            UsageError: if the task's answers have no probability.
             DataError: if the file can't be used.
         """
         task = self.prepared.task
+        if isinstance(task.problem, Gathers):
+            raise UsageError(f"--task {task.name}: an answer is all that was found, which has no probability")
         examples, report = read_examples(task, Path(data_file), max_samples)
         if not examples:
             raise DataError(f"{data_file}: holds no question; give a file with questions")
         scorer = scorer_of(task, examples, report)
-        predictions = self.predict(examples)
-        scores = scorer({id: each.text for id, each in predictions.items()}).per_example
-        metric = "em" if "em" in scores[examples[0].id] else task.selection[0]
-        ids = [id for id in predictions if id in scores]
-        found = calibrated([predictions[id] for id in ids], [scores[id][metric] for id in ids])
+        data = self.prepared.windows(examples, cached=False)
+        predictions = self.prepared.decode(data, self.outputs(data))
+        scores = scorer({id: task.answer(each) for id, each in predictions.items()}).per_example
+        try:
+            found = replace(calibration_of(examples, predictions, scores, seed), data_sha256=report.sha256)
+        except DataError as error:
+            raise DataError(f"{data_file}: {error}") from None
         self.temperature = found.temperature
         return found
 

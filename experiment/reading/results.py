@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocess.types import FeatureSet
+from tasks.core.confidence import chosen_place, confidences, twins
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
 
 
@@ -142,34 +143,6 @@ def pooled(predictions: Sequence[Prediction], options: DecodeOptions) -> Pooled:
     return Pooled(answer, tuple(document for document, _ in kept))
 
 
-def confidences(nbest: Sequence[Candidate], temperature: float) -> list[float]:
-    """Return the share of each candidate in the probability of its list, 0-1, which sum to 1.
-
-    A null answer that is a text ("YES") stands in a list once more as "" (`KindProblem.decode`); the second is no
-    answer of its own, and gets none.
-
-    Args:
-        nbest: of one question.
-        temperature: above 0; the probabilities are raised to its reciprocal.
-    """
-    logits = {_logits(c) for c in nbest if c.text and not _located(c)}
-    twin = [not c.text and _logits(c) in logits for c in nbest]
-    values = np.array([0.0 if double else c.probability for c, double in zip(nbest, twin, strict=True)])
-    largest = values.max(initial=0.0)
-    if not largest > 0:
-        return [0.0] * len(nbest)
-    shares = (values / largest) ** (1 / temperature)
-    return [float(share) for share in shares / shares.sum()]
-
-
-def chosen_place(prediction: Prediction) -> int | None:
-    """Return where the answer stands in its n-best list; None if it does not."""
-    answer = prediction.text, prediction.char_start, prediction.char_end
-    places = [i for i, c in enumerate(prediction.nbest) if (c.text, c.char_start, c.char_end) == answer]
-    texts = [i for i, c in enumerate(prediction.nbest) if c.text == prediction.text]
-    return next(iter(places or texts), None)
-
-
 def result_of(
     question: Question,
     answer: Pooled,
@@ -197,8 +170,8 @@ def result_of(
     confidence = 0.0 if place is None else shares[place]
     entries = [
         Alternative(c.text, c.char_start, c.char_end, document if _located(c) else -1, share)
-        for c, document, share in zip(prediction.nbest, documents, shares, strict=True)
-        if share > 0
+        for c, document, share, twin in zip(prediction.nbest, documents, shares, twins(prediction.nbest), strict=True)
+        if share > 0 and not twin
     ]
     answered = bool(prediction.text) and confidence >= min_confidence
     document = documents[place] if place is not None and prediction.char_start >= 0 else -1
@@ -235,10 +208,6 @@ def _located(candidate: Candidate) -> bool:
 
 def _score(candidate: Candidate) -> float:
     return candidate.start_logit + candidate.end_logit
-
-
-def _logits(candidate: Candidate) -> tuple[float, float]:
-    return candidate.start_logit, candidate.end_logit
 
 
 def _null(prediction: Prediction) -> Candidate | None:

@@ -34,6 +34,21 @@ def best_seed(run: Path) -> Record:
     return max(finished, key=lambda record: sum(record.scores["dev"][name] for name in record.selection))
 
 
+def finished_seeds(run: Path) -> list[Trained]:
+    """Return the checkpoints of all seeds of a run that are finished, by seed; none if none is."""
+    return [trained_by(run, record) for record in run_records(run) if record.status == "finished"]
+
+
+def framework_of(checkpoint: Path) -> str:
+    """Return what trained a checkpoint that lies in a run directory; PyTorch loads all others."""
+    run, name = checkpoint.resolve().parent.parent, checkpoint.resolve().parent.name
+    if checkpoint.name == BEST and is_run(run):
+        for record in run_records(run):
+            if seed_directory(run, record.seed).name == name:
+                return trained_by(run, record).framework
+    return "pytorch"
+
+
 def trained_by(run: Path, record: Record) -> Trained:
     """Return the checkpoint that a seed of a run was selected for."""
     return Trained(seed_directory(run, record.seed) / BEST, str(record.config.get("framework", "pytorch")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,13 @@ class PartlyAnswered(Protocol):
 
         None where that can't be told after all, as by a problem that leaves it to another one.
         """
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A problem whose answer is all of its list, not the best of it, so that no probability of it is known."""
+
+    gathers: ClassVar[bool]
 
 
 @runtime_checkable

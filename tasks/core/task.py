@@ -55,6 +55,9 @@ class Source:
     n_bytes: int = 0
 
 
+_TEXT = attrgetter("text")
+
+
 @dataclass(frozen=True)
 class Task:
     """A data set's problem, reader, targets and official metric, as one value.
@@ -114,12 +117,17 @@ class Task:
     null_odds: Callable[[Mapping[str, Prediction]], dict[str, float]] | None = None
     sources: tuple[Source, ...] = ()
     inputs: tuple[str, ...] = ("question", "context")
-    answer: Callable[[Prediction], Any] = attrgetter("text")
+    answer: Callable[[Prediction], Any] = _TEXT
     takes: Callable[[Any], bool] | None = None
     parts: Callable[[bytes, str | Path], Parts] = json_parts
     pipeline: str = "question-answering"
     language: str = "zh"
     hub_dataset: str = ""
+
+    @property
+    def answers_with_text(self) -> bool:
+        """Whether what the metric reads of a prediction is its text."""
+        return self.answer is _TEXT
 
     def score(self, examples: Sequence[Example], predictions: Mapping[str, Any]) -> Score:
         """Return the official score of predictions (id to text); `scorer` is cheaper when called repeatedly."""

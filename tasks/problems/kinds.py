@@ -23,6 +23,7 @@ from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
 from tasks.core.prediction import DecodeOptions, Prediction, Scorer
+from tasks.core.problem import Problem
 from tasks.problems.span import (
     END,
     START,
@@ -253,6 +254,11 @@ class KindProblem:
         texts = span_texts(examples, spans)
         null = dict(zip(texts, self._null_texts(nulls), strict=True))
         return Alternatives(texts, null, nulls.difference)
+
+
+def kinds_of(problem: Problem) -> dict[str, str]:
+    """Return text -> kind of a problem's answers that are no spans; none where all are spans."""
+    return {text: kind for kind, text in problem.texts.items()} if isinstance(problem, KindProblem) else {}
 
 
 def _insert(

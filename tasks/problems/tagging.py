@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ class TagProblem:
     """
 
     types: tuple[str, ...]
+    gathers: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiment.inputs.data import read_examples
-from experiment.io.predictions import read_predictions
+from experiment.io.predictions import read_nbest, read_predictions
 from experiment.report.measured import Gold
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
@@ -18,7 +17,7 @@ from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
 from tasks.core.discovery import get_task
 from tasks.core.task import Task
-from tasks.problems.kinds import KindProblem
+from tasks.problems.kinds import kinds_of
 
 _REMEDY = "score the seed again"
 
@@ -70,8 +69,7 @@ class QuestionSet:
     @property
     def kinds(self) -> dict[str, str]:
         """Text -> kind of the answers that are no spans; none of a task all of whose answers are spans."""
-        problem = self.task.problem
-        return {text: kind for kind, text in problem.texts.items()} if isinstance(problem, KindProblem) else {}
+        return kinds_of(self.task.problem)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -176,18 +174,8 @@ def _system(run: Path, label: str, record: Record, split: str) -> System | None:
         return None
     answers = {id: str(answer) for id, answer in read_predictions(paths[0], written_here=True).items()}
     scores = read_json_object(paths[1], UsageError, _REMEDY).get("per_example", {})
-    nbest = read_json_object(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
-    for id, candidates in nbest.items():
-        if not isinstance(candidates, list) or not all(map(_is_candidate, candidates)):
-            raise UsageError(f"{paths[2]}: {id!r} has no list of texts with probabilities; {_REMEDY}")
+    nbest = read_nbest(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
     return System(label, record.seed, answers, scores, nbest, record.decode.get("null_score_diff_threshold"))
-
-
-def _is_candidate(value: object) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        return False
-    numbers = [value.get(name) for name in ("probability", "start_logit", "end_logit")]
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
 
 
 def _systems_of_files(gold: Gold, predictions: Mapping[str, Sequence[Path]]) -> Iterator[System]:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.report.page.answers import QuestionSet, System
-from experiment.report.page.calibration import confidence, reliability, risk_coverage, without_twin
 from experiment.report.page.curves import title_of
 from experiment.report.page.groups import buckets, confusion, null_difference, threshold_curve
 from experiment.report.page.mistakes import MISTAKES, UNANSWERED, Judgement, gold_kinds, judge, kind_of
 from experiment.report.page.plots import Bars, Chart, Line
 from tasks.core.prediction import name_of
+from tasks.metrics.calibration import confidence, exact_of, reliability, risk_coverage, without_twin
 
 Floats = NDArray[np.float64]
 #: What a text is that names no class.
@@ -54,7 +54,7 @@ class View:
         self.title = f"{questions.task.title}, {questions.split}"
         self.kinds = questions.kinds
         #: That by which an answer is right or wrong.
-        self.exact = "em" if "em" in questions.metrics else next(iter(questions.metrics), "")
+        self.exact = exact_of(questions.metrics)
         self.judged = [JudgedSystem(system, questions, self.kinds, self.exact) for system in questions.systems]
 
     @cached_property

@@ -214,7 +214,7 @@ def test_answers_are_scored_from_a_reader_a_mapping_and_a_file(reader, tmp_path)
     assert evaluate("cmrc2018", data, tmp_path / "right.json").values["f1"] == 100.0
     found = reader.calibrate(data)
     try:
-        assert found.n_questions == len(right) and reader.temperature == found.temperature > 1
+        assert found.n_fitted + found.n_held_out == len(right) and reader.temperature == found.temperature > 1
         assert found.error_after < found.error_before
     finally:
         reader.temperature = 1.0

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from experiment.reading.calibration import calibrated
-from experiment.reading.results import confidences, pooled
+from experiment.reading.results import pooled
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
 
 OPTIONS = DecodeOptions(n_best_size=3)
@@ -52,27 +51,3 @@ def test_a_document_without_any_span_says_nothing_of_the_others():
     some = _prediction(("丙", 2, -7.0))
     assert pooled([nothing, some], OPTIONS).prediction.text == "丙"
     assert pooled([nothing, nothing], OPTIONS).prediction.text == ""
-
-
-def test_yes_counts_once_though_it_stands_in_the_list_twice():
-    nbest = [Candidate("YES", -1, -1, 0.4, 2.0, 1.0), Candidate("甲", 3, 4, 0.2, 1.0, 0.0),
-             Candidate("", -1, -1, 0.4, 2.0, 1.0)]  # fmt: skip
-    assert confidences(nbest, 1.0) == pytest.approx([2 / 3, 1 / 3, 0.0])
-    assert confidences(nbest[1:], 1.0) == pytest.approx([1 / 3, 2 / 3])
-    assert confidences([], 1.0) == []
-
-
-def test_a_temperature_of_two_halves_logits():
-    nbest = [Candidate("甲", 0, 1, 0.9, 0.0, 0.0), Candidate("乙", 1, 2, 0.1, 0.0, 0.0)]
-    (share, _) = confidences(nbest, 2.0)
-    assert share == pytest.approx(3 / 4)  # sqrt(9) to 1
-    assert confidences(nbest, 1e-3) == [1.0, 0.0]
-
-
-def test_calibration_finds_how_much_too_sure_a_model_is():
-    """Of answers that are 90 % sure three quarters are right: that is what a temperature of 2 says."""
-    nbest = (Candidate("甲", 0, 1, 0.9, 0.0, 0.0), Candidate("乙", 1, 2, 0.1, 0.0, 0.0))
-    sure = Prediction("q", "甲", 0, 1, "span", 0.0, nbest)
-    found = calibrated([sure] * 4, [1, 1, 1, 0])
-    assert found.temperature == pytest.approx(2.0, rel=1e-3) and found.n_questions == 4
-    assert found.error_before == pytest.approx(0.15) and found.error_after == pytest.approx(0.0, abs=1e-4)

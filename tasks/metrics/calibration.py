@@ -1,16 +1,30 @@
-"""How well a model knows when it is right: reliability, expected calibration error, risk against coverage."""
+"""How well a model knows when it is right: reliability, expected calibration error, risk against coverage.
+
+Guo et al., On Calibration of Modern Neural Networks, 2017; Geifman and El-Yaniv, Selective Classification for Deep
+Neural Networks, 2017.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 N_BINS = 10
+#: The metrics that say whether an answer is right, each for tasks that are scored by it.
+_EXACT = ("em", "accuracy")
+#: The surest an answer may be in a loss: a single candidate has all of the probability, and may be wrong.
+_SUREST = 1 - 1e-6
 
 Floats = NDArray[np.float64]
+
+
+def exact_of(metrics: Iterable[str]) -> str:
+    """Return the metric, of some, by which an answer is right or wrong: the first, if none is made for that."""
+    names = list(metrics)
+    return next((name for name in _EXACT if name in names), next(iter(names), ""))
 
 
 def without_twin(nbest: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> list[Mapping[str, Any]]:
@@ -93,6 +107,10 @@ class RiskCoverage(NamedTuple):
         """Mean risk over all coverages, 0-1; the lower, the better the confidence tells right from wrong."""
         return float(self.risk.mean())
 
+    def accuracy_at(self, coverage: float) -> float:
+        """Return how many of the surest answers are right, 0-1, if only this share of them, 0-1, is given."""
+        return 1 - float(np.interp(coverage, self.coverage, self.risk))
+
 
 def risk_coverage(confidence: Floats, correct: Floats) -> RiskCoverage:
     """Answer the surest questions first; those of equal confidence in no order, so that each is wrong in part.
@@ -107,3 +125,14 @@ def risk_coverage(confidence: Floats, correct: Floats) -> RiskCoverage:
     ends = np.concatenate([[True], np.diff(confidence[order]) != 0, [True]]).astype(bool)
     wrong = np.interp(rank, rank[ends], wrong[ends])
     return RiskCoverage(rank[1:] / len(order), wrong[1:] / rank[1:])
+
+
+def log_loss(confidence: Floats, correct: Floats) -> float:
+    """Return the mean negative log-likelihood of answers being as right as they are, in nats.
+
+    Args:
+        confidence: float [n], 0-1.
+        correct: float [n], 0-1.
+    """
+    sure = np.clip(confidence, 1 - _SUREST, _SUREST)
+    return -float(np.mean(correct * np.log(sure) + (1 - correct) * np.log(1 - sure)))
