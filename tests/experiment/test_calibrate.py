@@ -188,3 +188,29 @@ def test_halves_share_no_article_and_one_is_only_tried():
     assert found.loss_after < found.loss_before
     with pytest.raises(DataError, match="one article only"):
         calibration_of(examples[:4], predictions, scores)
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "metric"), [("cjrc", "demo_cjrc_dev.json", "em"), ("lcqmc", "demo_pairs_dev.tsv", "accuracy")]
+)
+def test_answers_of_other_kinds_and_classes_are_calibrated_and_held_back_too(task, file, metric, tmp_path, capsys):
+    mine = write_model(tmp_path / "model", task)
+    flags = ["--data_file", str(CORPUS / file), "--device", "cpu", "--max_eval_samples", "24"]
+    assert main(["calibrate", str(mine), *flags]) == 0
+    kept = _json(mine / "mrc_settings.json")["calibration"]
+    assert kept["metric"] == metric and kept["n_fitted"] + kept["n_held_out"] == 24
+    command = ["predict", "--task", task, "--model_name_or_path", mine, "--test_file", CORPUS / file,
+               "--feature_cache_dir", "None", "--output_dir", tmp_path / "out", "--min_confidence", "1"]  # fmt: skip
+    assert main(list(map(str, command))) == 0
+    lists = _json(tmp_path / "out/nbest_predictions.json")
+    for candidates in lists.values():
+        texts = {(c["start_logit"], c["end_logit"]) for c in candidates if c["text"] in ("YES", "NO")}
+        one_each = [c for c in candidates if c["text"] or (c["start_logit"], c["end_logit"]) not in texts]
+        assert sum(c["probability"] for c in one_each) == pytest.approx(1.0)
+    held = _json(tmp_path / "out/predictions.json")
+    abstained = _json(tmp_path / "out/protocol.json")["abstained"]
+    assert len(abstained) > len(held) // 2 and not any(held[id] for id in abstained)
+    command = ["evaluate", "--task", task, "--data_file", CORPUS / file, "--predictions",
+               tmp_path / "out/predictions.json", "--output", tmp_path / "scores.json"]  # fmt: skip
+    assert main(list(map(str, command))) == 0
+    assert _json(tmp_path / "scores.json")["n"] == len(held)

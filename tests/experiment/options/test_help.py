@@ -46,7 +46,8 @@ def test_options_stand_in_groups_and_what_must_be_given_comes_first(helped):
     assert text.startswith("usage: run_mrc.py train --task TEXT --output_dir PATH [OPTIONS]\n")
     assert _titles(text) == [
         "Required", "Task", "Data", "Augmentation", "Model (one of the first two)", "Vocabulary",
-        "Windows and answers", "Optimisation", "Precision and devices", "Run directory, logging, resuming", "Examples",
+        "Windows and answers", "Optimisation", "Precision and devices", "Run directory, logging, resuming",
+        "Examples",
     ]  # fmt: skip
     of_group = dict(re.findall(r"^([A-Z].*):\n((?:  .*\n)+)", text, re.M))
     assert re.findall(r"^  --(\S+)", of_group["Required"], re.M) == ["task", "output_dir"]
