@@ -57,12 +57,10 @@ def _prepared(options: CalibrateOptions, trained: Trained) -> Prepared:
     if settings is None:
         raise UsageError(f"{trained.checkpoint}: no {FILE_NAME} there to keep a temperature in; fine-tune it here")
     task = options.task or settings.task
+    if settings.joint and task not in settings.joint:
+        raise UsageError(f"{trained.checkpoint}: it was fine-tuned for {settings.task}; give one of them with --task")
     if task != settings.task:
         raise UsageError(f"--task {task}: {trained.checkpoint} was fine-tuned for {settings.task}; leave it out")
-    if len(settings.joint) > 1 and task not in settings.joint:
-        raise UsageError(
-            f"{trained.checkpoint}: was fine-tuned for {', '.join(settings.joint)}; give one with --task"
-        )
     framework = options.framework or trained.framework
     return prepare(
         PredictOptions(

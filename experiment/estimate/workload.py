@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.estimate.hardware import forward_flops, training_flops
-from experiment.inputs.augmentation import augmentation_of
+from experiment.inputs.augmentation import additions_of
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.model import model_choice, template_of
@@ -24,7 +24,6 @@ from pretrained_configs import catalog
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.locate import locate, published_of
 from pretrained_configs.published import read_config
-from tasks.core.augment import augmented
 from tasks.core.task import Task
 
 
@@ -173,8 +172,8 @@ def _work_of(
         return f"{error}; or give its vocabulary with --tokenizer_name"
     cache, template = options.feature_cache_dir, template_of(config, tokenizer)
     examples, report = read_examples(task, train_file, options.max_train_samples)
-    if (augmentation := augmentation_of(options, task)) is not None:
-        examples = augmented(task, examples, augmentation).examples
+    if (additions := additions_of(options, task)) is not None:
+        examples = additions.to(task, examples).examples
     training = trainable(task, examples, report)
     train = encode(task, training.examples, training.targets, tokenizer, recipe, cache, template=template).features
     together = task.problem.head.whole_groups

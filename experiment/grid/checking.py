@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.grid.cells import GridRun
-from experiment.inputs.augmentation import augmentation_of
+from experiment.inputs.augmentation import additions_of
 from experiment.inputs.splits import read_splits
 from experiment.options.recipe import TrainRecipe
 from experiment.training.prepare import files_of, flat, hashes_of, resolved
@@ -99,10 +99,10 @@ class _Reports:
     def of(self, task: Any, options: Any) -> Mapping[str, Any]:
         files, limits = files_of(options)
         choices = options.answer_policy, options.opencc_config, options.assignment
-        augmentation = augmentation_of(options, task)
-        key = (task.name, task.version, *choices, *files.values(), *limits.values(), augmentation)
+        additions = additions_of(options, task)
+        key = (task.name, task.version, *choices, *files.values(), *limits.values(), additions)
         if key not in self._known:
-            splits = read_splits(task, files, limits, augmentation)
+            splits = read_splits(task, files, limits, additions)
             self._known[key] = {name: split.report for name, split in splits.items()}
         return self._known[key]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment.inputs.augmentation import Additions
 from experiment.inputs.data import first_targets, read_examples, scorer_of, trainable
 from preprocess.base.errors import DataError
 from preprocess.types import Example
-from tasks.core.augment import Augmentation, augmented
 from tasks.core.prediction import Scorer
 from tasks.core.task import Task
 
@@ -36,7 +36,7 @@ def read_splits(
     task: Task,
     files: Mapping[str, Path | None],
     limits: Mapping[str, int | None],
-    augmentation: Augmentation | None = None,
+    additions: Additions | None = None,
 ) -> dict[str, Split]:
     """Read the files of a run.
 
@@ -44,7 +44,7 @@ def read_splits(
         task: whose files they are.
         files: "train", "dev" and "test" to a file; None for none.
         limits: split to the number of questions that are used of it; None (or no entry) for all.
-        augmentation: what is added to "train"; None for nothing.
+        additions: what is added to "train"; None for nothing.
 
     Returns:
         the splits that have a file, in the order of `files`. "train" holds the questions that can be trained on.
@@ -58,7 +58,7 @@ def read_splits(
         if path is None:
             continue
         try:
-            splits[name] = _read_split(task, name, path, limits.get(name), augmentation)
+            splits[name] = _read_split(task, name, path, limits.get(name), additions)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -66,15 +66,15 @@ def read_splits(
     return splits
 
 
-def _read_split(task: Task, name: str, path: Path, limit: int | None, augmentation: Augmentation | None) -> Split:
+def _read_split(task: Task, name: str, path: Path, limit: int | None, additions: Additions | None) -> Split:
     examples, report = read_examples(task, path, limit)
     lines = report.lines()
     facts = {**report.to_json(), "lines": lines}
     if name == "train":
-        if augmentation is not None:
-            more = augmented(task, examples, augmentation)
-            examples, facts = more.examples, {**facts, "augmentation": more.report}
-            lines += more.lines()
+        if additions is not None:
+            examples, added, more = additions.to(task, examples)
+            facts["augmentation"] = added
+            lines += more
         usable = trainable(task, examples, report)
         n_without = len(usable.without_target)
         n_trained = len(examples) - n_without

@@ -71,6 +71,10 @@ class TrainingFiles:
 class AugmentOptions:
     """Augmentation."""
 
+    more_train_files: tuple[Path, ...] = ()
+    """Further training files of the task, beside --train_file, such as those of a first stage."""
+    more_train_rates: tuple[Annotated[float, SHARE], ...] = ()
+    """Share of the questions of each of them that is drawn, 0-1 (default: all)."""
     augment_delete_answer: Annotated[float, SHARE] = 0.0
     """Of tasks with unanswerable questions: share of the questions with an answer, 0-1, that are asked once more of
     their text without the sentences that hold it (docs/augmentation.md)."""

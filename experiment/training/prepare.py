@@ -13,7 +13,7 @@ from typing import Any
 from experiment.backend import Backend, choose_device, load_backend
 from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
-from experiment.inputs.augmentation import augmentation_of
+from experiment.inputs.augmentation import additions_of
 from experiment.inputs.data import Data, encode
 from experiment.inputs.download import data_file, how_to_get
 from experiment.inputs.heads import task_for
@@ -212,11 +212,13 @@ def read_all(tasks: tuple[ResolvedTask, ...]) -> dict[str, dict[str, Split]]:
     Raises:
         DataError: naming all files that can't be used.
     """
+    if len(tasks) > 1 and tasks[0].options.more_train_files:
+        raise UsageError("--more_train_files: are of one task, and several are learned together; leave it out")
     found, problems = {}, []
     for each in tasks:
         try:
-            augmentation = augmentation_of(each.options, each.task)
-            found[each.task.name] = read_splits(each.task, *files_of(each.options), augmentation)
+            additions = additions_of(each.options, each.task)
+            found[each.task.name] = read_splits(each.task, *files_of(each.options), additions)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -249,6 +251,9 @@ def flat(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def hashes_of(reports: Mapping[str, Mapping[str, Any]], source: ModelSource) -> dict[str, str]:
     """Return the hashes that a Record holds: of the files, by the reports on them, and of the model."""
     hashes = {f"{split}_file": report["sha256"] for split, report in reports.items()}
+    for split, report in reports.items():
+        further = report.get("augmentation", {}).get("further_files", [])
+        hashes |= {f"{split}_file_{number}": each["sha256"] for number, each in enumerate(further, start=2)}
     architecture = json.dumps(source.config.architecture, sort_keys=True)
     return {
         **hashes,

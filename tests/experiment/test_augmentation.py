@@ -10,6 +10,7 @@ from experiment.cli import main
 from experiment.options.arguments import from_values
 from experiment.options.flags import TrainOptions
 from experiment.training.prepare import prepare
+from preprocess.base.hashing import sha256
 from tests.support.served import CORPUS
 
 CONTEXT = "小猫住在北京。小狗住在上海。天气很好。"
@@ -34,15 +35,19 @@ def files(tmp_path):
     return tmp_path
 
 
-def _prepared(files, task, **options):
+def _options(files, task, **options):
     values = {
         "task": task, "config_name": str(files / "config.json"), "tokenizer_name": str(CORPUS / "vocab.txt"),
         "train_file": str(files / "data.json"), "validation_file": str(files / "data.json"), "max_seq_length": 64,
         "doc_stride": 32, "feature_cache_dir": str(files / "cache"), "output_dir": str(files / "run"), "seeds": [1],
         "device": "cpu", **options,
     }  # fmt: skip
-    setup, lines, reports = prepare(from_values(values, TrainOptions))
-    return setup.sources[0].data, lines, reports
+    return from_values(values, TrainOptions)
+
+
+def _prepared(files, task, **options):
+    setup, lines, reports = prepare(_options(files, task, **options))
+    return setup.parts[0].source.data, lines, reports
 
 
 def test_questions_are_added_to_the_training_and_to_nothing_else(files):
@@ -73,6 +78,34 @@ def test_a_part_of_an_answer_is_trained_on_where_it_is_asked_for(files):
     assert reports["train"]["without_target"] == []
 
 
+def test_a_share_of_further_files_is_trained_on_too_and_hashed(files):
+    more = files / "more.json"
+    qas = [
+        {"id": f"q{n}", "question": f"又第{n}问？", "answers": [{"text": "北京", "answer_start": 4}]}
+        for n in range(8)
+    ]  # fmt: skip
+    more.write_text(json.dumps({"data": [{"title": "m", "paragraphs": [{"context": CONTEXT, "qas": qas}]}]}))
+    plain, _, _ = _prepared(files, "squad_v2")
+    data, lines, reports = _prepared(
+        files, "squad_v2", more_train_files=[str(more), str(files / "data.json")], more_train_rates=[0.5, 0.0]
+    )
+    n = len(plain.examples)
+    assert data.examples[:n] == plain.examples
+    drawn = data.examples[n:]
+    assert len(drawn) == 4 and all(example.question.startswith("又") for example in drawn)
+    # A question of another file may have the same id, and is another question.
+    taken = {"q0", "q1", "q2", "r"}
+    assert all((example.id.split("#")[0] in taken) == example.id.endswith("#file-2") for example in drawn)
+    first, second = reports["train"]["augmentation"]["further_files"]
+    assert (first["n_kept"], first["rate"], first["drawn"]) == (8, 0.5, 4) and second["drawn"] == 0
+    assert "  drawn of these, at a rate of 0.5: 4 of 8 questions" in lines
+    again, _, _ = _prepared(files, "squad_v2", more_train_files=[str(more)], more_train_rates=[0.5])
+    assert again.examples == data.examples
+    setup, _, _ = prepare(_options(files, "squad_v2", more_train_files=[str(more)]))
+    assert setup.record_fields["hashes"]["train_file_2"] == sha256(more)
+    assert len(setup.parts[0].source.data.examples) == n + 8
+
+
 @pytest.mark.parametrize(
     ("task", "flags", "said"),
     [
@@ -80,6 +113,7 @@ def test_a_part_of_an_answer_is_trained_on_where_it_is_asked_for(files):
          "--augment_delete_answer: task cmrc2018 has no unanswerable questions to learn from"),
         ("drcd", ["--augment_other_context", "0.5"], "--augment_other_context: task drcd has no unanswerable"),
         ("xnli", ["--augment_weak_spans", "0.8"], "--augment_weak_spans: the answers of task xnli need no place"),
+        ("squad_v2", ["--more_train_rates", "0.5"], "--more_train_rates: 1 for 0 --more_train_files; give one for"),
         ("squad_v2", ["--augment_delete_answer", "1.5"], "1.5: must be at least 0 and at most 1"),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,15 @@ def test_a_plan_knows_all_heads_and_the_turns(place, tmp_path, capsys):
     time = json.loads(path.read_text())["time"]
     # 3 + 3 + 4 steps see all windows once; ten turns go 1 : 1 : 8.
     assert time["n_steps"] == 10 and Path(place.data).is_file() and time["n_windows"] == 2 + 2 + 8 * 3
+
+
+def test_each_task_is_calibrated_alone(trained, place, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained("pytorch"), run)
+    command = ["calibrate", str(run), "--data_file", str(place.data), "--device", "cpu"]
+    assert main(command) == 2
+    assert f"it was fine-tuned for {','.join(TASKS)}; give one of them with --task" in capsys.readouterr().err
+    assert main([*command, "--task", "cmrc2018"]) == 0
+    settings = json.loads((run / "cmrc2018/seed_1/checkpoint-best/mrc_settings.json").read_text())
+    kept = {task: own["calibration"] for task, own in settings["tasks"].items()}
+    assert kept.pop("cmrc2018")["temperature"] > 0 and not any(kept.values())
