@@ -39,6 +39,8 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
     prepared = prepare(options)
     task, console = prepared.task, terminal()
     warn(prepared.notes)
+    if options.min_confidence > 0 and prepared.temperature == 1:
+        warn(["--min_confidence: the checkpoint is not calibrated; `calibrate` makes its confidence mean something"])
     if options.test_file is not None:
         examples, report = read_examples(task, options.test_file)
         console.print("\n".join(report.lines()))

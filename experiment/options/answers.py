@@ -1,4 +1,4 @@
-"""Options of the commands whose answers come from elsewhere than one model of this toolkit, or go elsewhere."""
+"""Options of the commands whose answers come from elsewhere than one model, go elsewhere, or are weighed."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
 from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.parity import ParityOptions as ParityOptions
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reading import AskOptions as AskOptions
 from experiment.options.reading import ServeOptions as ServeOptions
@@ -371,38 +372,3 @@ class ValidateOptions:
     """Development data, to be compared with --train."""
     output: Path | None = None
     """JSON file for everything, all ids included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParityOptions(
-    TaskChoice,
-    ModelChoice,
-    TokenizerOptions,
-    WindowOptions,
-    OptimizerOptions,
-    MethodOptions,
-    PrecisionOptions,
-    FeatureCacheOptions,
-):
-    """Compare both frameworks stage by stage: layers, logits, gradients, optimizer steps, answers.
-
-    Examples:
-        parity --task cmrc2018 --model_name_or_path hfl/chinese-roberta-wwm-ext --data_file dev.json
-        parity --task cmrc2018 --config_name examples/corpus --steps 5
-        parity --task cjrc --model_name_or_path runs/cjrc/seed_1/checkpoint-best --data_file dev.json --bf16
-    """
-
-    data_file: Path | None = None
-    """Data to take windows and questions from (default: random ids, and no questions)."""
-    steps: Size = 20
-    """Optimizer steps to compare, without dropout."""
-    per_device_train_batch_size: Size = 8
-    """Windows per step."""
-    max_eval_samples: Count | None = None
-    """Use only the first so many questions."""
-    device: str = "cpu"
-    """Where both compute: cpu, cuda (the first GPU), or cuda:N."""
-    seed: Seed = 0
-    """Seed of fresh weights, of the order of the windows, and of random ids."""
-    json: Path | None = None
-    """JSON file for the table in full precision."""

@@ -5,8 +5,10 @@ All of it is a function of the examples and a seed, and all of it is counted.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from tasks.core.task import Task
 #: What an id ends with, by how its question was made; nothing that was published is called so.
 DELETED, ELSEWHERE = "#answer-deleted", "#other-context"
 _IMPOSSIBLE = "is_impossible"
+#: Most of CJRC's published texts have lost their full stops: what commas part is the least that can be deleted.
+_CLAUSE_END = re.compile(r"[;；，]|,(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,7 @@ def _without_answer(example: Example, rng: np.random.Generator) -> Example | str
     context = example.context
     kept = [
         context[start:end]
-        for start, end, *_ in _sentences(context)
+        for start, end in _sentences(context)
         if not any(start < answer.char_end and answer.char_start < end for answer in example.answers)
     ]
     rest = "".join(kept)
@@ -174,7 +178,12 @@ def _without_answer(example: Example, rng: np.random.Generator) -> Example | str
 
 
 def _sentences(context: str) -> list[tuple[int, int]]:
-    return [(sentence.char_start, sentence.char_end) for sentence in split_sentences(context)]
+    """Return the places of the sentences of a text; of one that has no more than one, of its clauses."""
+    sentences = split_sentences(context)
+    if len(sentences) > 1:
+        return [(sentence.char_start, sentence.char_end) for sentence in sentences]
+    ends = [*(match.end() for match in _CLAUSE_END.finditer(context)), len(context)]
+    return [(start, end) for start, end in pairwise([0, *ends]) if start < end]
 
 
 class _OtherContexts:

@@ -107,7 +107,9 @@ def test_answers_that_are_not_sure_are_left_empty_counted_and_scored(model, gold
     empty = [id for id, text in held.items() if not text]
     assert empty == [id for id, share in sure.items() if share < least] and len(sure) // 2 < len(empty) < len(sure)
     assert same == nbest and held.keys() == answers.keys()
-    assert f"{len(empty)} of {len(sure)} answers were less sure than" in capsys.readouterr().out
+    output, errors = capsys.readouterr()
+    assert f"{len(empty)} of {len(sure)} answers were less sure than" in output
+    assert "the checkpoint is not calibrated" in errors
     protocol = _json(tmp_path / "held" / "protocol.json")
     assert protocol["abstained"] == empty and protocol["n_abstained"] == len(empty)
     assert protocol["n_questions"] == len(sure) and protocol["min_confidence"] == pytest.approx(least)

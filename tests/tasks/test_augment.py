@@ -48,6 +48,13 @@ def test_the_sentence_of_the_answer_is_deleted_and_nothing_else():
     assert [one.context for one in made] == ["天气很好。"] * 2
 
 
+def test_a_text_without_sentences_loses_the_clause_of_the_answer():
+    """CJRC's texts have commas where their full stops have gone; a comma in a number parts nothing."""
+    clauses = _example("c", "经审理查明:小猫住在北京,小狗住在上海;付了1,500元", "1,500元")
+    (negative,), _ = _made([clauses, replace(clauses, id="d", context="付了1,500元")], delete_answer=1.0)
+    assert negative.context == "经审理查明:小猫住在北京,小狗住在上海;"
+
+
 def test_a_question_that_could_still_be_answered_or_has_no_text_left_is_not_made():
     twice = _example("twice", "他在北京。她也在北京。", "北京")
     alone = _example("alone", "他在北京。", "北京")
