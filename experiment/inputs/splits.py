@@ -31,13 +31,16 @@ class Split:
     scorer: Scorer | None
 
 
-def read_splits(task: Task, files: Mapping[str, Path | None], limits: Mapping[str, int | None]) -> dict[str, Split]:
+def read_splits(
+    task: Task, files: Mapping[str, Path | None], limits: Mapping[str, int | None], *, taught: bool = False
+) -> dict[str, Split]:
     """Read the files of a run.
 
     Args:
         task: whose files they are.
         files: "train", "dev" and "test" to a file; None for none.
         limits: split to the number of questions that are used of it; None (or no entry) for all.
+        taught: whether there are teachers, so that all questions can be trained on.
 
     Returns:
         the splits that have a file, in the order of `files`. "train" holds the questions that can be trained on.
@@ -51,7 +54,7 @@ def read_splits(task: Task, files: Mapping[str, Path | None], limits: Mapping[st
         if path is None:
             continue
         try:
-            splits[name] = _read_split(task, name, path, limits.get(name))
+            splits[name] = _read_split(task, name, path, limits.get(name), taught)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -59,15 +62,16 @@ def read_splits(task: Task, files: Mapping[str, Path | None], limits: Mapping[st
     return splits
 
 
-def _read_split(task: Task, name: str, path: Path, limit: int | None) -> Split:
+def _read_split(task: Task, name: str, path: Path, limit: int | None, taught: bool) -> Split:
     examples, report = read_examples(task, path, limit)
     lines = report.lines()
     facts = {**report.to_json(), "lines": lines}
     if name == "train":
-        usable = trainable(task, examples, report)
+        usable = trainable(task, examples, report, taught=taught)
         n_without = len(usable.without_target)
         n_trained = len(examples) - n_without
-        lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
+        instead = "learned from teachers alone" if taught else "not trained on"
+        lines.append(f"  trained on: {n_trained}; {instead} for want of a located answer: {n_without}")
         return Split(usable.examples, usable.targets, {**facts, "without_target": usable.without_target}, None)
     # A test file may come without answers; it is then answered and not scored.
     targets = first_targets(task, examples)

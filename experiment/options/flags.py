@@ -29,6 +29,7 @@ from experiment.options.devices import (
     StepPrecisionOptions,
     TrainingDeviceOptions,
 )
+from experiment.options.distillation import DistillationOptions
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.methods import MethodOptions, StoppingOptions
@@ -66,7 +67,15 @@ class StepOptions(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(StepOptions, EvaluationFiles, StoppingOptions, TransferOptions, TrainingDeviceOptions, RunOptions):
+class TrainOptions(
+    StepOptions,
+    EvaluationFiles,
+    StoppingOptions,
+    DistillationOptions,
+    TransferOptions,
+    TrainingDeviceOptions,
+    RunOptions,
+):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.
