@@ -17,16 +17,12 @@ from experiment.options.data import (
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
-    JointOptions,
     TaskChoice,
-    TasksChoice,
-    TrainingFiles,
 )
 from experiment.options.devices import (
     DeviceChoice,
     EngineChoice,
     PrecisionOptions,
-    StepPrecisionOptions,
     TrainingDeviceOptions,
 )
 from experiment.options.distillation import DistillationOptions
@@ -34,36 +30,18 @@ from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, Name
 from experiment.options.grid import GridAxes, GridView, GridWorkers
 from experiment.options.methods import MethodOptions, StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
-from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.optimisation import OptimizerOptions, Seed
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reading import AskOptions as AskOptions
 from experiment.options.reading import ServeOptions as ServeOptions
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
+from experiment.options.steps import StepOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
 
 #: What `experiment.commands` finds here beside the classes below; `--help` names them last.
 __all__ = ["CacheOptions", "CompletionOptions", "DownloadOptions", "ModelsOptions", "TasksOptions"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepOptions(
-    TasksChoice,
-    TrainingFiles,
-    FeatureCacheOptions,
-    JointOptions,
-    ModelChoice,
-    TokenizerOptions,
-    WindowOptions,
-    ScheduleOptions,
-    OptimizerOptions,
-    MethodOptions,
-    DeviceChoice,
-    PrecisionOptions,
-    StepPrecisionOptions,
-):
-    """What is trained on, how often, and how a step is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,19 +6,22 @@ import functools
 import json
 import signal
 
-import numpy as np
 import pytest
 import yaml
 
 from benchmarks.kill import digest
 from experiment.answering import prepare
 from experiment.cli import main
-from experiment.options.flags import PredictOptions
+from experiment.options.flags import PredictOptions, TrainOptions
 from experiment.reading.reader import Reader
+from experiment.training.teachers import find_teachers
+from preprocess.base.errors import UsageError
+from tasks.core.discovery import get_task
 from tests.experiment.conftest import train_flags, write_corpus
 
+TASK = get_task("cmrc2018")
 FRAMEWORKS = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
-LONG = ("--seeds", "1", "--num_train_epochs", "30", "--eval_epochs", "30", "--learning_rate", "1e-2")
+LONG = ("--seeds", "1", "--num_train_epochs", "40", "--eval_epochs", "40", "--learning_rate", "1e-2")
 #: Windows that hold a part of a text each; the teacher's hold all of it.
 SHORT_WINDOWS = ("--max_seq_length", "20", "--doc_stride", "4")
 
@@ -72,13 +75,12 @@ def test_a_student_learns_from_text_without_answers(flags, place, tmp_path, monk
     n_asked = len(calls)
     assert main([*command, "--seeds", "2", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "more")]) == 0
     assert len(calls) == n_asked == 1
-    answers = [
-        json.loads((run / "seed_1" / "predictions_dev.json").read_text()) for run in (tmp_path / "run", teacher)
-    ]
-    same = [answers[0][id] == answers[1][id] for id in answers[1]]
+    answers = json.loads((tmp_path / "run" / "seed_1" / "predictions_dev.json").read_text())
+    likely = json.loads((teacher / "seed_1" / "nbest_predictions_dev.json").read_text())
+    # Of some hundred spans in each text.
+    assert all(text in [one["text"] for one in likely[id][:2]] for id, text in answers.items())
     record = _record(tmp_path / "run")
     asked = PredictOptions(task="cmrc2018", model_name_or_path=str(teacher))
-    assert np.mean(same) >= 0.5 and record["scores"]["dev"]["f1"] > 40
     assert record["hashes"]["teacher_1"] == prepare(asked).source.checkpoint_sha256
     assert "trained on: 0; learned from teachers alone for want of a located answer: 6" in capsys.readouterr().out
 
@@ -130,7 +132,10 @@ def test_what_can_not_teach_is_refused_in_one_line(flags, place, tmp_path, capsy
     error = _error(capsys, flags(tmp_path / "run", "--distill_weight", "1.5"))
     assert "--distill_weight" in error and "between 0 and 1" in error
     assert "leave one out" in _error(capsys, flags(tmp_path / "run", "--label_smoothing", "0.1"))
-    assert "give one --task" in _error(capsys, joint := flags(tmp_path / "run", "--task", "cmrc2018,drcd")), joint
+    with pytest.raises(UsageError, match="give one --task"):
+        find_teachers(TrainOptions(task="cmrc2018,drcd", teacher=(str(teacher),), output_dir=tmp_path), [TASK, TASK])
+    with pytest.raises(UsageError, match="no spans"):
+        find_teachers(TrainOptions(task="c3", teacher=(str(teacher),), output_dir=tmp_path), [get_task("c3")])
     assert not (tmp_path / "run").exists()
 
 
