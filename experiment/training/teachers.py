@@ -32,7 +32,7 @@ from tasks.problems.span import SpanProblem
 _LOG = logging.getLogger(__name__)
 #: Changes whenever the same teacher is to say something else of the same questions, or in another form.
 _VERSION = "1"
-_DEPENDING = "the ends of its spans depend on their starts, and have no probabilities of their own"
+_DEPENDING = "the ends of spans depend on their starts, and have no probabilities of their own"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def find_teachers(options: TrainOptions, tasks: Sequence[Task]) -> tuple[list[Te
     if not isinstance(task.problem, SpanProblem | KindProblem):
         raise UsageError(f"--teacher: the answers of task {task.name} are no spans, and others can't be taught")
     if task.problem.head.given:
-        raise UsageError(f"--teacher: {options.model_name_or_path}: {_DEPENDING}; give another student")
+        raise UsageError(f"--teacher: of the student {_DEPENDING}; give another model")
     for name in options.teacher:
         prepared = prepare(_asked(options, name))
         if isinstance(prepared.model, Bundle):
@@ -137,7 +137,7 @@ def find_teachers(options: TrainOptions, tasks: Sequence[Task]) -> tuple[list[Te
         problem = prepared.task.problem
         assert isinstance(problem, SpanProblem | KindProblem), "of one task"
         if problem.head.given:
-            raise UsageError(f"--teacher {name}: {_DEPENDING}; give another one")
+            raise UsageError(f"--teacher {name}: of this one {_DEPENDING}; give another")
         found.append(Teacher(name, prepared, problem))
         lines += [f"--teacher {name}: {note}" for note in prepared.notes]
     if len({teacher.sha256 for teacher in found}) < len(found):
