@@ -56,7 +56,13 @@ def collate(features: FeatureSet, window_indices: ArrayLike, *, pad_to_multiple_
             targets[name] = np.where(own == NO_TARGET, NO_TARGET, own + shift).astype(np.int32)
         else:
             targets[name] = target[window].astype(np.int32)
-    return Batch(window, features.example_index[window].astype(np.int32), inputs, targets)
+    soft = {
+        name: np.where(real, np.take(column, source, mode="clip"), np.float32(0))
+        if features.meta["losses"][name] in PER_TOKEN
+        else column[window]
+        for name, column in features.soft.items()
+    }
+    return Batch(window, features.example_index[window].astype(np.int32), inputs, targets, soft=soft)
 
 
 def widened(features: FeatureSet, batch: Batch, width: int) -> Batch:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.text.sentences import Sentence
+from preprocess.example import Answer as Answer
+from preprocess.example import Example as Example
 
 #: The target of a window, or of a token, that an output learns nothing from.
 NO_TARGET = -1
@@ -36,55 +37,8 @@ READ_BY: Mapping[Loss, tuple[Reads, ...]] = {
 }
 #: The losses of outputs that have a value for each token.
 PER_TOKEN: frozenset[Loss] = frozenset({"position", "tag"})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One annotated answer.
-
-    Args:
-        text: the answer as published, never stripped or converted.
-        char_start: first code point of the answer in `Example.context`; -1 where it has no known place.
-        char_end: one past the last code point; -1 where it has no known place.
-        kind: "span", or what the task calls its other answers ("yes", "no", "unknown").
-    """
-
-    text: str
-    char_start: int = -1
-    char_end: int = -1
-    kind: str = "span"
-
-    @property
-    def located(self) -> bool:
-        """Whether the answer has a place in the context."""
-        return self.char_start >= 0
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One question about one context, as published.
-
-    Args:
-        id: question id, unique in its file.
-        question: the question, unchanged.
-        context: the context, unchanged; all character offsets count its code points.
-        answers: all annotators' answers, in file order.
-        group: id of the article or case; splits keep groups together.
-        extra: further published keys that a metric needs (CJRC's "domain"); what is no text there as JSON.
-        options: the answers to choose from, where the question gives them.
-        labelled: whether the file says what the answers are; no answers then mean that there is none.
-        sentences: those of the context, in order, where the file says which they are.
-    """
-
-    id: str
-    question: str
-    context: str
-    answers: tuple[Answer, ...] = ()
-    group: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
-    labelled: bool = True
-    sentences: tuple[Sentence, ...] = ()
+#: The losses whose target may be soft: a distribution over what is chosen among.
+MAY_BE_SOFT: frozenset[Loss] = frozenset({"position", "class"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +77,8 @@ class FeatureSet:
         piece_spans: int32 [P, 2], code-point spans of the context pieces in the original context.
         piece_splits: int64 [C + 1], pieces of context c are piece_splits[c] to piece_splits[c + 1].
         targets: output's name -> integer [W], or [T] where each token has a target; see `Output` for what they say.
+        soft: output's name -> float32 [T] of a position, [W, classes] of a class: how a window's target is spread,
+            see `Soft`. Empty where there are no such.
         meta: JSON-able facts: "max_seq_length", "pad_id", the "template" (see `preprocess.template`), the losses of
             the targets by name under "losses", the counts of the encoding under "counts", and "answer_mask" where
             batches say which tokens may be answers.
@@ -141,6 +97,7 @@ class FeatureSet:
     piece_splits: NDArray[np.int64]
     targets: Mapping[str, NDArray[np.integer]]
     meta: Mapping[str, Any]
+    soft: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -163,8 +120,8 @@ class FeatureSet:
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """Return the names of the array fields, in order; `targets` holds further arrays."""
-        return tuple(f.name for f in fields(cls) if f.name not in ("targets", "meta"))
+        """Return the names of the array fields, in order; `targets` and `soft` hold further arrays."""
+        return tuple(f.name for f in fields(cls) if f.name not in ("targets", "meta", "soft"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +138,7 @@ class Batch:
         targets: output's name -> int32 [B], or [B, L] where each token has a target, or [B, P] where each place of
             "places" has one; positions count in the padded row. An output that is not named is not learned from.
         answered: bool [B], whether a window holds an answer, where a problem tells those from the others.
+        soft: output's name -> float32 [B, L] of a position, [B, classes] of a class; see `FeatureSet`.
     """
 
     window: NDArray[np.int32]
@@ -188,6 +146,7 @@ class Batch:
     inputs: Mapping[str, NDArray[np.int32]]
     targets: Mapping[str, NDArray[np.int32]]
     answered: NDArray[np.bool_] | None = None
+    soft: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -198,10 +157,14 @@ class Batch:
         inputs = {name: column[rows] for name, column in self.inputs.items()}
         targets = {name: column[rows] for name, column in self.targets.items()}
         answered = None if self.answered is None else self.answered[rows]
-        return Batch(self.window[rows], self.group[rows], inputs, targets, answered)
+        soft = {name: column[rows] for name, column in self.soft.items()}
+        return Batch(self.window[rows], self.group[rows], inputs, targets, answered, soft)
 
     def apart(self) -> tuple[Batch, Batch]:
-        """Return the batch without the targets of windows that hold no answer, and without those of the others."""
+        """Return the batch without the targets of windows that hold no answer, and without those of the others.
+
+        Soft targets are in neither: a window may have any share of an answer.
+        """
         assert self.answered is not None
         return self._targeted(self.answered), self._targeted(~self.answered)
 
@@ -210,7 +173,7 @@ class Batch:
             name: np.where(rows.reshape(-1, *[1] * (column.ndim - 1)), column, NO_TARGET).astype(column.dtype)
             for name, column in self.targets.items()
         }
-        return replace(self, targets=targets)
+        return replace(self, targets=targets, soft={})
 
     def shares(self, n: int, *, whole_groups: bool) -> list[NDArray[np.integer]]:
         """Divide the rows among n devices, as evenly as can be; some may get none.
@@ -306,14 +269,39 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Soft:
+    """How much is learned from soft targets, and at which temperature.
+
+    A soft target is a distribution over what an output chooses among, or all zeros where nothing is learned from it;
+    one of a smaller sum counts so much less. With weight w and temperature T the loss of an output that has them is
+    (1 - w) hard + w T^2 soft, soft being the cross-entropy of the target with the softmax of the values over T. The
+    mean of the soft losses is over the sum of the targets.
+
+    Args:
+        weight: w, from 0 to 1.
+        temperature: T, above 0.
+    """
+
+    weight: float
+    temperature: float
+
+
+def soft_name(name: str) -> str:
+    """Return what the soft targets of an output are called beside its targets, and a projection's number of them."""
+    return f"soft_{name}"
+
+
+@dataclass(frozen=True, slots=True)
 class HeadSpec:
     """What a problem asks of the model, in the order of the model's parameters.
 
     Args:
         outputs: with names of their own; what is given to one comes before it.
+        soft: how soft targets are learned from; None where batches have none.
     """
 
     outputs: tuple[Output, ...]
+    soft: Soft | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be computed in order, a fault of the problem."""
@@ -357,13 +345,28 @@ class HeadSpec:
         """Whether the windows of an example have to be learned from together."""
         return any(output.loss == "choice" for output in self.outputs)
 
+    @property
+    def softened(self) -> tuple[str, ...]:
+        """The names of the outputs that batches have soft targets of."""
+        return tuple(o.name for o in self.outputs if self.soft is not None and o.loss in MAY_BE_SOFT)
+
     def n_targets(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """Return how many targets each projection has in some batches, at least 1; none where it has no column."""
-        return {
-            name: max(1, sum(outputs[0].n_targets(batch.targets[outputs[0].name]) for batch in batches))
-            for name, outputs in self.projections.items()
-            if outputs[0].name in batches[0].targets
+        """Return how many targets each projection has in some batches, at least 1; none where it has no column.
+
+        Soft ones count by their sums, rounded, under a `soft_name`.
+        """
+        first = {name: outputs[0] for name, outputs in self.projections.items()}
+        hard = {
+            name: max(1, sum(output.n_targets(batch.targets[output.name]) for batch in batches))
+            for name, output in first.items()
+            if output.name in batches[0].targets
         }
+        soft = {
+            soft_name(name): max(1, round(sum(float(batch.soft[output.name].sum()) for batch in batches)))
+            for name, output in first.items()
+            if output.name in self.softened and output.name in batches[0].soft
+        }
+        return {**hard, **soft}
 
     def n_targets_apart(self, batches: Sequence[Batch]) -> Apart | None:
         """Return `n_targets` of windows that hold an answer, and of the others; None if they are not told apart."""

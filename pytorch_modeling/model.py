@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from preprocess.types import PLACES, Batch, HeadSpec
+from preprocess.types import PLACES, Batch, HeadSpec, soft_name
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.families import encoder_class
@@ -138,13 +138,17 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch to the device as int64 tensors: inputs and targets by their names, "group" and "answered"."""
+    """Copy a batch to the device as int64 tensors: inputs and targets by their names, "group" and "answered".
+
+    Soft targets, by their `soft_name`s, are float32.
+    """
     columns = {**batch.inputs, **batch.targets, "group": batch.group}
     if batch.answered is not None:
         columns["answered"] = batch.answered.astype(np.int32)
-    return {name: _to_device(column, device) for name, column in columns.items()}
+    tensors = {name: _to_device(np.asarray(column, np.int64), device) for name, column in columns.items()}
+    return tensors | {soft_name(name): _to_device(column, device) for name, column in batch.soft.items()}
 
 
-def _to_device(column: NDArray[np.int32], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.asarray(column, dtype=np.int64))
+def _to_device(column: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(column)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output, soft_name
 
 
 def objective(
@@ -22,21 +22,28 @@ def objective(
         head: the outputs and their losses.
         values: of each output, by name; see `Outputs`.
         batch: "attention_mask" and, for a head that asks for it, "answer_mask" [B, S], "group" [B], and the targets
-            by their outputs' names.
+            by their outputs' names; soft ones by their `soft_name`s, float32 [B, S] or [B, K].
         n_targets: what has a target in all batches of the step, of each projection that is learned from.
 
     Returns:
         float32 scalar.
     """
     total: Tensor | None = None
-    for name, n in n_targets.items():
-        outputs = head.projections[name]
+    for name, outputs in head.projections.items():
+        if name not in n_targets:
+            continue
         # A sum from 0: without a target the parameters have a gradient of 0, and not none, so that moments decay.
         loss = torch.zeros((), dtype=torch.float32, device=batch["attention_mask"].device)
         for output in outputs:
             part = _LOSSES[output.loss](output, values[output.name].float(), batch[output.name], batch)
             loss = loss + (part if output.weight == 1 else output.weight * part)
-        loss = loss / len(outputs) / n
+        loss = loss / len(outputs) / n_targets[name]
+        if head.soft is not None and soft_name(name) in n_targets:
+            weight, temperature = head.soft.weight, head.soft.temperature
+            scores = {o.name: values[o.name].float() / temperature for o in outputs}
+            soft = [o.weight * _soft(o, scores[o.name], batch[soft_name(o.name)], batch) for o in outputs]
+            mean = torch.stack(soft).mean() / n_targets[soft_name(name)]
+            loss = (1 - weight) * loss + weight * temperature**2 * mean
         total = loss if total is None else total + loss
     assert total is not None, "a batch without a target of any output"
     return total
@@ -120,6 +127,15 @@ def _position(output: Output, values: Tensor, target: Tensor, batch: Mapping[str
     """
     values = values.masked_fill(~competing(output, batch), -torch.inf)
     return F.cross_entropy(values, target, ignore_index=NO_TARGET, reduction="sum")
+
+
+def _soft(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sum the cross-entropy of soft targets, [B, S] of positions or [B, K] of classes."""
+    if output.loss == "class":
+        return -(target * values.log_softmax(1)).sum()
+    absent = ~competing(output, batch)
+    logs = values.masked_fill(absent, torch.finfo(values.dtype).min).log_softmax(1)
+    return -(target * logs.masked_fill(absent, 0.0)).sum()
 
 
 def _class(output: Output, values: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import PLACES, Batch, HeadSpec
+from preprocess.types import PLACES, Batch, HeadSpec, soft_name
 from pretrained_configs.config import ModelConfig
 from tf_modeling.distribute import choose_strategy
 from tf_modeling.families import encoder_class
@@ -207,9 +207,13 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 
 
 def to_tensors(batch: Batch, device: str) -> dict[str, tf.Tensor]:
-    """Copy a batch to the device as int32 tensors: inputs and targets by their names, "group" and "answered"."""
+    """Copy a batch to the device as int32 tensors: inputs and targets by their names, "group" and "answered".
+
+    Soft targets, by their `soft_name`s, are float32.
+    """
     columns = {**batch.inputs, **batch.targets, "group": batch.group}
     if batch.answered is not None:
         columns["answered"] = batch.answered.astype(np.int32)
     with tf.device(device):
-        return {name: tf.constant(np.asarray(column, dtype=np.int32)) for name, column in columns.items()}
+        tensors = {name: tf.constant(np.asarray(column, dtype=np.int32)) for name, column in columns.items()}
+        return tensors | {soft_name(name): tf.constant(column, tf.float32) for name, column in batch.soft.items()}

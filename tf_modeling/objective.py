@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from preprocess.types import NO_TARGET, HeadSpec, Loss, Output
+from preprocess.types import NO_TARGET, HeadSpec, Loss, Output, soft_name
 
 
 def objective(
@@ -24,7 +24,7 @@ def objective(
         head: the outputs and their losses.
         values: of each output, by name; see `Outputs`.
         batch: "attention_mask" and, for a head that asks for it, "answer_mask" [B, S], "group" [B], and the targets
-            by their outputs' names.
+            by their outputs' names; soft ones by their `soft_name`s, float32 [B, S] or [B, K].
         n_targets: what has a target in all batches of the step, of each projection that is learned from.
 
     Returns:
@@ -40,6 +40,12 @@ def objective(
             part = _LOSSES[output.loss](output, scores, batch[output.name], batch)
             loss += part if output.weight == 1 else output.weight * part
         loss = loss / len(outputs) / n_targets[name]
+        if head.soft is not None and soft_name(name) in n_targets:
+            weight, temperature = head.soft.weight, head.soft.temperature
+            scores = {o.name: tf.cast(values[o.name], tf.float32) / temperature for o in outputs}
+            soft = [o.weight * _soft(o, scores[o.name], batch[soft_name(o.name)], batch) for o in outputs]
+            mean = tf.reduce_mean(tf.stack(soft)) / n_targets[soft_name(name)]
+            loss = (1 - weight) * loss + weight * temperature**2 * mean
         total = loss if total is None else total + loss
     assert total is not None, "a batch without a target of any output"
     return total
@@ -124,6 +130,15 @@ def _position(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mappi
     counted = target != NO_TARGET
     right = tf.gather(values, tf.where(counted, target, 0), axis=1, batch_dims=1)
     return tf.reduce_sum(tf.where(counted, tf.reduce_logsumexp(values, axis=1) - right, 0.0))
+
+
+def _soft(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Sum the cross-entropy of soft targets, [B, S] of positions or [B, K] of classes."""
+    if output.loss == "class":
+        return -tf.reduce_sum(target * tf.nn.log_softmax(values, axis=1))
+    among = competing(output, batch)
+    logs = tf.nn.log_softmax(tf.where(among, values, values.dtype.min), axis=1)
+    return -tf.reduce_sum(target * tf.where(among, logs, 0.0))
 
 
 def _class(output: Output, values: tf.Tensor, target: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:

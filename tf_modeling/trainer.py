@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from preprocess.base.schedule import linear_schedule
 from preprocess.base.spec import TrainerSpec
 from preprocess.base.stepmetrics import skipped_in_a_row, step_metrics
-from preprocess.types import Apart, Batch, input_names, n_windows_apart
+from preprocess.types import Apart, Batch, input_names, n_windows_apart, soft_name
 from tf_modeling.distribute import Replicas, assign
 from tf_modeling.graph import traced
 from tf_modeling.hooks import Gradients, TrainerHook
@@ -120,8 +120,11 @@ class Trainer:
         targets = {output.name: _MATRIX if output.loss in each else _VECTOR for output in self._head.outputs}
         shapes = {**dict.fromkeys(input_names(self._head), _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
         self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
+        self._columns |= {soft_name(name): tf.TensorSpec(_MATRIX, tf.float32) for name in self._head.softened}
         counts = dict.fromkeys(self._head.projections, _SCALAR)
-        inputs = [(self._columns, counts, (counts, counts), _SEED)] * len(self._replicas.local)
+        softened = [name for name, (first, *_) in self._head.projections.items() if first.name in self._head.softened]
+        all_counts = counts | dict.fromkeys(map(soft_name, softened), _SCALAR)
+        inputs = [(self._columns, all_counts, (counts, counts), _SEED)] * len(self._replicas.local)
         self._whole = self._function(self._whole_step, [inputs, _SCALAR], jit_compile)
         self._part = self._function(self._part_step, [inputs], jit_compile)
         self._finish = self._function(self._finish_step, [_SCALAR, _SCALAR], jit_compile)
@@ -198,9 +201,10 @@ class Trainer:
         self, batch: Batch, index: int, n_targets: Mapping[str, int], n_apart: Apart | None = None
     ) -> list[tuple[Any, ...]]:
         """Return the arguments of `_gradients` in each replica of this process."""
+        hard = {name: n for name, n in n_targets.items() if name in self._head.projections}
         counts, *counts_apart = (
             {name: tf.constant(float(n)) for name, n in numbers.items()}
-            for numbers in (n_targets, *(n_apart or (n_targets, n_targets)))
+            for numbers in (n_targets, *(n_apart or (hard, hard)))
         )
         inputs = []
         for replica, share in self._replicas.split(batch, whole_groups=self._head.whole_groups):

@@ -13,7 +13,8 @@ from experiment.estimate.workload import Work, architecture, work
 from experiment.grid.cells import GridRun
 from experiment.grid.status import FAILED, FINISHED, progress_of
 from experiment.io.tables import aligned
-from experiment.options.flags import PlanOptions, StepOptions
+from experiment.options.flags import PlanOptions
+from experiment.options.steps import StepOptions
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 from pretrained_configs import catalog
 from pretrained_configs.locate import published_of

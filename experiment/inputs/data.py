@@ -130,21 +130,24 @@ class Trainable:
     without_target: list[str]
 
 
-def trainable(task: Task, examples: Sequence[Example], report: DataReport) -> Trainable:
+def trainable(task: Task, examples: Sequence[Example], report: DataReport, *, taught: bool = False) -> Trainable:
     """Pair examples with their targets.
 
     Args:
         task: says what an example is trained on.
         examples: of one file.
         report: on the file.
+        taught: whether there are teachers, who have targets for all; that of an example without one of its own is
+            then None.
 
     Raises:
         DataError: naming the file, if no example has a target.
     """
-    pairs = [(example, target) for example in examples for target in _targets(task, example)]
+    nothing = (None,) if taught else ()
+    pairs = [(example, target) for example in examples for target in _targets(task, example) or nothing]
     if not pairs:
         why = _unlabelled(examples, report) or f"no answer to its {len(examples)} questions stands in its context"
         raise DataError(f"{report.file}: {why}; give a training file with answers")
-    kept = {example.id for example, _ in pairs}
+    kept = {example.id for example, target in pairs if target is not None}
     without = [example.id for example in examples if example.id not in kept]
     return Trainable([example for example, _ in pairs], [target for _, target in pairs], without)

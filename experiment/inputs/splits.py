@@ -37,6 +37,8 @@ def read_splits(
     files: Mapping[str, Path | None],
     limits: Mapping[str, int | None],
     additions: Additions | None = None,
+    *,
+    taught: bool = False,
 ) -> dict[str, Split]:
     """Read the files of a run.
 
@@ -45,6 +47,7 @@ def read_splits(
         files: "train", "dev" and "test" to a file; None for none.
         limits: split to the number of questions that are used of it; None (or no entry) for all.
         additions: what is added to "train"; None for nothing.
+        taught: whether there are teachers, so that all questions can be trained on.
 
     Returns:
         the splits that have a file, in the order of `files`. "train" holds the questions that can be trained on.
@@ -58,7 +61,7 @@ def read_splits(
         if path is None:
             continue
         try:
-            splits[name] = _read_split(task, name, path, limits.get(name), additions)
+            splits[name] = _read_split(task, name, path, limits.get(name), additions, taught)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -66,7 +69,9 @@ def read_splits(
     return splits
 
 
-def _read_split(task: Task, name: str, path: Path, limit: int | None, additions: Additions | None) -> Split:
+def _read_split(
+    task: Task, name: str, path: Path, limit: int | None, additions: Additions | None, taught: bool
+) -> Split:
     examples, report = read_examples(task, path, limit)
     lines = report.lines()
     facts = {**report.to_json(), "lines": lines}
@@ -75,10 +80,11 @@ def _read_split(task: Task, name: str, path: Path, limit: int | None, additions:
             examples, added, more = additions.to(task, examples)
             facts["augmentation"] = added
             lines += more
-        usable = trainable(task, examples, report)
+        usable = trainable(task, examples, report, taught=taught)
         n_without = len(usable.without_target)
         n_trained = len(examples) - n_without
-        lines.append(f"  trained on: {n_trained}; not trained on for want of a located answer: {n_without}")
+        instead = "learned from teachers alone" if taught else "not trained on"
+        lines.append(f"  trained on: {n_trained}; {instead} for want of a located answer: {n_without}")
         return Split(usable.examples, usable.targets, {**facts, "without_target": usable.without_target}, None)
     # A test file may come without answers; it is then answered and not scored.
     targets = first_targets(task, examples)

@@ -15,33 +15,30 @@ from experiment.options.answers import CalibrateOptions as CalibrateOptions
 from experiment.options.answers import EnsembleOptions as EnsembleOptions
 from experiment.options.answers import SubmitOptions as SubmitOptions
 from experiment.options.data import (
-    AugmentOptions,
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
-    JointOptions,
     TaskChoice,
-    TasksChoice,
-    TrainingFiles,
 )
 from experiment.options.devices import (
     DeviceChoice,
     EngineChoice,
     PrecisionOptions,
-    StepPrecisionOptions,
     TrainingDeviceOptions,
 )
+from experiment.options.distillation import DistillationOptions
 from experiment.options.fields import AT_LEAST_0, AT_LEAST_ONE, POSITIONAL, SHARE, Named, NameOrPath, Rule
 from experiment.options.grid import GridAxes, GridView, GridWorkers
-from experiment.options.methods import MethodOptions, StoppingOptions
+from experiment.options.methods import StoppingOptions
 from experiment.options.model import FineTuned, HiddenAct, ModelChoice, TokenizerOptions, TransferOptions
-from experiment.options.optimisation import OptimizerOptions, ScheduleOptions, Seed
+from experiment.options.optimisation import Seed
 from experiment.options.parity import ParityOptions as ParityOptions
 from experiment.options.pretraining import PretrainOptions as PretrainOptions
 from experiment.options.reading import AskOptions as AskOptions
 from experiment.options.reading import ServeOptions as ServeOptions
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
+from experiment.options.steps import StepOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions
 
@@ -50,27 +47,15 @@ __all__ = ["CacheOptions", "CompletionOptions", "DownloadOptions", "ModelsOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepOptions(
-    TasksChoice,
-    TrainingFiles,
-    AugmentOptions,
-    FeatureCacheOptions,
-    JointOptions,
-    ModelChoice,
-    TokenizerOptions,
-    WindowOptions,
-    ScheduleOptions,
-    OptimizerOptions,
-    MethodOptions,
-    DeviceChoice,
-    PrecisionOptions,
-    StepPrecisionOptions,
+class TrainOptions(
+    StepOptions,
+    EvaluationFiles,
+    StoppingOptions,
+    DistillationOptions,
+    TransferOptions,
+    TrainingDeviceOptions,
+    RunOptions,
 ):
-    """What is trained on, how often, and how a step is computed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions(StepOptions, EvaluationFiles, StoppingOptions, TransferOptions, TrainingDeviceOptions, RunOptions):
     """Fine-tune over seeds, evaluate, and print the leaderboard row.
 
     Options that are left out take the published recipe of the model for the task, else the task's own.

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from experiment.options.data import TaskChoice
 from experiment.options.devices import Framework, PrecisionOptions
+from experiment.options.distillation import DistillationOptions
 from experiment.options.fields import check_ranges
 from experiment.options.flags import (
     ParityOptions,
@@ -24,6 +25,7 @@ from experiment.options.methods import check_together
 from experiment.options.optimisation import ADAM_EPSILON, Optim
 from preprocess.base.errors import UsageError
 from preprocess.base.methods import Methods
+from preprocess.types import Soft
 from pretrained_configs import catalog
 from pretrained_configs.catalog import PublishedModel
 from tasks.core.discovery import get_task, task_names
@@ -158,6 +160,9 @@ class TrainRecipe(StepRecipe):
         fsdp: whether PyTorch's processes share the parameters.
         jit_compile: whether XLA compiles TensorFlow's step; None for what that backend knows alone, whether its
             device is a GPU.
+        teacher: names of fine-tuned models to learn from.
+        distill_weight: share of their loss in the whole.
+        distill_temperature: what their logits and the student's are divided by.
         config: every option as config.yaml and Records hold it, by the flag's name: YAML- and JSON-able.
     """
 
@@ -178,9 +183,19 @@ class TrainRecipe(StepRecipe):
     torch_compile: bool
     fsdp: bool
     jit_compile: bool | None
+    teacher: tuple[str, ...]
+    distill_weight: float
+    distill_temperature: float
     config: Mapping[str, Any]
 
+    @property
+    def soft(self) -> Soft | None:
+        """How soft targets are learned from; None without a teacher."""
+        return Soft(self.distill_weight, self.distill_temperature) if self.teacher else None
 
+
+#: What a command without teachers has for its options.
+_UNTAUGHT = {field.name: field.default for field in fields(DistillationOptions)}
 Filled = TypeVar("Filled", bound="Options | StatsOptions")
 Options = PredictOptions | ParityOptions | PlanOptions | TrainOptions | PretrainOptions
 _RECIPES: dict[type, type[Recipe]] = {
@@ -227,7 +242,11 @@ def resolve_recipe(options: Options, task: Task, published: PublishedModel | Non
         recipe = {**recipe, "loss_scale": "dynamic"}
     whole = filled(options, {"loss_scale": "dynamic", **recipe})
     # What a command has no flag for is the task's.
-    values: dict[str, Any] = {**recipe, **{option.name: getattr(whole, option.name) for option in fields(whole)}}
+    values: dict[str, Any] = {
+        **_UNTAUGHT,
+        **recipe,
+        **{option.name: getattr(whole, option.name) for option in fields(whole)},
+    }
     threshold = values.get("null_score_diff_threshold")
     values |= {
         "stride": stride_of(values),

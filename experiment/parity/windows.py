@@ -15,7 +15,9 @@ from experiment.inputs.methods import check_methods
 from experiment.inputs.model import check_limits, from_checkpoint, from_scratch
 from experiment.inputs.settings import Settings, about_tokenizer
 from experiment.io.terminal import warn
-from experiment.options.flags import MethodOptions, OptimizerOptions, ParityOptions
+from experiment.options.methods import MethodOptions
+from experiment.options.optimisation import OptimizerOptions
+from experiment.options.parity import ParityOptions
 from experiment.options.recipe import OptimizerRecipe
 from experiment.parity.answers import Answers
 from experiment.parity.compare import TOLERANCES

@@ -36,7 +36,8 @@ def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any
     Returns:
         the model, its trainer, and lines on what was loaded.
     """
-    backend, source, head = setup.backend, setup.source, setup.head.spec
+    backend, source = setup.backend, setup.source
+    head = dataclasses.replace(setup.head.spec, soft=setup.options.soft)
     backend.set_seed(seed)
     lines: list[str] = []
     if loads and source.checkpoint is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from experiment.options.together import together
 from experiment.training.build import trainer_spec
 from experiment.training.mixture import Source
 from experiment.training.setup import Part, RunSetup
+from experiment.training.teachers import Teacher, find_teachers, hashes_of_teachers, taught
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import HeadSpec
 from tasks.core.joint import SharedHead
@@ -76,8 +77,9 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     found = resolved(options)
     source, head, recipe = found.source, found.head, found.recipe
     backend, device, lines = ready(options, recipe, head.spec, source)
-    lines += found.notes
-    splits = read_all(found.tasks)
+    teachers, notes = find_teachers(options, [each.task for each in found.tasks])
+    lines += [*found.notes, *notes]
+    splits = read_all(found.tasks, taught=bool(teachers) and options.distill_weight > 0)
     reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
     several = len(splits) > 1
     lines += [line for of_task in reports.values() for report in of_task.values() for line in report["lines"]]
@@ -87,7 +89,9 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         part, counts = _encoded(each, splits[name], source, head if several else None, reports[name])
         parts.append(part)
         lines += [f"{name} {line}" if several else line for line in counts]
-    hashes = hashes_of(flat(reports), source)
+    hashes = {**hashes_of(flat(reports), source), **hashes_of_teachers(teachers)}
+    if teachers:
+        parts = [_taught(part, splits[part.task.name]["train"], teachers, options, backend) for part in parts]
     setup = RunSetup(
         recipe,
         tuple(parts),
@@ -129,6 +133,13 @@ def _encoded(
         hashes_of(reports, source),
     )
     return part, lines
+
+
+def _taught(part: Part, split: Split, teachers: Sequence[Teacher], options: TrainOptions, backend: Backend) -> Part:
+    """Return a part of a run that learns from teachers, too."""
+    data = taught(part.source.data, split, teachers, options, backend.Group.current())
+    hashes = {**part.hashes, **hashes_of_teachers(teachers)}
+    return dataclasses.replace(part, source=dataclasses.replace(part.source, data=data), hashes=hashes)
 
 
 def ready(
@@ -206,8 +217,8 @@ def files_of(options: TrainOptions) -> tuple[dict[str, Path | None], dict[str, i
     return files, {"train": options.max_train_samples, "dev": options.max_eval_samples}
 
 
-def read_all(tasks: tuple[ResolvedTask, ...]) -> dict[str, dict[str, Split]]:
-    """Read the files of all tasks: task -> split -> what is in it.
+def read_all(tasks: tuple[ResolvedTask, ...], *, taught: bool = False) -> dict[str, dict[str, Split]]:
+    """Read the files of all tasks: task -> split -> what is in it; see `read_splits` for `taught`.
 
     Raises:
         DataError: naming all files that can't be used.
@@ -218,7 +229,7 @@ def read_all(tasks: tuple[ResolvedTask, ...]) -> dict[str, dict[str, Split]]:
     for each in tasks:
         try:
             additions = additions_of(each.options, each.task)
-            found[each.task.name] = read_splits(each.task, *files_of(each.options), additions)
+            found[each.task.name] = read_splits(each.task, *files_of(each.options), additions, taught=taught)
         except DataError as error:
             problems.append(str(error))
     if problems:

@@ -68,14 +68,14 @@ def smoothing(
 ) -> Tensor:
     """Return a batch's part of the mean of U - CE over positions, as `objective` takes means; 0 without positions."""
     total = torch.zeros((), dtype=torch.float32, device=batch["attention_mask"].device)
-    for name, n in n_targets.items():
-        outputs = head.projections[name]
-        for output in (output for output in outputs if output.loss == "position"):
+    for name, outputs in head.projections.items():
+        for output in (output for output in outputs if output.loss == "position" and name in n_targets):
             target = batch[output.name]
             logs, counted = _position(output, values[output.name].float(), target, batch)
             right = logs.gather(1, torch.where(counted, target, 0)[:, None])[:, 0]
             mean = logs.sum(1) / competing(output, batch).sum(1).clamp(min=1)
-            total = total + output.weight * torch.where(counted, right - mean, 0.0).sum() / len(outputs) / n
+            part = torch.where(counted, right - mean, 0.0).sum()
+            total = total + output.weight * part / len(outputs) / n_targets[name]
     return total
 
 
@@ -99,15 +99,15 @@ def divergence(
         float32 scalar.
     """
     total = torch.zeros((), dtype=torch.float32, device=batch["attention_mask"].device)
-    for name, n in n_targets.items():
-        outputs = head.projections[name]
-        for output in outputs:
+    for name, outputs in head.projections.items():
+        for output in outputs if name in n_targets else ():
             target = batch[output.name]
             p, counted = _LOGS[output.loss](output, first[output.name].float(), target, batch)
             q, _ = _LOGS[output.loss](output, second[output.name].float(), target, batch)
             # (KL(p || q) + KL(q || p)) / 2, element by element; what is not chosen among has log 0 in both.
             parts = ((p.exp() - q.exp()) * (p - q) / 2).reshape(*counted.shape, -1).sum(-1)
-            total = total + output.weight * torch.where(counted, parts, 0.0).sum() / len(outputs) / n
+            part = torch.where(counted, parts, 0.0).sum()
+            total = total + output.weight * part / len(outputs) / n_targets[name]
     return total
 
 

@@ -89,7 +89,7 @@ class Average:
         Raises:
             DataError: logits are not finite, or a window is missing.
         """
-        logits = _Logits(features, len(self._examples), len(self._texts))
+        logits = PieceLogits(features, len(self._examples), len(self._texts))
         for batch in outputs:
             logits.take(batch)
         logits.check()
@@ -97,7 +97,7 @@ class Average:
             self._add_question(places, logits, index, options)
         self._n_models += 1
 
-    def _add_question(self, places: Places, logits: _Logits, index: int, options: DecodeOptions) -> None:
+    def _add_question(self, places: Places, logits: PieceLogits, index: int, options: DecodeOptions) -> None:
         spans, own = logits.pieces_of(index)
         null = logits.null[index] - options.null_score_diff_threshold / 2
         start, end = np.append(own, null[:, None], axis=1) if self._texts else own
@@ -138,10 +138,17 @@ class Average:
         return prediction(example.id, nbest, nbest[kept.index(answer)], name if is_null else "span")
 
 
-class _Logits:
-    """What one model says of E questions, piece by piece."""
+class PieceLogits:
+    """What one model says of E questions, piece by piece.
+
+    Args:
+        features: its windows of them.
+        n_examples: E.
+        n_kinds: kinds of answers that are no span; 0 where every question has a span.
+    """
 
     def __init__(self, features: FeatureSet, n_examples: int, n_kinds: int) -> None:
+        """Begin without a window."""
         self._features = features
         n_windows = np.bincount(features.example_index, minlength=n_examples)
         self._context = np.zeros(n_examples, np.int64)
