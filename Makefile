@@ -2,6 +2,7 @@
 # make test    run the tests
 # make check   lint, types and tests
 # make soak    the longer tests, thousands of damaged files, and runs that are killed (with MRC_DATA_DIR, on real data)
+# make docs    build the documentation as a site, in build/site
 # make bench   run every benchmark (each prints one JSON line) but pretrained.py, which takes hours and needs weights
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: setup demo test check soak bench clean
+.PHONY: setup demo test check soak bench docs clean
 setup: $(STAMP)
 
 # torch comes first and by itself, so that no other package can choose another build of it.
@@ -40,6 +41,10 @@ soak: setup
 
 bench: setup
 	for file in $(filter-out %/pretrained.py,$(wildcard benchmarks/[a-z]*.py)); do $(BIN)/python $$file || exit 1; done
+
+# By -m, so that the reference is of this checkout, whatever is installed.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

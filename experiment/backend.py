@@ -22,9 +22,9 @@ from pretrained_configs.report import LoadReport
 
 #: --framework -> package. A package is imported only when it is asked for.
 PACKAGES = {"pytorch": "pytorch_modeling", "tensorflow": "tf_modeling"}
-_TENSORFLOW = "pip install -e '.[tensorflow]' installs it ('.[tensorflow-gpu]' for NVIDIA GPUs)"
+_TENSORFLOW = "pip install 'chinese-mrc[tensorflow]' installs it ('chinese-mrc[tensorflow-gpu]' for NVIDIA GPUs)"
 #: What a package needs from outside -> how to get it.
-INSTALLS = {"torch": "pip install -e . installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
+INSTALLS = {"torch": "pip install torch installs it", "tensorflow": _TENSORFLOW, "keras": _TENSORFLOW}
 
 Result = TypeVar("Result")
 

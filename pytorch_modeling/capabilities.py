@@ -23,7 +23,7 @@ def check_trainer(spec: TrainerSpec, device: str) -> None:
         raise UsageError("--jit_compile is for --framework tensorflow; leave it out")
     if spec.optim == "adamw8bit" and find_spec("bitsandbytes") is None:
         raise UsageError(
-            "--optim adamw8bit needs bitsandbytes, which is not installed; pip install -e '.[8bit]' installs it"
+            "--optim adamw8bit needs bitsandbytes, which is not installed: pip install 'chinese-mrc[8bit]'"
         )
     if spec.fsdp and Group.current().size == 1:
         raise UsageError("--fsdp divides the model among several processes; start them with torchrun")

@@ -16,5 +16,5 @@ def serve(options: ServeOptions) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _PACKAGES:
             raise
-        raise UsageError(f"serve: {missing} is not installed; pip install -e '.[serve]' installs it") from None
+        raise UsageError(f"serve: {missing} is not installed; pip install 'chinese-mrc[serve]' installs it") from None
     return run.serve(options)

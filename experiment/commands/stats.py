@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ def stats(options: StatsOptions) -> None:
     if options.histogram is not None and options.histogram.suffix not in _PICTURES:
         raise UsageError(f"--histogram {options.histogram}: the name must end in {', '.join(_PICTURES)}")
     check_file("--histogram", options.histogram)
+    if options.histogram is not None and find_spec("matplotlib") is None:
+        raise UsageError("--histogram needs matplotlib: pip install 'chinese-mrc[report]'")
     place = locate(options.tokenizer_name, weights=False)
     settings = read_settings(place.directory, task_name(options))
     options, notes = recall(settings, options, but=("max_seq_length", "do_lower_case"))

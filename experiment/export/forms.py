@@ -121,7 +121,9 @@ def require(packages: Iterable[str], what: str) -> dict[str, str]:
             versions[package] = str(import_module(package).__version__)
         except ModuleNotFoundError as error:
             missing = (error.name or package).partition(".")[0]
-            raise UsageError(f"{what}: {missing} is not installed; pip install -e '.[export]' installs it") from None
+            raise UsageError(
+                f"{what}: {missing} is not installed; pip install 'chinese-mrc[export]' installs it"
+            ) from None
     return versions
 
 

@@ -49,10 +49,10 @@ def help_text(program: str, command: str, options: type, defaults: Mapping[str, 
     width = min(max(shutil.get_terminal_size((100, 24)).columns, _WIDTH[0]), _WIDTH[1])
     known = options_of(options)
     required = [option for option in known if option.required]
-    usage = [program, command, *map(_head, required), "[OPTIONS]"]
-    usage += [f"[{_head(option)}]" for option in known if option.positional and not option.required]
+    usage = [program, command, *map(as_typed, required), "[OPTIONS]"]
+    usage += [f"[{as_typed(option)}]" for option in known if option.positional and not option.required]
     lines = _wrapped("usage: " + " ".join(usage), width, " " * 7)
-    for paragraph in _paragraphs(options):
+    for paragraph in paragraphs(options):
         lines += ["", *_wrapped(paragraph, width)]
     groups: dict[str, list[Option]] = {"Required": required}
     for option in known:
@@ -81,23 +81,24 @@ def examples(options: type) -> Iterator[str]:
 
 def summary(options: type) -> str:
     """Return what a command does, in a line."""
-    return _paragraphs(options)[0]
+    return paragraphs(options)[0]
 
 
-def _paragraphs(options: type) -> list[str]:
+def paragraphs(options: type) -> list[str]:
+    """Return what the docstring of an options class says before its examples."""
     text = (options.__doc__ or "").partition("Examples:\n")[0]
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def _entry(option: Option, defaults: Mapping[str, Default], width: int) -> list[str]:
-    head = " " * _INDENT + _head(option)
-    text = _wrapped(option.help.removesuffix(".") + _default(option, defaults) + ".", width - _MARGIN)
+    head = " " * _INDENT + as_typed(option)
+    text = _wrapped(option.help.removesuffix(".") + default_of(option, defaults) + ".", width - _MARGIN)
     if len(head) + 2 > _MARGIN:
         return [head, *(" " * _MARGIN + line for line in text)]
     return [head.ljust(_MARGIN) + text[0], *(" " * _MARGIN + line for line in text[1:])]
 
 
-def _head(option: Option) -> str:
+def as_typed(option: Option) -> str:
     """Return an option as it is typed, with what stands for its value."""
     if option.is_switch:
         return f"--[no_]{option.name}"
@@ -115,7 +116,7 @@ def _head(option: Option) -> str:
     return value if option.positional else f"--{option.name} {value}"
 
 
-def _default(option: Option, defaults: Mapping[str, Default]) -> str:
+def default_of(option: Option, defaults: Mapping[str, Default]) -> str:
     """Say what an option is where it is left out, unless its docstring does."""
     if option.default is None and option.name in defaults:  # a recipe fills in nothing else
         value, source = defaults[option.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from preprocess.base.errors import DataError
@@ -33,12 +34,14 @@ def configured(task: Task, options: TaskOptions) -> Task:
     """Return a task of `ClozeProblem` with the user's choice made.
 
     Raises:
-        DataError: if it is none of those that there are.
+        DataError: if it is none of those that there are, or needs a package that is not installed.
     """
     if options.assignment not in (INDEPENDENT, ONE_TO_ONE):
         raise DataError(f"--assignment {options.assignment!r}: expected {INDEPENDENT} or {ONE_TO_ONE}.")
     if options.assignment == INDEPENDENT:
         return task
+    if find_spec("scipy") is None:
+        raise DataError(f"--assignment {ONE_TO_ONE} needs scipy: pip install 'chinese-mrc[assignment]'")
     assert isinstance(task.problem, ClozeProblem)
     problem = replace(task.problem, one_to_one=True)
     return replace(task, version=f"{task.version}+{ONE_TO_ONE}", problem=problem)

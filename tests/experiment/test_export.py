@@ -224,7 +224,9 @@ def test_package_that_is_not_installed_is_one_line(package, checkpoint, data, tm
     monkeypatch.setitem(sys.modules, package, None)
     flags = ("--format", "onnx", "--check", data("demo_drcd_dev"))
     status = _export(checkpoint("albert"), tmp_path / "out", *flags)
-    _fails(capsys, status, f"--format onnx: {package} is not installed; pip install -e '.[export]' installs it")
+    _fails(
+        capsys, status, f"--format onnx: {package} is not installed; pip install 'chinese-mrc[export]' installs it"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

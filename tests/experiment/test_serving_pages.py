@@ -144,5 +144,5 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch, c
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", "--model_name_or_path", "anything"]) == 2
-    said = "error: serve: uvicorn is not installed; pip install -e '.[serve]' installs it\n"
+    said = "error: serve: uvicorn is not installed; pip install 'chinese-mrc[serve]' installs it\n"
     assert capsys.readouterr().err == said

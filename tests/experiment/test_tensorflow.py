@@ -224,9 +224,9 @@ def test_run_on_two_devices_is_that_on_one_without_dropout(still_runs, place, tm
 @pytest.mark.parametrize(
     ("package", "arguments", "expected"),
     [
-        ("tensorflow", ["train"], "tensorflow is not installed; pip install -e '.[tensorflow]'"),
-        ("keras", ["train"], "keras is not installed; pip install -e '.[tensorflow]'"),
-        ("tensorflow", ["export"], "tensorflow is not installed; pip install -e '.[tensorflow]'"),
+        ("tensorflow", ["train"], "tensorflow is not installed; pip install 'chinese-mrc[tensorflow]'"),
+        ("keras", ["train"], "keras is not installed; pip install 'chinese-mrc[tensorflow]'"),
+        ("tensorflow", ["export"], "tensorflow is not installed; pip install 'chinese-mrc[tensorflow]'"),
     ],
 )
 def test_framework_that_is_not_installed_is_one_line(package, arguments, expected, trained, place, tmp_path):
