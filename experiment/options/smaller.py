@@ -18,7 +18,8 @@ class QuantizeOptions:
 
     Examples:
         quantize runs/roberta --check dev.json --output served/int8
-        quantize served/onnx --check dev.json --max_f1_drop 0.2 --framework onnx --output served/int8
+        quantize served/onnx --check dev.json --max_f1_drop 0.2 --output served/int8
+        quantize served/onnx --check dev.json --max_eval_samples 500 --framework onnx --output served/int8
     """
 
     model_name_or_path: Annotated[NameOrPath, POSITIONAL]
@@ -49,6 +50,7 @@ class PruneVocabularyOptions:
         prune_vocabulary runs/e5/seed_1/checkpoint-best --data_files train.json dev.json --output e5-zh
         prune_vocabulary intfloat/multilingual-e5-small --task cmrc2018 --data_files train.json --check test.json \
             --output e5-zh
+        prune_vocabulary my/model --task drcd --data_files train.json --do_lower_case --output small
     """
 
     model_name_or_path: Annotated[NameOrPath, POSITIONAL]
