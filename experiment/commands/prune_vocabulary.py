@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiment.inputs.data import encode, first_targets, read_examples
 from experiment.inputs.model import ModelSource, from_checkpoint
-from experiment.inputs.settings import FILE_NAME, read_settings, recall
+from experiment.inputs.settings import FILE_NAME, read_settings, recall, write_several
 from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import terminal, warn
 from experiment.options.flags import PredictOptions
@@ -70,10 +70,7 @@ def prune_vocabulary(options: PruneVocabularyOptions) -> None:
         _prove(tokenizer, smaller, kept, texts)
         report, parameters = _parameters(checkpoint, config, kept)
         write_checkpoint(directory, config, parameters, saved_format(config))
-        settings = read_settings(checkpoint.directory)
-        if settings is not None:
-            about = {**smaller.options, "fingerprint": smaller.fingerprint}
-            write_json(directory / FILE_NAME, asdict(replace(settings, tokenizer=about)))
+        _write_settings(directory, checkpoint, smaller)
     console.print("\n".join(report.lines()))
     console.print(
         f"{options.output}: {config.vocab_size} of {source.config.vocab_size} rows, "
@@ -87,12 +84,12 @@ def prune_vocabulary(options: PruneVocabularyOptions) -> None:
 
 def _prepared(options: PruneVocabularyOptions, checkpoint: Checkpoint) -> tuple[Task, Recipe, ModelSource]:
     """Find out how the model reads texts of its task."""
-    settings = read_settings(checkpoint.directory)
-    task = options.task or (settings.task if settings is not None else None)
+    settings = read_settings(checkpoint.directory, options.task)
+    known = settings.task if settings is not None and not (settings.joint and options.task is None) else None
+    task = options.task or known
     if task is None:
         raise UsageError(
-            f"{options.model_name_or_path}: does not say what task it was fine-tuned for; give the one whose layout "
-            "the files have with --task"
+            f"{options.model_name_or_path}: does not say which task's layout the files have; give it with --task"
         )
     asked = PredictOptions(
         model_name_or_path=options.model_name_or_path,
@@ -105,6 +102,20 @@ def _prepared(options: PruneVocabularyOptions, checkpoint: Checkpoint) -> tuple[
     source = from_checkpoint(checkpoint, asked)
     chosen = task_of(asked)
     return chosen, resolve_recipe(asked, chosen, checkpoint.published), source
+
+
+def _write_settings(directory: Path, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    """Write what the checkpoint was fine-tuned with, if it was, with the tokenizer that it has now."""
+    settings = read_settings(checkpoint.directory)
+    if settings is None:
+        return
+    of_each = [read_settings(checkpoint.directory, name) or settings for name in settings.joint or (settings.task,)]
+    about = {**tokenizer.options, "fingerprint": tokenizer.fingerprint}
+    changed = [replace(each, tokenizer=about) for each in of_each]
+    if settings.joint:
+        write_several(directory, changed)
+    else:
+        write_json(directory / FILE_NAME, changed[0].as_json())
 
 
 def _texts(task: Task, recipe: Recipe, source: ModelSource, files: Iterable[Path]) -> list[str]:

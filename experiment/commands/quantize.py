@@ -15,6 +15,7 @@ from experiment.export.forms import FORMS, OnnxForm, predictor
 from experiment.export.quantization import quantize_graph
 from experiment.export.runtimes import RUNTIMES, require
 from experiment.inputs.data import read_examples, scorer_of
+from experiment.inputs.settings import read_settings
 from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.reading import ReadingOptions
@@ -110,7 +111,8 @@ def _whole(prepared: Prepared, temporary: Path) -> Path:
         return prepared.model.path
     head = prepared.task.problem.head
     model, _ = load_backend(_FORM.framework).load_model(prepared.model, head, device="cpu", fresh_head=False)
-    with assets(prepared.source) as files:
+    settings = read_settings(prepared.model.directory, prepared.task.name)
+    with assets(prepared.source, settings) as files:
         _FORM.write(model, temporary, files)
     write_manifest(temporary, "onnx", prepared.source, head, require(_FORM.writers, "quantize"), None)
     return temporary

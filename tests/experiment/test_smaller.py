@@ -137,5 +137,5 @@ def test_a_pruned_model_needs_a_task_whose_files_it_reads(checkpoint, own_answer
         if path.name != "mrc_settings.json":
             (bare / path.name).write_bytes(path.read_bytes())
     assert _prune(bare, tmp_path / "out", "--data_files", own_answers) == 2
-    assert "give the one whose layout the files have with --task" in capsys.readouterr().err
+    assert "does not say which task's layout the files have; give it with --task" in capsys.readouterr().err
     assert _prune(bare, tmp_path / "out", "--data_files", own_answers, "--task", "cmrc2018") == 0
