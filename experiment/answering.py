@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiment.backend import PACKAGES, Backend, Predictor
+from experiment.backend import Backend, Predictor
 from experiment.export.bundle import Bundle, exported_source, read_bundle
-from experiment.export.forms import FORMS
+from experiment.export.forms import OnnxForm
+from experiment.export.runtimes import RUNTIMES
 from experiment.inputs.data import Data, encode, first_targets
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
@@ -29,8 +30,8 @@ from tasks.core.joint import SharedHead
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
 
-#: The values of --framework that are forms: a checkpoint is exported first, and computes on the CPU and in float32.
-EXPORTED = tuple(FORMS.keys() - PACKAGES.keys())
+#: What a runtime computes in, in words.
+_FORMATS = {("fp32",): "float32", ("fp32", "bf16"): "float32 or bfloat16"}
 
 
 def outputs_of(
@@ -112,13 +113,13 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
     """
     model = model or find(options.model_name_or_path, options.hidden_act)
     settings = read_settings(model.directory, task_name(options))
-    exported = isinstance(model, Bundle) or options.framework in EXPORTED
+    exported = isinstance(model, Bundle) or options.framework in RUNTIMES
     if exported:
         _check_exported(options, model)
     if isinstance(model, Bundle) and options.tokenizer_name is None and options.do_lower_case is None:
         # Its tokenizer reads letters as when it was exported.
         options = replace(options, do_lower_case=model.do_lower_case)
-    # What was exported computes in float32: there is no precision to be had as in the training.
+    # What was exported computes in float32 unless told otherwise: nobody has to hear that the training did not.
     options, notes = recall(settings, options, but=("bf16",) if exported else ())
     if isinstance(model, Checkpoint):
         model = answering_head(model, settings)
@@ -153,19 +154,25 @@ def find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
 
 def _check_exported(options: PredictOptions, model: Checkpoint | Bundle) -> None:
     """Refuse what an exported model has no choice of."""
-    free = {"device": options.device in ("auto", "cpu"), "bf16": not options.bf16, "fp16": not options.fp16}
+    name: str = options.framework
+    if name not in RUNTIMES and isinstance(model, Bundle) and isinstance(model.form, OnnxForm):
+        name = model.runtime
+    runtime = RUNTIMES.get(name)
+    precisions = runtime.precisions if runtime is not None else ("fp32",)
+    free = {"device": options.device in ("auto", "cpu")}
+    free |= {name: name in precisions or not getattr(options, name) for name in ("bf16", "fp16")}
     if isinstance(model, Bundle):
-        if options.framework in EXPORTED and FORMS[options.framework] is not model.form:
+        if runtime is not None and not isinstance(model.form, OnnxForm):
             raise UsageError(f"--framework {options.framework}: {model.name} is a {model.form.title}; leave it out")
         free["hidden_act"] = options.hidden_act is None
         computes = f"{model.name} is an exported model, which computes as it was exported, on the CPU and in float32"
         remedy = "give the checkpoint"
     else:
-        computes = f"--framework {options.framework} computes on the CPU and in float32"
+        computes = f"--framework {options.framework} computes on the CPU and in {_FORMATS[precisions]}"
         remedy = "another --framework"
-    for name, allowed in free.items():
+    for flag, allowed in free.items():
         if not allowed:
-            raise UsageError(f"--{name}: {computes}; leave it out, or {remedy}")
+            raise UsageError(f"--{flag}: {computes}; leave it out, or {remedy}")
 
 
 def about_cut_texts(features: FeatureSet, recipe: Recipe) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 #: The directory that `import experiment` finds the package in.
 ROOT = Path(__file__).resolve().parents[1]
+#: What a container's processes may use of the processors: microseconds, and of how many, or "max".
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 #: What the program may be called: the file in the checkout, and what an installation puts on the PATH.
 PROGRAMS = ("run_mrc.py", "chinese-mrc")
 
@@ -80,6 +82,23 @@ def share(n_processes: int, metrics: Path) -> None:
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_processes)))
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+
+def n_threads() -> int:
+    """Return how many threads a process may compute with: OMP_NUM_THREADS, else the processors that it may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked):
+        return int(asked)
+    return max(1, min(len(os.sched_getaffinity(0)), _quota()))
+
+
+def _quota() -> int:
+    """Return how many processors' time a container may use, rounded up; many where nothing limits it."""
+    try:
+        used, _, period = _QUOTA.read_text().partition(" ")
+        return -(-int(used) // int(period))
+    except (OSError, ValueError):  # no control groups of the second version, or "max"
+        return sys.maxsize
 
 
 def program() -> str:

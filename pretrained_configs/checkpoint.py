@@ -90,6 +90,17 @@ class Checkpoint:
         filled_by = {name: name for name in held} if self.filled_by is None else self.filled_by
         return {ours: held[there] for ours, there in filled_by.items()}
 
+    def held(self) -> dict[str, Shape]:
+        """Return the parameters that it should hold, by our names, with the heads that it does hold.
+
+        Raises:
+            CheckpointError: as `open`.
+        """
+        with self.open() as source:
+            pooled = self.namemap.shape_in(source, "pooler.weight") is not None
+            heads, given = self.namemap.heads_in(source), self.namemap.given_in(source)
+            return parameter_shapes(self.config, pooled=pooled, heads=heads, given=given)
+
     @contextmanager
     def stream(
         self, wanted: Mapping[str, Shape], *, fresh_head: bool

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-
 from experiment.chat.prompt import lines
 from experiment.chat.session import Session
 from experiment.io.terminal import terminal, warn
@@ -25,9 +23,9 @@ def ask(options: AskOptions) -> None:
     console = terminal()
     with Reader.of(options) as reader:
         warn(reader.notes)
-        # Unlike others, this one breaks lines: answers stand in frames.
-        framed = Console(highlight=False, markup=False, emoji=False)
-        session = Session(reader, framed, options.context or "", options.n_best, options.min_confidence)
+        session = Session(
+            reader, terminal(breaks_lines=True), options.context or "", options.n_best, options.min_confidence
+        )
         if options.file is not None:
             session.load(str(options.file))
         if sys.stdin.isatty():

@@ -16,10 +16,8 @@ from preprocess.base.errors import CheckpointError
 from preprocess.base.files import new_directory
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
-from pretrained_configs.namemap import NameMap, Source
-from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import deviations, format_for
-from pretrained_configs.report import Shape
 from pretrained_configs.writer import write_checkpoint
 
 #: What belongs to a model beside weights and configuration, and goes along as it is; Google's ALBERT has a
@@ -50,9 +48,7 @@ def convert(options: ConvertOptions) -> None:
     """
     check_new_directory("--output", options.output)
     checkpoint = read_checkpoint(options.source, options.hidden_act)
-    with checkpoint.open() as source:
-        wanted = _held(checkpoint.config, checkpoint.namemap, source)
-    with checkpoint.stream(wanted, fresh_head=False) as (report, tensors):
+    with checkpoint.stream(checkpoint.held(), fresh_head=False) as (report, tensors):
         ours = dict(tensors)
     config, namemap = _placed(checkpoint.config, ours, options.to)
     with new_directory(options.output) as directory:
@@ -78,13 +74,6 @@ def _detours(source: NameMap, target: NameMap, to: str) -> list[str]:
         return []
     written = f"{target.name} ({target.values['description']})"
     return [f"{to} has no form of its own for {source.name}; what it computes is written as {written}"]
-
-
-def _held(config: ModelConfig, namemap: NameMap, source: Source) -> dict[str, Shape]:
-    """Return the parameters that a checkpoint of this format should hold, with the heads that this one does hold."""
-    pooled = namemap.shape_in(source, "pooler.weight") is not None
-    heads = namemap.heads_in(source)
-    return parameter_shapes(config, pooled=pooled, heads=heads, given=namemap.given_in(source))
 
 
 def _placed(config: ModelConfig, ours: dict[str, np.ndarray], target: str) -> tuple[ModelConfig, NameMap]:

@@ -8,7 +8,8 @@ from experiment.answering import predictor_of, prepare
 from experiment.backend import load_backend
 from experiment.export.bundle import assets, max_length, write_manifest
 from experiment.export.check import Gate
-from experiment.export.forms import FORMS, SUFFIX, require
+from experiment.export.forms import FORMS, SUFFIX
+from experiment.export.runtimes import require
 from experiment.inputs.heads import task_for
 from experiment.inputs.model import from_checkpoint
 from experiment.inputs.settings import Settings, about_tokenizer, check_task, read_settings, recall

@@ -11,6 +11,7 @@ from typing import Any
 
 from experiment.backend import Predictor
 from experiment.export.forms import FORMS, SUFFIX, Form, predictor
+from experiment.export.runtimes import RUNTIMES
 from experiment.inputs.model import ModelSource, template_of
 from experiment.inputs.settings import FILE_NAME, Settings, read_settings
 from experiment.inputs.tokenizer import fitting_tokenizer
@@ -37,6 +38,7 @@ class Bundle:
         form: of its model.
         config: the architecture.
         do_lower_case: how its tokenizer reads capital letters; None where it has no such choice.
+        runtime: what computes its graph unless another one is asked for, one of `runtimes.RUNTIMES`.
         published: what the catalogue knows of it: nothing.
     """
 
@@ -44,6 +46,7 @@ class Bundle:
     form: Form
     config: ModelConfig
     do_lower_case: bool | None
+    runtime: str
     published: None = None
 
     @property
@@ -56,13 +59,17 @@ class Bundle:
         """Where its vocabulary and settings lie."""
         return self.path / self.form.assets
 
-    def predictor(self) -> Predictor:
+    def predictor(self, runtime: str = "", precision: str = "fp32") -> Predictor:
         """Load its model.
+
+        Args:
+            runtime: what computes its graph; "" for its own.
+            precision: in which it does.
 
         Raises:
             UsageError, CheckpointError: if what it takes is not installed, or a file is damaged.
         """
-        return predictor(self.form, self.form.load(self.path))
+        return predictor(self.form, self.form.load(self.path, runtime or self.runtime, precision))
 
 
 def read_bundle(name_or_path: str | Path) -> Bundle | None:
@@ -80,7 +87,10 @@ def read_bundle(name_or_path: str | Path) -> Bundle | None:
         raise UsageError(f"{path / MANIFEST}: a form of a newer version ({values.get('form')!r}); export it again")
     tokenizer = values.get("tokenizer")
     options = tokenizer if isinstance(tokenizer, dict) else {}
-    return Bundle(path, form, read_config(path / form.assets / _CONFIG), options.get("do_lower_case"))
+    runtime = str(values.get("runtime", next(iter(RUNTIMES))))
+    if runtime not in RUNTIMES:
+        raise UsageError(f"{path / MANIFEST}: computed by what a newer version knows ({runtime!r}); export it again")
+    return Bundle(path, form, read_config(path / form.assets / _CONFIG), options.get("do_lower_case"), runtime)
 
 
 def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:

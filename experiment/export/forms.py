@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from experiment.backend import PACKAGES, Predictor, load_backend
-from preprocess.base.errors import CheckpointError, UsageError
+from experiment.export.runtimes import RUNTIMES, Served
 from preprocess.types import Batch, Outputs
 
 #: What an output's values are called in a signature, after the output's own name.
 SUFFIX = "_logits"
-
-#: The inputs of a window by name -> the outputs' values, by their names in the signature.
-Served = Callable[[Mapping[str, NDArray[np.integer]]], dict[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +47,17 @@ class Form:
         """
         self._module.export(model, directory, assets)
 
-    def load(self, directory: Path) -> Served:
+    def load(self, directory: Path, runtime: str = "", precision: str = "fp32") -> Served:
         """Load what `write` has written.
+
+        Args:
+            directory: of the bundle.
+            runtime: one of `runtimes.RUNTIMES`, where several compute the form.
+            precision: in which they do.
 
         Raises:
             UsageError: if what it takes is not installed.
+            CheckpointError: if a file is damaged.
         """
         load_backend(self.framework)
         served: Served = self._module.load_export(directory)
@@ -69,7 +69,7 @@ class Form:
 
 
 class OnnxForm(Form):
-    """A graph of a PyTorch model that onnxruntime computes, and many other runtimes."""
+    """A graph of a PyTorch model that onnxruntime and OpenVINO compute, and many other runtimes."""
 
     def write(self, model: Any, directory: Path, assets: Iterable[Path]) -> None:
         """Write the graph, and the files beside it; errors are those of `Form.write`."""
@@ -77,20 +77,9 @@ class OnnxForm(Form):
             shutil.copy(path, directory)
         self._module.export_onnx(model, directory / self.entry)
 
-    def load(self, directory: Path) -> Served:
-        """Load the graph into onnxruntime, on the CPU; errors are those of `Form.load`."""
-        require(self.readers, str(directory))
-        runtime = import_module("onnxruntime")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors alone
-        path = directory / self.entry
-        try:
-            session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors have no class in common but this one
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path}: onnxruntime can't load it ({reason}); export it again") from None
-        names = [output.name for output in session.get_outputs()]
-        return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    def load(self, directory: Path, runtime: str = "onnx", precision: str = "fp32") -> Served:
+        """Load the graph, to be computed on the CPU; errors are those of `Runtime.load`."""
+        return RUNTIMES[runtime].load(directory / self.entry, precision)
 
 
 FORMS: Mapping[str, Form] = {
@@ -100,31 +89,6 @@ FORMS: Mapping[str, Form] = {
     "onnx": OnnxForm("ONNX", "pytorch", "model.onnx", "int64", "", ("torch", "onnx", "onnxscript"), ("onnxruntime",)),
     "exported_program": Form("ExportedProgram", "pytorch", "model.pt2", "int64", "", ("torch",), ("torch",)),
 }
-
-
-def require(packages: Iterable[str], what: str) -> dict[str, str]:
-    """Import packages that a form needs.
-
-    Args:
-        packages: their names.
-        what: whatever needs them, as the user wrote it.
-
-    Returns:
-        the version of each.
-
-    Raises:
-        UsageError: naming the one that is not installed.
-    """
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = str(import_module(package).__version__)
-        except ModuleNotFoundError as error:
-            missing = (error.name or package).partition(".")[0]
-            raise UsageError(
-                f"{what}: {missing} is not installed; pip install 'chinese-mrc[export]' installs it"
-            ) from None
-    return versions
 
 
 def predictor(form: Form, served: Served) -> Predictor:

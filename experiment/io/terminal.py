@@ -21,13 +21,14 @@ from rich.progress import (
 T = TypeVar("T")
 
 
-def terminal(*, quiet: bool = False) -> Console:
-    """Return a console on standard output; it breaks no line, and takes no text for markup or the code of an emoji.
+def terminal(*, quiet: bool = False, breaks_lines: bool = False) -> Console:
+    """Return a console on standard output, which takes no text for markup or the code of an emoji.
 
     Args:
         quiet: print nothing.
+        breaks_lines: at the terminal's width, for what stands in frames; otherwise no line is broken.
     """
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, quiet=quiet)
+    return Console(highlight=False, soft_wrap=not breaks_lines, markup=False, emoji=False, quiet=quiet)
 
 
 def warn(lines: Iterable[str]) -> None:

@@ -9,8 +9,8 @@ from experiment.options.fields import AT_LEAST_0, Rule
 from experiment.options.windows import Size
 
 Framework = Literal["pytorch", "tensorflow"]
-#: What can compute answers: a backend, or a form that a checkpoint is exported in first.
-Engine = Literal["pytorch", "tensorflow", "onnx"]
+#: What can compute answers: a backend, or what computes the graph that a checkpoint is exported as first.
+Engine = Literal["pytorch", "tensorflow", "onnx", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class EngineChoice(Device):
     """Precision and devices."""
 
     framework: Engine = "pytorch"
-    """Backend that computes; or onnx, for onnxruntime on the CPU, in float32."""
+    """Backend that computes; or, on the CPU, onnx (onnxruntime, in float32) or openvino (float32 or bfloat16)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class EngineOfTraining(Device):
     """Precision and devices."""
 
     framework: Engine | None = None
-    """Backend that computes, or onnx, for onnxruntime on the CPU, in float32 (default: the backend that trained the
-    run, and PyTorch for single checkpoints)."""
+    """Backend that computes; or, on the CPU, onnx (onnxruntime, in float32) or openvino (float32 or bfloat16)
+    (default: the backend that trained the run, and PyTorch for single checkpoints)."""
 
 
 @dataclass(frozen=True, kw_only=True)

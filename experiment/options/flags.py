@@ -38,6 +38,8 @@ from experiment.options.reading import AskOptions as AskOptions
 from experiment.options.reading import ServeOptions as ServeOptions
 from experiment.options.reporting import CardInputs, ReportInputs
 from experiment.options.running import RunOptions
+from experiment.options.smaller import PruneVocabularyOptions as PruneVocabularyOptions
+from experiment.options.smaller import QuantizeOptions as QuantizeOptions
 from experiment.options.steps import StepOptions
 from experiment.options.upkeep import CacheOptions, CompletionOptions, DownloadOptions, ModelsOptions, TasksOptions
 from experiment.options.windows import Size, WindowOptions

@@ -32,7 +32,8 @@ class Default(NamedTuple):
 def overview(program: str, commands: Mapping[str, type]) -> str:
     """Return what there is to do, a line per command."""
     lines = [f"usage: {program} COMMAND [OPTIONS]", "", "Commands:"]
-    lines += [f"  {name:<13}{summary(options)}" for name, options in commands.items()]
+    width = 2 + max(map(len, commands))
+    lines += [f"  {name:<{width}}{summary(options)}" for name, options in commands.items()]
     lines += ["", f"{program} COMMAND --help explains the options."]
     return "\n".join(lines)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from experiment.answering import EXPORTED, Prepared, predictor_of
+from experiment.answering import Prepared, predictor_of
 from experiment.backend import PACKAGES, Predictor, choose_device, load_backend
 from experiment.export.bundle import Bundle
-from experiment.export.forms import FORMS, predictor, require
+from experiment.export.forms import FORMS, predictor
+from experiment.export.runtimes import RUNTIMES, require
 from preprocess.base.errors import UsageError
+from preprocess.types import HeadSpec
 
 
 def load_predictor(prepared: Prepared) -> Predictor:
@@ -18,25 +20,36 @@ def load_predictor(prepared: Prepared) -> Predictor:
     Raises:
         UsageError, CheckpointError: for a device or weights that can't be used, or a package that is not installed.
     """
+    options, precision = prepared.options, prepared.recipe.precision
     if isinstance(prepared.model, Bundle):
-        return prepared.model.predictor()
-    options, head = prepared.options, prepared.task.problem.head
-    if options.framework in EXPORTED:
-        form = FORMS[options.framework]
-        if head.given:
-            raise UsageError(
-                f"--framework {options.framework}: the ends of the model's spans depend on starts that are searched "
-                "while it answers, and no format holds that; give another --framework"
-            )
-        require((*form.writers, *form.readers), f"--framework {options.framework}")
+        return prepared.model.predictor(options.framework if options.framework in RUNTIMES else "", precision)
+    head = prepared.task.problem.head
+    if (runtime := RUNTIMES.get(options.framework)) is not None:
+        form = FORMS["onnx"]
+        refuse_searched_ends(head, f"--framework {options.framework}")
+        require(form.writers, f"--framework {options.framework}")
+        require((runtime.package,), f"--framework {options.framework}", runtime.extra)
         model, _ = load_backend(form.framework).load_model(prepared.model, head, device="cpu", fresh_head=False)
         with tempfile.TemporaryDirectory() as directory:
             form.write(model, Path(directory), [])
-            return predictor(form, form.load(Path(directory)))
+            return predictor(form, form.load(Path(directory), options.framework, precision))
     backend = load_backend(options.framework)
     device = choose_device(backend, options.device)
     model, _ = backend.load_model(prepared.model, head, device=device, fresh_head=False)
     return predictor_of(backend, model, prepared.recipe)
+
+
+def refuse_searched_ends(head: HeadSpec, what: str) -> None:
+    """Refuse a head whose answers no graph holds.
+
+    Raises:
+        UsageError: naming what was asked for.
+    """
+    if head.given:
+        raise UsageError(
+            f"{what}: the ends of the model's spans depend on starts that are searched while it answers, and no "
+            "format holds that; let predict answer with --framework pytorch or tensorflow"
+        )
 
 
 def release(prepared: Prepared) -> None:

@@ -93,8 +93,9 @@ class Reader:
             path_or_run: run directory, whose best seed on dev answers; checkpoint of either framework (directory,
                 weights file, hub id or short name); or what `export` has written.
             task: name of the task; None for the one that the model was fine-tuned for here.
-            framework: "pytorch", "tensorflow", or "onnx" for onnxruntime on the CPU; None for the framework that
-                trained the run, and PyTorch for a single checkpoint. What was exported computes as it was exported.
+            framework: "pytorch", "tensorflow", or on the CPU "onnx" (onnxruntime) or "openvino";
+                None for the framework that trained the run, and PyTorch for a single checkpoint. Of what was
+                exported ONNX alone has a choice, between the last two.
             device: "auto" (the first GPU, else the CPU), "cpu" or "cuda:N".
             precision: "fp32", "bf16" or "fp16".
             temperature: of the confidence, above 0; None for the one that the checkpoint was calibrated to, else 1.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,17 @@ class AddedToken:
     rstrip: bool = False
     normalized: bool = True
     special: bool = False
+
+
+def renumbered(tokens: Iterable[AddedToken], ids: Sequence[int]) -> list[AddedToken]:
+    """Return added tokens with new ids: the place of the old one among those that stay.
+
+    Args:
+        tokens: added tokens, all of which stay.
+        ids: the old ids that stay, rising.
+    """
+    places = {id: place for place, id in enumerate(ids)}
+    return [replace(token, id=places[token.id]) for token in tokens]
 
 
 class _Match(NamedTuple):

@@ -56,6 +56,23 @@ class Tokenizer(Encoder, Protocol):
     def template(self) -> str | None:
         """Name of the template that the files say it is used with, if they do."""
 
+    def needed(self, texts: Sequence[str]) -> set[int]:
+        """Return the ids that a tokenizer needs to cut texts as it does.
+
+        Those of special and added tokens, and of the texts' single characters, are among them: a new text of these
+        characters has nothing unknown.
+
+        Raises:
+            DataError: for a kind of tokenizer whose pieces are made of each other.
+        """
+
+    def restricted(self, ids: Sequence[int]) -> Tokenizer:
+        """Return a tokenizer without the pieces of other ids.
+
+        Args:
+            ids: rising, those of `needed` among them; each piece's place in it is its new id.
+        """
+
     def save(self, directory: str | Path) -> None:
         """Write files from which `load_tokenizer` and transformers' AutoTokenizer make the same tokenizer."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -14,17 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
-from preprocess.tokenizers.added import AddedToken, WrittenTokens
+from preprocess.tokenizers.added import AddedToken, WrittenTokens, renumbered
 from preprocess.tokenizers.cleaning import unchanged, with_separators
 from preprocess.tokenizers.files import SAVED, TokenizerFiles, as_id
 from preprocess.tokenizers.normalizing import Aligner
-from preprocess.tokenizers.pieces import BlankCharacters, Columns, around, bases, code_points, joined, parts, trimmed
+from preprocess.tokenizers.pieces import (
+    BlankCharacters,
+    Columns,
+    around,
+    bases,
+    code_points,
+    joined,
+    parts,
+    single_characters,
+    trimmed,
+)
 from preprocess.types import Pieces
 
 #: What stands for a space in the pieces of SentencePiece, and of byte-level BPE.
 _METASPACE, _BYTE_SPACE = "▁", "Ġ"
 #: What no text has: Unicode's first noncharacter.
 _NO_TEXT = "\ufdd0"
+#: A piece that stands for a byte of a character that has no piece.
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 _REQUIRED_ROLES = ("pad", "unk", "cls", "sep")
 _RESTORE = "restore it from the model's publisher"
 
@@ -118,6 +131,40 @@ class LibraryTokenizer:
         """
         columns = (around(part, self._looked_for, self._encode_part) for part in parts(texts))
         return joined(list(columns), self.vocab_size)
+
+    def needed(self, texts: Sequence[str]) -> set[int]:
+        """Return the ids without which texts would be cut otherwise; see `Tokenizer`."""
+        vocab = self._saved["model"]["vocab"]
+        if not isinstance(vocab, list):
+            raise DataError(f"a {self.kind} tokenizer, whose pieces are made of each other: none can be left out")
+        used = set(self.encode(texts).ids.tolist())
+        used |= single_characters(self._tokens, used)
+        # What an unknown character costs is counted from the least likely piece of all.
+        used.add(min(range(len(vocab)), key=lambda id: vocab[id][1]))
+        used.update(id for id, token in enumerate(self._tokens) if _BYTE.fullmatch(token))
+        added = {entry["id"] for entry in self._saved["added_tokens"]}
+        return used | added | {*self.special_ids.values()} | {self._saved["model"].get("unk_id") or 0}
+
+    def restricted(self, ids: Sequence[int]) -> LibraryTokenizer:
+        """Return a tokenizer without the other pieces; see `Tokenizer`."""
+        places = {id: place for place, id in enumerate(ids)}
+        model = self._saved["model"]
+        vocab = [model["vocab"][id] for id in ids if id < len(model["vocab"])]
+        saved = {**self._saved, "model": {**model, "vocab": vocab, "unk_id": places[model.get("unk_id") or 0]}}
+        saved["post_processor"] = _processor_with(saved.get("post_processor"), places)
+        if isinstance(padding := saved.get("padding"), dict) and padding.get("pad_id") in places:
+            saved["padding"] = {**padding, "pad_id": places[padding["pad_id"]]}
+        config = dict(self._config)
+        if isinstance(decoder := config.get("added_tokens_decoder"), dict):
+            config["added_tokens_decoder"] = {str(places[int(id)]): entry for id, entry in decoder.items()}
+        return LibraryTokenizer(
+            self.kind,
+            saved,
+            special=self._special,
+            added=renumbered([AddedToken(**entry) for entry in self._saved["added_tokens"]], ids),
+            template=self.template,
+            config=config,
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer loads too."""
@@ -218,6 +265,21 @@ def _with_casing(normalizer: Any, lower: bool | None) -> Any:
     if lower:
         steps.insert(0, {"type": "Lowercase"})
     return {"type": "Sequence", "normalizers": steps}
+
+
+def _processor_with(part: Any, places: Mapping[int, int]) -> Any:
+    """Return a post_processor, or a part of one, with new ids of its special tokens."""
+    if isinstance(part, list):
+        # BERT's and RoBERTa's name a token as [token, id].
+        if len(part) == 2 and isinstance(part[0], str) and isinstance(part[1], int):
+            return [part[0], places[part[1]]]
+        return [_processor_with(each, places) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: [places[id] for id in value] if name == "ids" else _processor_with(value, places)
+        for name, value in part.items()
+    }
 
 
 def _never_prepended(saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,17 @@ class BlankCharacters:
             self._known[unseen] = [self._is_blank(chr(value)) for value in unseen.tolist()]
             blank = self._known[code]
         return blank.astype(bool)
+
+
+def single_characters(tokens: Sequence[str], used: Collection[int]) -> set[int]:
+    """Return the ids of the pieces that are a single character of used pieces.
+
+    Args:
+        tokens: the piece of each id.
+        used: ids of pieces.
+    """
+    characters = {character for id in used for character in tokens[id]}
+    return {id for id, token in enumerate(tokens) if token in characters}
 
 
 def readable(text: str) -> str:

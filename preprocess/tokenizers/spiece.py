@@ -15,11 +15,21 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
-from preprocess.tokenizers.added import AddedToken, WrittenTokens
+from preprocess.tokenizers.added import AddedToken, WrittenTokens, renumbered
 from preprocess.tokenizers.cleaning import Cleaner, Rules, with_separators
 from preprocess.tokenizers.files import TokenizerFiles
 from preprocess.tokenizers.library import lower_cases
-from preprocess.tokenizers.pieces import BlankCharacters, Columns, around, code_points, joined, parts, trimmed
+from preprocess.tokenizers.pieces import (
+    BlankCharacters,
+    Columns,
+    around,
+    code_points,
+    joined,
+    parts,
+    single_characters,
+    trimmed,
+)
+from preprocess.tokenizers.spiece_file import kept_always, with_pieces
 from preprocess.types import Pieces
 
 KIND = "Unigram (SentencePiece)"
@@ -137,6 +147,9 @@ class SentencePieceTokenizer:
         self._engine = processor(content, source)
         own = pieces_of(self._engine)
         self._tokens = tokens_of(own, program)
+        # Where the program has put tokens of its own, ids of pieces are moved.
+        self._n_replaced = len(_REPLACED) if program.first else 0
+        self._shift = len(program.first) - self._n_replaced
         ids = {token: id for id, token in enumerate(self._tokens)} | {token.content: token.id for token in added}
         for token in added:
             self._tokens += [""] * (token.id + 1 - len(self._tokens))
@@ -179,6 +192,29 @@ class SentencePieceTokenizer:
         """
         columns = (around(part, self._looked_for, self._encode_part) for part in parts(texts))
         return joined(list(columns), self.vocab_size)
+
+    def needed(self, texts: Sequence[str]) -> set[int]:
+        """Return the ids without which texts would be cut otherwise; see `Tokenizer`."""
+        used = set(self.encode(texts).ids.tolist())
+        # Pieces like "12," are cut once more, and what is left of them is in no result.
+        for part in parts(texts):
+            for ids in self._engine.Encode(self._cleaner.apply(part).texts):
+                used.update(id + self._shift for id in ids if id >= self._n_replaced)
+        used |= single_characters(self._tokens, used)
+        kept = {id + self._shift for id in kept_always(self._content) if id >= self._n_replaced}
+        ends = {*range(len(self._program.first)), *(self._tokens.index(token) for token in self._program.last)}
+        return used | kept | ends | {*self.special_ids.values()} | {token.id for token in self._added}
+
+    def restricted(self, ids: Sequence[int]) -> SentencePieceTokenizer:
+        """Return a tokenizer without the other pieces; see `Tokenizer`."""
+        own = {*range(self._n_replaced), *(id - self._shift for id in ids if id - self._shift >= self._n_replaced)}
+        return SentencePieceTokenizer(
+            with_pieces(self._content, own),
+            self._program,
+            special=self._special,
+            added=renumbered(self._added, ids),
+            rules=self._rules,
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write the model and tokenizer_config.json, which transformers' AutoTokenizer loads too."""

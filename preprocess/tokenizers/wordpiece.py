@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
-from preprocess.tokenizers.added import AddedToken, AddedTokens
+from preprocess.tokenizers.added import AddedToken, AddedTokens, renumbered
 from preprocess.tokenizers.basic import CharacterRules, Characters
 from preprocess.tokenizers.files import TokenizerFiles, as_id
 from preprocess.types import Pieces
@@ -139,6 +139,29 @@ class WordPieceTokenizer:
         (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in self._own), "utf-8", newline="\n")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
+    def needed(self, texts: Sequence[str]) -> set[int]:
+        """Return the ids without which texts would be cut otherwise; see `Tokenizer`."""
+        used = set(self.encode(texts).ids.tolist())
+        seen = _Seen(self._matcher)
+        for part in _parts(texts):
+            self._encode_part(part, seen)
+        # A word that ends as unknown could be made of other pieces if one of its first were gone.
+        used.update(id for word in seen for id, *_ in self._matcher.begin(word))
+        characters = {character for id in used for character in self.tokens[id].removeprefix(_CONTINUES)}
+        used.update(id for token, id in self.vocab.items() if token.removeprefix(_CONTINUES) in characters)
+        return used | {*self.special_ids.values()} | {token.id for token in self._added}
+
+    def restricted(self, ids: Sequence[int]) -> WordPieceTokenizer:
+        """Return a tokenizer without the other pieces; see `Tokenizer`."""
+        own = [self._own[id] for id in ids if id < len(self._own)]
+        return WordPieceTokenizer(
+            own,
+            **cast(dict[str, Any], self.options),
+            added=renumbered(self._added, ids),
+            special=self._special,
+            template=self.template,
+        )
+
     def _encode_part(self, texts: Sequence[str], seen: _Seen) -> tuple[Ints, Ints, Ints]:
         """Return ids, spans and the number of pieces of each text."""
         text = "\n".join([*texts, ""])
@@ -194,6 +217,11 @@ class _Matcher:
 
     def match(self, word: str) -> list[tuple[int, int, int]]:
         """Return id, first character and end of each piece."""
+        pieces = self.begin(word)
+        return pieces if pieces and pieces[-1][2] == len(word) else [(self._unknown, 0, len(word))]
+
+    def begin(self, word: str) -> list[tuple[int, int, int]]:
+        """Return the pieces, as `match` does, up to the first place where none fits."""
         pieces: list[tuple[int, int, int]] = []
         start, known = 0, self._first
         while start < len(word) <= _LONGEST_WORD:
@@ -202,10 +230,10 @@ class _Matcher:
                 if id is not None:
                     break
             else:
-                return [(self._unknown, 0, len(word))]
+                break
             pieces.append((id, start, end))
             start, known = end, self._rest
-        return pieces or [(self._unknown, 0, len(word))]
+        return pieces
 
 
 class _Seen(dict[str, int]):

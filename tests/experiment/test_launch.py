@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiment.launch import Launch, launched, program
+from experiment import launch
+from experiment.launch import Launch, launched, n_threads, program
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Who else may look into the environment, and why.
@@ -52,3 +53,15 @@ def test_one_module_reads_the_environment_for_all_of_experiment():
 def test_the_program_has_the_name_it_was_called_by(called, name, monkeypatch):
     monkeypatch.setattr(sys, "argv", [called])
     assert program() == name
+
+
+def test_threads_are_those_asked_for_else_what_this_process_may_use(monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert n_threads() == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(launch, "_QUOTA", tmp_path / "cpu.max")
+    assert n_threads() == 8
+    for limit, expected in (("max 100000", 8), ("250000 100000", 3), ("1600000 100000", 8)):
+        (tmp_path / "cpu.max").write_text(limit + "\n")
+        assert n_threads() == expected, "a container's limit holds, however many processors the machine has"

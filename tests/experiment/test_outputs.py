@@ -35,10 +35,17 @@ WRITERS = {
         "--output_dir",
     ),
     "grid": ("--models no=./no/model --tasks cmrc2018 --seeds 1", "--output_dir"),
+    "quantize": ("./no/model --check no.json", "--output"),
+    "prune_vocabulary": ("./no/model --data_files no.json", "--output"),
+    "examples": ("", "--output"),
     "split": ("--task cmrc2018 --data_file no.json", "--output_dir"),
 }
-#: `train` has a check of its own (test_train.py); `download` computes nothing; the others print.
-OTHERS = {"train", "download", "tasks", "models", "cache", "completion"}
+#: `train` and `pretrain` have a check of their own (test_train.py), by which the trials of `search` and the cells of
+#: `ablate` are trained, too; `download` computes nothing; `calibrate` writes beside the model; the others print.
+OTHERS = {
+    *("train", "pretrain", "search", "ablate", "calibrate", "download"),
+    *("tasks", "models", "cache", "completion", "ask", "serve"),
+}
 
 
 def test_every_command_is_thought_of():

@@ -111,6 +111,7 @@ def test_the_server_of_the_page_answers_its_requests_and_ends_when_told(workplac
                 self.should_exit = True
 
     monkeypatch.setattr(run, "Server", Used)
+    monkeypatch.setattr("urllib.request._opener", None)  # made for the first request of all, with the proxies of then
     assert main(shlex.split(serve.removeprefix(RUN).replace("8000", "0"))) == 0
     one, many, ready, metrics, answer = replies
     (first,) = json.loads(one)["answers"]

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-import experiment.answering
 import experiment.cli
 import experiment.commands.predict
+import experiment.inputs.data
 from experiment.cli import main
 from experiment.io.terminal import Bars, terminal
 from preprocess.base.errors import DataError
@@ -137,7 +137,7 @@ def test_predict_stops_its_bar_before_the_error_is_printed(flags, corpus, tmp_pa
         raise DataError("no window")
 
     monkeypatch.setattr(experiment.commands.predict, "Bars", Watched)
-    monkeypatch.setattr(experiment.answering, "collate", fail)
+    monkeypatch.setattr(experiment.inputs.data, "collate", fail)
     monkeypatch.setattr(experiment.cli, "_complain", lambda _: started.append(bars[0]._bars.live.is_started))
     checkpoint = tmp_path / "run" / "seed_1" / "checkpoint-best"
     options = ("--test_file", str(corpus.data), "--output_dir", str(tmp_path / "out"), "--feature_cache_dir", "None")

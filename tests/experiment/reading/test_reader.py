@@ -118,10 +118,11 @@ def test_mistakes_are_one_line_each(reader, checkpoint, tmp_path):
         reader.answer("谁？", "甲", n_best=0)
     for options, said in (
         ({"precision": "int3"}, "precision 'int3'"),
-        ({"framework": "jax"}, "framework 'jax': one of pytorch, tensorflow, onnx was expected"),
+        ({"framework": "jax"}, "framework 'jax': one of pytorch, tensorflow, onnx, openvino was expected"),
         ({"device": "cuda:99"}, "--device cuda:99"),
         ({"doc_strid": 3}, "doc_strid: unknown option; did you mean 'doc_stride'"),
         ({"framework": "onnx", "precision": "bf16"}, "--bf16: --framework onnx computes on the CPU and in float32"),
+        ({"framework": "openvino", "precision": "fp16"}, "--fp16: .* in float32 or bfloat16"),
     ):
         with pytest.raises(UsageError, match=said):
             Reader.load(checkpoint, **options)
@@ -189,11 +190,12 @@ def test_tensorflow_answers_alike_and_is_what_a_run_of_its_own_loads(tmp_path, m
         assert [each.text for each in ours.answer_many(asked)] == [each.text for each in other.answer_many(asked)]
 
 
-def test_onnx_answers_alike(reader, checkpoint):
-    for package in ("onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
+@pytest.mark.parametrize(("framework", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_exported_graphs_answer_alike(framework, package, reader, checkpoint):
+    for name in ("onnxscript", package):
+        pytest.importorskip(name)
     asked = corpus_questions(6)
-    with Reader.load(checkpoint, framework="onnx") as exported:
+    with Reader.load(checkpoint, framework=framework) as exported:
         for ours, own in zip(exported.answer_many(asked), reader.answer_many(asked), strict=True):
             assert (ours.text, ours.char_start) == (own.text, own.char_start)
             assert ours.confidence == pytest.approx(own.confidence, abs=1e-4)
