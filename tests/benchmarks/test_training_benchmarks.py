@@ -26,6 +26,7 @@ def benchmark(monkeypatch):
     return load
 
 
+@pytest.mark.soak
 def test_end_to_end_compares_runs_on_the_same_windows(benchmark, data_dir, monkeypatch, capsys):
     end_to_end = benchmark("end_to_end", N_TRAIN=6, N_DEV=3, SEEDS=(1,), EPOCHS=1, BATCH=4, ROUNDS=1)
     monkeypatch.setitem(end_to_end.CONFIG, "hidden_size", 32)

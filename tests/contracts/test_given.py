@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiment.options.flags import OptimizerOptions
+from experiment.options.optimisation import OptimizerOptions
 from experiment.parity.compare import TOLERANCES, Comparison
 from experiment.parity.observe import ParityJob, observe
 from experiment.parity.windows import random_batch

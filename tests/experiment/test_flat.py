@@ -14,6 +14,9 @@ from safetensors.numpy import load_file
 
 from experiment.cli import main
 
+#: Each takes more than a quarter of a minute in a process that holds much already.
+pytestmark = pytest.mark.soak
+
 FRAMEWORKS = [("pytorch", "pytorch_modeling"), ("tensorflow", "tf_modeling")]
 
 

@@ -19,7 +19,7 @@ import tf_modeling
 from experiment.cli import main
 from experiment.commands import parity as command
 from experiment.inputs.data import Data
-from experiment.options.flags import OptimizerOptions
+from experiment.options.optimisation import OptimizerOptions
 from experiment.parity.answers import Answers
 from experiment.parity.compare import TOLERANCES, Comparison, Part, idle_parameters, row
 from experiment.parity.observe import Observation, ParityJob, observe, observing

@@ -179,9 +179,9 @@ def test_a_request_that_is_wrong_for_all_questions_is_said_and_not_kept(ask, stu
 
 def test_the_key_follows_no_redirect(ask, stub, capsys):
     stub.answer = lambda body: (307, "", {"Location": "http://127.0.0.1:1/v1/chat/completions"})
-    assert ask() == 2
+    assert ask("--concurrency", "1") == 2
     assert "leads to http://127.0.0.1:1" in capsys.readouterr().err
-    assert len(stub.seen) <= 4
+    assert len(stub.seen) == 1
 
 
 def test_the_same_command_goes_on_with_what_has_no_reply(ask, stub, tmp_path, capsys):
