@@ -72,8 +72,8 @@ def evaluate(
     Args:
         task: name of the task.
         data_file: questions with the right answers.
-        predictions: file that `predict` has written; texts or Predictions by question id; or a
-            reader, which answers now.
+        predictions: file that `predict` has written, in our form or the official one; answers (texts, for most tasks)
+            or Predictions by question id; or a reader, which answers now.
         **options: choices about the task, such as opencc_config.
 
     Returns:
@@ -91,8 +91,10 @@ def evaluate(
     elif isinstance(predictions, Mapping):
         answers = predictions
     else:
-        answers = read_predictions(Path(predictions))
-    return scorer({id: each.text if isinstance(each, Prediction) else each for id, each in answers.items()})
+        answers = read_predictions(Path(predictions), configured, examples)
+    return scorer(
+        {id: configured.answer(each) if isinstance(each, Prediction) else each for id, each in answers.items()}
+    )
 
 
 class Leaderboard:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiment.answering import Prepared, find, prepare
 from experiment.inputs.settings import FILE_NAME, read_settings, write_calibration
-from experiment.io.terminal import terminal, warn
+from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.answers import CalibrateOptions
 from experiment.options.flags import PredictOptions
 from experiment.reading.calibration import Calibration
@@ -29,8 +29,8 @@ def calibrate(options: CalibrateOptions) -> dict[Path, Calibration]:
     for prepared in ready:
         warn(prepared.notes)
         place = prepared.model.directory
-        with Reader(prepared) as reader:
-            one = reader.calibrate(options.data_file, options.max_eval_samples, seed=options.seed)
+        with Reader(prepared) as reader, Bars(console) as bars:
+            one = reader.calibrate(options.data_file, options.max_eval_samples, seed=options.seed, bars=bars)
         write_calibration(place, prepared.task, one.as_json())
         console.print(
             f"{place}: temperature {one.temperature:.3f}, found on {one.n_fitted} questions\n"

@@ -182,7 +182,9 @@ class Reader:
         """Return the answers to the questions of windows, as `predict`."""
         return calibrated(self.prepared.decode(data, self.outputs(data, bars)), self.temperature)
 
-    def calibrate(self, data_file: str | Path, max_samples: int | None = None, *, seed: int = 0) -> Calibration:
+    def calibrate(
+        self, data_file: str | Path, max_samples: int | None = None, *, seed: int = 0, bars: Bars | None = None
+    ) -> Calibration:
         """Find the temperature at which confidence is the share of right answers, and use it from now on.
 
         Args:
@@ -190,6 +192,7 @@ class Reader:
                 temperature is found on one half of its texts and tried on the other.
             max_samples: use only the first so many questions.
             seed: of the draw of the half.
+            bars: show how far it is.
 
         Raises:
             UsageError: if the task's answers have no probability.
@@ -203,7 +206,7 @@ class Reader:
             raise DataError(f"{data_file}: holds no question; give a file with questions")
         scorer = scorer_of(task, examples, report)
         data = self.prepared.windows(examples, cached=False)
-        predictions = self.prepared.decode(data, self.outputs(data))
+        predictions = self.prepared.decode(data, self.outputs(data, bars))
         scores = scorer({id: task.answer(each) for id, each in predictions.items()}).per_example
         try:
             found = replace(calibration_of(examples, predictions, scores, seed), data_sha256=report.sha256)

@@ -18,7 +18,7 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe, read_json_object
-from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
+from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import as_offset
 from preprocess.readers.parts import Parts, Tie, divided
@@ -85,15 +85,7 @@ def read_blanks(path: str | Path, layout: Layout) -> tuple[list[Example], DataRe
             continue
         report.n_contexts += len(texts)
         for read in _blanks(report, passage, texts, layout, beside, place):
-            report.n_questions += 1
-            try:
-                example = read()
-                if example.id in examples:
-                    raise MalformedError("id_duplicate", example.id, "an id that came before", "unique ids")
-            except MalformedError as malformed:
-                report.drop(*malformed.args)
-                continue
-            examples[example.id] = example
+            keep(report, examples, read)
     return close_report(report, examples, f'give passages with blanks in their "{layout.text_key}"'), report
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe
-from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
+from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.parts import Parts, Tie, divided
 from preprocess.readers.questions import MalformedError
@@ -52,15 +53,8 @@ def read_c3(path: str | Path) -> tuple[list[Example], DataReport]:
             continue
         report.n_contexts += _is_text(document[0])
         for number, published in enumerate(document[1], start=1):
-            report.n_questions += 1
-            try:
-                example = _example(report, document, published, f"{place} question {number}", number)
-                if example.id in examples:
-                    raise MalformedError("id_duplicate", example.id, "an id that came before", "unique ids")
-            except MalformedError as malformed:
-                report.drop(*malformed.args)
-                continue
-            examples[example.id] = example
+            question = report, document, published, f"{place} question {number}", number
+            keep(report, examples, partial(_example, *question))
     return close_report(report, examples, f"give a file of documents with questions, {_DOCUMENT}"), report
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,25 @@ def open_document(path: str | Path, layout: str = "") -> tuple[Any, DataReport]:
     content = read_bytes(path, DataError)
     document = parse_json(content, path, DataError, "give a JSON data file", lines=True)
     return document, DataReport(str(path), layout=layout, sha256=hashlib.sha256(content).hexdigest())
+
+
+def keep(report: DataReport, examples: dict[str, Example], read: Callable[[], Example]) -> None:
+    """Count a question of a file, and keep it under its id, or drop it with the reason.
+
+    Args:
+        report: of the file.
+        examples: those kept so far, by id.
+        read: returns the question; raises `MalformedError` if it can't be used.
+    """
+    report.n_questions += 1
+    try:
+        example = read()
+        if example.id in examples:
+            raise MalformedError("id_duplicate", example.id, "an id that came before", "unique ids")
+    except MalformedError as malformed:
+        report.drop(*malformed.args)
+        return
+    examples[example.id] = example
 
 
 def close_report(report: DataReport, examples: Mapping[str, Example], remedy: str) -> list[Example]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe
-from preprocess.readers.documents import checked_id, close_report, open_document
+from preprocess.readers.documents import checked_id, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import locate, location_problem
 from preprocess.readers.parts import Parts, divided
@@ -48,15 +49,7 @@ def read_hotpot(path: str | Path, *, special: Mapping[str, str]) -> tuple[list[E
     examples: dict[str, Example] = {}
     groups: dict[str, str] = {}
     for index, published in enumerate(_questions(path, document)):
-        report.n_questions += 1
-        try:
-            example = _example(report, published, f"question {index}", special, groups)
-            if example.id in examples:
-                raise MalformedError("id_duplicate", example.id, "an id that came before", "unique ids")
-        except MalformedError as malformed:
-            report.drop(*malformed.args)
-            continue
-        examples[example.id] = example
+        keep(report, examples, partial(_example, report, published, f"question {index}", special, groups))
     report.n_articles = report.n_contexts = len(groups)
     return close_report(report, examples, f"give {_LAYOUT}"), report
 

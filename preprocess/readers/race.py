@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.jsonfile import describe
-from preprocess.readers.documents import checked_id, checked_options, close_report, open_document
+from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in
 from preprocess.readers.parts import Parts, divided
 from preprocess.readers.questions import MalformedError
@@ -51,15 +52,7 @@ def read_race(path: str | Path) -> tuple[list[Example], DataReport]:
             continue
         report.n_contexts += isinstance(article.get("article"), str)
         for number in range(len(article["questions"])):
-            report.n_questions += 1
-            try:
-                example = _example(report, article, number, place)
-                if example.id in examples:
-                    raise MalformedError("id_duplicate", example.id, "an id that came before", "unique ids")
-            except MalformedError as malformed:
-                report.drop(*malformed.args)
-                continue
-            examples[example.id] = example
+            keep(report, examples, partial(_example, report, article, number, place))
     return close_report(report, examples, f"give {_LAYOUT}"), report
 
 

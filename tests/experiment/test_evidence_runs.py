@@ -10,20 +10,10 @@ from typing import Any
 import pytest
 
 from experiment.cli import main
+from tests.support.task_runs import check_answers_again, check_learned, read_json, train, write_model
 
 LETTERS = "甲乙丙丁戊己庚辛"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "。", "问", *LETTERS]
-MODEL = {
-    "model_type": "bert",
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 32,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 
 
 def _cail2021(draw: random.Random, number: int) -> dict[str, Any]:
@@ -96,54 +86,28 @@ RUNS.append(("expmrc_c3", "pytorch"))
 def trained(request: Any, tmp_path_factory: Any) -> tuple[str, str, Path]:
     """Task, framework, and a directory with "dev.json" and a finished "run"."""
     task, framework = request.param
-    directory = tmp_path_factory.mktemp(f"{task}-{framework}")
-    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    (directory / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
+    directory = write_model(tmp_path_factory.mktemp(f"{task}-{framework}"), VOCABULARY)
     make, document, _ = MADE[task]
     draw = random.Random(0)
     for name, n in (("train", 160), ("dev", 32)):
         content = document([make(draw, i) for i in range(n)])
         (directory / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    assert main([
-        "train", "--task", task, "--framework", framework, "--config_name", str(directory),
-        "--train_file", str(directory / "train.json"), "--validation_file", str(directory / "dev.json"),
-        "--output_dir", str(directory / "run"), "--max_seq_length", "32", "--doc_stride", "8",
-        "--max_query_length", "8", "--per_device_train_batch_size", "16", "--num_train_epochs", "12",
-        "--eval_epochs", "12", "--learning_rate", "1e-2", "--seeds", "1", "--feature_cache_dir", "None",
-    ]) == 0  # fmt: skip
+    steps = {"per_device_train_batch_size": 16, "num_train_epochs": 12, "eval_epochs": 12}
+    train(task, framework, directory, directory, max_seq_length=32, **steps)
     return task, framework, directory
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_it_is_learned_selected_and_tabled_by_its_own_metric(trained: Any) -> None:
     task, _, directory = trained
-    record = _read(directory / "run" / "seed_1" / "record.json")
-    assert record["status"] == "finished"
-    scores = record["scores"]["dev"]
-    assert all(scores[metric] >= least for metric, least in MADE[task][2].items()), scores
-    table = (directory / "run" / "leaderboard.md").read_text(encoding="utf-8")
-    assert all(f"{scores[metric]:.3f}" in table for metric in record["selection"])
+    check_learned(directory, MADE[task][2])
 
 
 def test_what_was_saved_answers_as_what_was_trained_and_is_scored_alike(
     trained: Any, tmp_path: Path, capsys: Any
 ) -> None:
     task, framework, directory = trained
-    dev, seed = directory / "dev.json", directory / "run" / "seed_1"
-    assert main([
-        "predict", "--task", task, "--framework", framework, "--model_name_or_path", str(seed / "checkpoint-best"),
-        "--test_file", str(dev), "--output_dir", str(tmp_path), "--feature_cache_dir", "None",
-    ]) == 0  # fmt: skip
-    assert _read(tmp_path / "predictions.json") == _read(seed / "predictions_dev.json")
     names = ["predictions.json"] if task == "expmrc_c3" else ["predictions.json", "predictions_official.json"]
-    for name in names:
-        evaluate = ["evaluate", "--task", task, "--data_file", str(dev), "--predictions", str(tmp_path / name)]
-        assert main([*evaluate, "--output", str(tmp_path / "scores.json")]) == 0
-        values = _read(tmp_path / "scores.json")["values"]
-        assert values == pytest.approx(_read(seed / "record.json")["scores"]["dev"])
+    check_answers_again(task, framework, directory, tmp_path, names)
     capsys.readouterr()
 
 
@@ -166,7 +130,7 @@ def test_one_question_is_answered_with_all_that_there_is_to_say(trained: Any, ca
 
 def test_answers_have_the_form_of_their_task(trained: Any) -> None:
     task, _, directory = trained
-    answers = _read(directory / "run" / "seed_1" / "predictions_dev.json").values()
+    answers = read_json(directory / "run" / "seed_1" / "predictions_dev.json").values()
     if task == "cail2021":
         assert ["甲乙", "甲乙"] in answers and ["YES"] in answers and [""] in answers
     elif task == "cail2020":

@@ -13,21 +13,11 @@ from experiment.cli import main
 from experiment.commands.leaderboard import leaderboard
 from experiment.options.flags import LeaderboardOptions
 from tasks.core.discovery import get_task
+from tests.support.task_runs import check_answers_again, check_learned, read_json, train, write_model
 
 FRAMEWORKS = ("pytorch", "tensorflow")
 LETTERS = "甲乙丙丁戊己庚辛"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", *LETTERS]
-MODEL = {
-    "model_type": "bert",
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 32,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 
 
 def _options(draw: random.Random) -> tuple[list[str], str]:
@@ -63,10 +53,7 @@ LEARNED = {"c3": {"accuracy": 90.0, "accuracy_m": 90.0}, "cmrc2019": {"qac": 90.
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("model")
-    (directory / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
-    (directory / "config.json").write_text(json.dumps(MODEL), encoding="utf-8")
-    return directory
+    return write_model(tmp_path_factory.mktemp("model"), VOCABULARY)
 
 
 @pytest.fixture(scope="module", params=[(task, framework) for task in MADE for framework in FRAMEWORKS], ids="-".join)
@@ -74,13 +61,8 @@ def trained(request, tmp_path_factory, model) -> tuple[str, str, Path]:
     """Task, framework, and a directory with "dev.json" and a finished "run"."""
     task, framework = request.param
     directory = _write(task, tmp_path_factory.mktemp(f"{task}-{framework}"))
-    assert main([
-        "train", "--task", task, "--framework", framework, "--config_name", str(model),
-        "--train_file", str(directory / "train.json"), "--validation_file", str(directory / "dev.json"),
-        "--output_dir", str(directory / "run"), "--max_seq_length", "24", "--doc_stride", "8",
-        "--max_query_length", "8", "--per_device_train_batch_size", "48", "--num_train_epochs", "8",
-        "--eval_epochs", "8", "--learning_rate", "1e-2", "--seeds", "1", "--feature_cache_dir", "None",
-    ]) == 0  # fmt: skip
+    steps = {"per_device_train_batch_size": 48, "num_train_epochs": 8, "eval_epochs": 8}
+    train(task, framework, model, directory, max_seq_length=24, **steps)
     return task, framework, directory
 
 
@@ -91,35 +73,17 @@ def _write(task: str, directory: Path) -> Path:
     return directory
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def test_it_is_learned_selected_and_tabled_by_its_own_metric(trained) -> None:
     task, _, directory = trained
-    record = _read(directory / "run" / "seed_1" / "record.json")
-    assert record["status"] == "finished"
-    for metric, least in LEARNED[task].items():
-        assert record["scores"]["dev"][metric] >= least
-    table = (directory / "run" / "leaderboard.md").read_text(encoding="utf-8")
-    assert all(f"{record['scores']['dev'][metric]:.3f}" in table for metric in record["selection"])
+    check_learned(directory, LEARNED[task])
 
 
 def test_what_was_saved_answers_as_what_was_trained_and_is_scored_alike(trained, tmp_path, capsys) -> None:
     task, framework, directory = trained
-    dev, seed = directory / "dev.json", directory / "run" / "seed_1"
-    assert main([
-        "predict", "--task", task, "--framework", framework, "--model_name_or_path", str(seed / "checkpoint-best"),
-        "--test_file", str(dev), "--output_dir", str(tmp_path), "--feature_cache_dir", "None",
-    ]) == 0  # fmt: skip
-    assert _read(tmp_path / "predictions.json") == _read(seed / "predictions_dev.json")
     names = ["predictions.json"] if task == "c3" else ["predictions.json", "predictions_official.json"]
-    for name in names:
-        evaluate = ["evaluate", "--task", task, "--data_file", str(dev), "--predictions", str(tmp_path / name)]
-        assert main([*evaluate, "--output", str(tmp_path / "scores.json")]) == 0
-        assert _read(tmp_path / "scores.json")["values"] == _read(seed / "record.json")["scores"]["dev"]
+    check_answers_again(task, framework, directory, tmp_path, names)
     if task == "cmrc2019":
-        assert set(_read(tmp_path / "predictions_official.json")) == {f"P{i}" for i in range(30)}
+        assert set(read_json(tmp_path / "predictions_official.json")) == {f"P{i}" for i in range(30)}
     capsys.readouterr()
 
 
@@ -131,9 +95,9 @@ def test_candidates_may_be_given_out_once_by_a_model_that_was_trained_without_th
         "--model_name_or_path", str(directory / "run" / "seed_1" / "checkpoint-best"),
         "--test_file", str(directory / "dev.json"), "--output_dir", str(tmp_path), "--feature_cache_dir", "None",
     ]) == 0  # fmt: skip
-    given = _read(tmp_path / "predictions_official.json").values()
+    given = read_json(tmp_path / "predictions_official.json").values()
     assert all(len(set(indices)) == len(indices) == 2 for indices in given)
-    free = _read(directory / "run" / "seed_1" / "predictions_official_dev.json").values()
+    free = read_json(directory / "run" / "seed_1" / "predictions_official_dev.json").values()
     assert sum(len(set(indices)) == 1 for indices in free) > 25
 
 
