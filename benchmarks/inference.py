@@ -38,7 +38,7 @@ ROUNDS = 3
 TASK, WINDOW, OVERLAP, BATCH = "cmrc2018", 384, 128, 8
 #: Side -> what it is compared with, and how many times as fast it has to be.
 BARS = {"pytorch": ("recipe", 1.5), "openvino": ("pytorch", 1.3), "int8": ("pytorch", 2.5)}
-SIDES = ("recipe", "pytorch", "onnx", "openvino", "int8")
+SIDES = ("recipe", "pytorch", "pytorch-bf16", "onnx", "openvino", "openvino-bf16", "int8", "int8-bf16")
 
 
 def write_models(directory: Path, layers: int, hidden: int) -> None:
@@ -104,20 +104,22 @@ def recipe(model: Path) -> Callable[[list[Example]], dict[str, str]]:
     return answer
 
 
-def ours(model: Path, framework: str | None) -> Callable[[list[Example]], dict[str, str]]:
+def ours(model: Path, framework: str | None, precision: str = "fp32") -> Callable[[list[Example]], dict[str, str]]:
     """Return what answers as `predict` does."""
     from experiment.reading.reader import Reader
 
     options: dict[str, Any] = {"max_seq_length": WINDOW, "doc_overlap": OVERLAP, "per_device_eval_batch_size": BATCH}
-    reader = Reader.load(model, task=TASK, framework=framework, device="cpu", max_answer_length=50, **options)
+    options |= {"framework": framework, "precision": precision, "device": "cpu", "max_answer_length": 50}
+    reader = Reader.load(model, task=TASK, **options)
     return lambda examples: {id: each.text for id, each in reader.predict(examples).items()}
 
 
 def answering(side: str, directory: Path) -> Callable[[list[Example]], dict[str, str]]:
     if side == "recipe":
         return recipe(directory / "pytorch")
-    framework = {"int8": "openvino"}.get(side, side)
-    return ours(directory / {"openvino": "onnx"}.get(side, side), framework)
+    kind, _, precision = side.partition("-")
+    framework = {"int8": "openvino"}.get(kind, kind)
+    return ours(directory / {"openvino": "onnx"}.get(kind, kind), framework, precision or "fp32")
 
 
 def serve_side(side: str, directory: Path, n_questions: int, n_single: int) -> None:

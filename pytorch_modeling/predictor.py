@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from preprocess.types import Batch, Outputs, input_names
 from pytorch_modeling.distribute import Group
@@ -32,12 +36,39 @@ def predict(model: MRCModel, batches: Iterable[Batch], *, precision: str = "fp32
 
 def _outputs(model: MRCModel, batch: Batch, precision: str) -> Outputs:
     # Not inference_mode: what a sharded model borrows in it can't take part in training afterwards.
-    with torch.no_grad(), autocast(model.device, precision):
+    with torch.no_grad(), autocast(model.device, precision), _linear_maps(model.device, precision):
         assert model.head_spec is not None, "a model without a head predicts nothing"
         tensors = to_tensors(batch, model.device)
         inputs = {name: tensors[name] for name in input_names(model.head_spec)}
         values = reported(model.head_spec, model(inputs), tensors)
     return Outputs(batch.window, {name: _array(value) for name, value in values.items()})
+
+
+def _linear_maps(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which linear maps are computed by what is fastest on a device."""
+    by_onednn = device.type == "cpu" and precision == "fp32" and torch.backends.mkldnn.is_available()
+    return _OneDNN() if by_onednn else nullcontext()
+
+
+class _OneDNN(TorchFunctionMode):
+    """Computes the linear maps of float32 tensors by oneDNN, which has kernels for every processor's widest vectors.
+
+    PyTorch gives float32 to MKL, which is half as fast on processors of other makers than its own. The matrices stay
+    as they are: in oneDNN's own order they would be 3 % faster, and take their memory once more.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, or oneDNN in the place of `F.linear`."""
+        if func is F.linear and not kwargs and all(x is None or x.dtype == torch.float32 for x in args):
+            x, weight, bias = (*args, None)[:3]
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return func(*args, **(kwargs or {}))
 
 
 def release_memory() -> None:
