@@ -21,6 +21,7 @@ from experiment.training.record import Record, run_records, runs_in, seed_direct
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
+from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Task
 
 #: EM in percent, below which a seed is said not to have learned. A published table has 3.08 without remark.
@@ -152,7 +153,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _without_scores(run: Path, records: Sequence[Record]) -> Entry:
     record = records[0]
     values = dict.fromkeys(record.selection, Value(None, None))
-    entry = _entry(run, record, "dev", values, _protocol(record, "dev", 0))
+    entry = _entry(run, record, "dev", values, protocol_of(record, "dev", 0))
     return replace(entry, n_unfinished=len(records))
 
 
@@ -173,7 +174,7 @@ def _entries_of_split(
     }
     notes = (*_notes_on_seeds(first.selection, seeds), *([why_none] if why_none else []))
     entry = replace(
-        _entry(run, first, split, values, _protocol(first, split, len(seeds))),
+        _entry(run, first, split, values, protocol_of(first, split, len(seeds))),
         samples=samples,
         ids=ids,
         n_unfinished=n_unfinished,
@@ -265,10 +266,18 @@ def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], p
         values=values,
         detail=str(run),
         shown=tuple(record.selection),
+        published_file=_published_file(record, split),
     )
 
 
-def _protocol(record: Record, split: str, n_seeds: int) -> Protocol:
+def _published_file(record: Record, split: str) -> str:
+    if record.task not in task_names() or record.config.get("max_eval_samples"):
+        return ""
+    return get_task(record.task).split_of(record.hashes.get(f"{split}_file", ""))
+
+
+def protocol_of(record: Record, split: str, n_seeds: int) -> Protocol:
+    """Return what the scores of a run's selected checkpoints must share with those that they stand with."""
     config, limit = record.config, record.config.get("max_eval_samples")
     return Protocol(
         scorer=f"{record.task}, version {record.task_version}",
@@ -365,7 +374,7 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
     ids, samples, why_none = _samples(names, [(score.values, score.per_example) for score in scores], gold.articles)
     return Entry(
         task=gold.task.name,
-        split=next((source.split for source in gold.task.sources if source.sha256 == gold.sha256), "given"),
+        split=gold.task.split_of(gold.sha256) or "given",
         model=name,
         known_as=name,
         kind="predictions",
@@ -383,4 +392,5 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
         n_collapsed=n_collapsed,
         notes=(*notes, *([why_none] if why_none else [])),
         shown=gold.task.selection,
+        published_file=gold.task.split_of(gold.sha256),
     )
