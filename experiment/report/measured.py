@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from experiment.inputs.data import read_examples, scorer_of
-from experiment.io.predictions import read_predictions, read_protocol
+from experiment.io.predictions import read_predictions, read_protocol, read_scores
 from experiment.options.joint import sampling_words
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
 from experiment.report.statistics import Sample
 from experiment.training.record import Record, run_records, runs_in, seed_directory
 from preprocess.base.errors import DataError, UsageError
-from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
 from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Task
@@ -141,13 +140,9 @@ def _read_seed(run: Path, record: Record, split: str) -> _Seed:
 
 def _read_answers(directory: Path, suffix: str, record: Record, values: Mapping[str, float]) -> _Seed:
     scores, predictions = directory / f"scores_{suffix}.json", directory / f"predictions_{suffix}.json"
-    per_example = _object(scores).get("per_example") if scores.is_file() else None
+    per_example = read_scores(scores) if scores.is_file() else None
     answers = read_predictions(predictions, written_here=True) if predictions.is_file() else None
     return _Seed(record, values, per_example, did_not_learn(values, answers))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return read_json_object(path, UsageError, "score the seed again")
 
 
 def _without_scores(run: Path, records: Sequence[Record]) -> Entry:

@@ -365,6 +365,18 @@ def test_predictions_stand_in_the_table_of_the_runs_on_the_same_file(runs, tmp_p
     assert out.index("\nllm") > out.index("\nmodel")
 
 
+@pytest.mark.parametrize("damaged", ["[1]", '{"Q": 1}', '{"Q": {"em": "x"}}', '{"Q": {"em": NaN}}'])
+@pytest.mark.parametrize("command", [["leaderboard", "--format", "json"], ["report", "--output", "out"]])
+def test_damaged_scores_are_one_line(command, damaged, runs, tmp_path, monkeypatch, capsys):
+    run = runs.make("a", [0.5], config={"validation_file": "dev.json"}, hashes={"dev_file": ""})
+    (run / "seed_1/scores_dev.json").write_text(f'{{"per_example": {damaged}}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("experiment.report.page.answers.Questions.of", lambda *_: (get_task("cmrc2018"), []))
+    assert main([command[0], str(run), *command[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("score the seed again") and "scores_dev.json: " in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
