@@ -111,28 +111,6 @@ def test_seed_that_did_not_learn_is_shown_and_counted(runs):
     assert cells(table)["a"]["EM 1"].text == "47.222(70.000)"
 
 
-def test_plain_table_says_on_standard_error_which_seed_did_not_learn(runs, capsys):
-    run = runs.make("a", [0.7, 0.02])
-    assert main(["leaderboard", str(run)]) == 0
-    out, error = capsys.readouterr()
-    assert out.count("\n") == 3 and "did not learn" not in out
-    assert error == f"{run}: seed 2 did not learn, and is in the mean (EM 1.67)\n"
-
-
-def test_plain_table_says_on_standard_error_which_rows_can_not_be_compared(runs, capsys):
-    """It has one column for all; a run that was given twice is one row."""
-    first, same = runs.make("a", [0.7, 0.7]), runs.make("b", [0.7, 0.7])
-    assert main(["leaderboard", str(first), str(same), f"{first}/"]) == 0
-    out, error = capsys.readouterr()
-    assert out.count("\n") == 4 and not error
-    other = runs.make("c", [0.7], config={"max_seq_length": 256}, hashes={})
-    assert main(["leaderboard", str(first), str(other)]) == 0
-    assert capsys.readouterr().err == (
-        "cmrc2018, dev: rows differ in data (da7ada7a, not known), number of seeds (1, 2), length (256, 512): not to "
-        "be compared; --format markdown gives each protocol a column of its own\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("values", "answers", "expected"),
     [
@@ -363,18 +341,6 @@ def test_predictions_stand_in_the_table_of_the_runs_on_the_same_file(runs, tmp_p
     assert out.startswith("cmrc2018, dev\n") and out.count("cmrc2018, ") == 1 + out.count("metric: cmrc2018, ")
     assert "llm.json: 1 of 120 questions have no prediction" in out
     assert out.index("\nllm") > out.index("\nmodel")
-
-
-@pytest.mark.parametrize("damaged", ["[1]", '{"Q": 1}', '{"Q": {"em": "x"}}', '{"Q": {"em": NaN}}'])
-@pytest.mark.parametrize("command", [["leaderboard", "--format", "json"], ["report", "--output", "out"]])
-def test_damaged_scores_are_one_line(command, damaged, runs, tmp_path, monkeypatch, capsys):
-    run = runs.make("a", [0.5], config={"validation_file": "dev.json"}, hashes={"dev_file": ""})
-    (run / "seed_1/scores_dev.json").write_text(f'{{"per_example": {damaged}}}')
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("experiment.report.page.answers.Questions.of", lambda *_: (get_task("cmrc2018"), []))
-    assert main([command[0], str(run), *command[1:]]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("score the seed again") and "scores_dev.json: " in line
 
 
 @pytest.mark.parametrize(
