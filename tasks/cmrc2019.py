@@ -78,6 +78,7 @@ TASK = Task(
     name="cmrc2019",
     version="1",
     title="CMRC 2019",
+    hub_dataset="hfl/cmrc2019",
     read=partial(read_blanks, layout=CMRC2019),
     problem=ClozeProblem(CMRC2019.blank),
     targets=cloze_targets,

@@ -45,7 +45,7 @@ TASK = replace(
     name="expmrc_c3",
     version="1",
     title="ExpMRC-C3",
-    hub_dataset="",
+    hub_dataset="hfl/expmrc",
     read=read_race,
     targets=_targets,
     problem=EvidenceProblem(C3.problem, value=_value),

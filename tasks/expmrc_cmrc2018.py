@@ -78,7 +78,7 @@ TASK = replace(
     name="expmrc_cmrc2018",
     version="1",
     title="ExpMRC-CMRC2018",
-    hub_dataset="",
+    hub_dataset="hfl/expmrc",
     targets=_targets,
     problem=EvidenceProblem(CMRC2018.problem, value=_value),
     scorer=_scorer,

@@ -113,6 +113,8 @@ def _outcomes(
                 come.put((id, endpoint.ask(bodies[id], stopped)))
             except Exception as error:
                 come.put((id, error))
+                if isinstance(error, UsageError):
+                    stopped.set()  # no request can succeed: this thread must not send another before that is heard
 
     # Threads that the program does not wait for: Ctrl-C must not take as long as the slowest reply.
     for _ in range(min(concurrency, len(bodies))):

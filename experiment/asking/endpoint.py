@@ -207,7 +207,7 @@ def _message_of(text: str) -> str:
     try:
         error = json.loads(text)["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         pass
     return " ".join(text.split())
 
@@ -235,6 +235,6 @@ def _reply_of(text: str, seconds: float) -> Reply:
             model=str(values.get("model") or ""),
             seconds=round(seconds, 3),
         )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         start = " ".join(text[:60].split())
         raise PassingError(f"the reply is no chat completion (it begins {start!r})") from None

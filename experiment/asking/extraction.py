@@ -123,7 +123,7 @@ def _from_json(said: str) -> str:
     if said.startswith("{"):
         try:
             values = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):
             return said
         for key in ("answer", "答案"):
             if isinstance(values.get(key), str):

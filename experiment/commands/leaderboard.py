@@ -11,6 +11,7 @@ from experiment.options.flags import LeaderboardOptions
 from experiment.report.board import PARTS, Layout, Table, tables
 from experiment.report.entries import Entry
 from experiment.report.measured import Gold, entries_of_predictions, entries_of_run, failures, named_files, read_gold
+from experiment.report.mixed import mixed
 from experiment.report.published import HUMAN, entries_of, published
 from experiment.report.render.data import as_csv, as_json
 from experiment.report.render.latex import latex
@@ -42,10 +43,11 @@ def leaderboard(options: LeaderboardOptions) -> None:
     if not (options.runs or options.predictions or options.published):
         raise UsageError("leaderboard: give RUNS, --predictions or --published")
     check_file("--output", options.output)
+    options = replace(options, runs=tuple(dict.fromkeys(options.runs)))
     if replace(options, output=None) == LeaderboardOptions(runs=options.runs):
         table = leaderboard_of(options.runs)
         # On standard error: the plain table has no room for it.
-        for line in (line for run in options.runs for line in failures(run)):
+        for line in (*(line for run in options.runs for line in failures(run)), *mixed(options.runs)):
             say(line)
     else:
         table = _FORMS[options.format or "markdown"](_tables(options))
@@ -72,6 +74,8 @@ def _gold(options: LeaderboardOptions) -> Gold | None:
             raise UsageError("--predictions needs --task and --data_file, whose answers they are scored against")
         if options.data_file is not None:
             raise UsageError("--data_file needs --task, which says how it is read")
+        if options.task is not None:
+            raise UsageError("--task says how --data_file is read; give that, too, or leave both out")
         return None
     return read_gold(get_task(options.task), options.data_file)
 

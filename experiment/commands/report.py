@@ -46,6 +46,8 @@ def report(options: ReportOptions) -> None:
 
 def _gold(options: ReportOptions) -> Gold | None:
     if not options.predictions:
+        if options.task is not None:
+            raise UsageError("--task says whose metric scores --predictions; give these, too, or leave it out")
         return None
     if options.task is None or len(options.data_file) != 1:
         raise UsageError("--predictions needs --task and one --data_file, whose answers they are scored against")

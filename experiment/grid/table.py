@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from experiment.estimate.hardware import device_named, known_device
@@ -44,7 +45,7 @@ def train_table(
         files: name -> text, written into its directory when it is known to be in order.
 
     Returns:
-        the exit status: 1 if there are cells that have failed.
+        the exit status: 1 if there are cells that have failed, or were told to stop.
 
     Raises:
         UsageError, DataError, CheckpointError: for a grid that can't be trained, before anything is.
@@ -62,10 +63,13 @@ def train_table(
         directories = [run.directory for run in runs if seed_records(run.directory)]
         if directories:
             write_text(options.output_dir / TABLE_FILE, leaderboard(directories))
-        failed = [cell for cell in cells if progress_of(cell).state == FAILED]
-        if failed:
-            say(f"{len(failed)} cells have failed; --status says why, and --retry_failed trains them once more")
-        return 1 if failed else 0
+        n_in = Counter(progress_of(cell).state for cell in cells)
+        if n_in[FAILED]:
+            say(f"{n_in[FAILED]} cells have failed; --status says why, and --retry_failed trains them once more")
+        n_stopped = len(cells) - n_in[FINISHED] - n_in[FAILED]
+        if n_stopped:
+            say(f"{n_stopped} cells were told to stop before they were finished; the same command goes on with them")
+        return 1 if n_in[FAILED] or n_stopped else 0
 
 
 def grid_status(options: GridOptions) -> int:

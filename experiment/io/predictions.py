@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocess.base.errors import DataError
+from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import write_json, write_text
 from preprocess.base.hashing import sha256
 from preprocess.base.jsonfile import describe, read_json, read_json_object
@@ -81,12 +81,31 @@ def write_score(path: Path, task: Task, score: Score, **more: Any) -> None:
     write_json(path, {**value, "n": score.n, "n_missing": score.n_missing, **more}, indent=None)
 
 
+def read_scores(path: Path) -> dict[str, dict[str, float]]:
+    """Read the scores of each question, 0-1, from what `write_score` has written; none where it holds none.
+
+    Raises:
+        UsageError: if the file is damaged.
+    """
+    remedy = "score the seed again"
+    values = read_json_object(path, UsageError, remedy).get("per_example") or {}
+    rows = list(values.values()) if isinstance(values, dict) else [None]
+    numbers = [number for row in rows if isinstance(row, dict) for number in row.values()]
+    if not all(isinstance(row, dict) for row in rows) or not all(map(_is_number, numbers)):
+        raise UsageError(f'{path}: "per_example" holds no scores by question and metric; {remedy}')
+    return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def read_numbers(path: Path) -> dict[str, float]:
     """Read a JSON object {question id: number}; `DataError` for anything else."""
     remedy = "give a JSON object {question id: number}"
     values = read_json_object(path, DataError, remedy)
     for id, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             raise DataError(f"{path}: {shown(id)!r} has {describe(value)}; {remedy}")
     return {id: float(value) for id, value in values.items()}
 

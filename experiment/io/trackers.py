@@ -106,9 +106,15 @@ def trackers_of(report_to: tuple[str, ...]) -> list[str]:
     """
     names = list(dict.fromkeys(name for text in report_to for name in split_names(text) if name != NONE))
     for name in names:
-        if name != TENSORBOARD and find_spec(name) is None:
+        if name != TENSORBOARD and not _is_installed(name):
             raise UsageError(f"--report_to {name}: {name} is not installed; pip install {name}, or leave it out")
     return names
+
+
+def _is_installed(name: str) -> bool:
+    spec = find_spec(name)
+    # A directory of that name, such as wandb's own in the working directory, is found, too; it has no module.
+    return spec is not None and spec.origin is not None
 
 
 def split_names(text: str) -> list[str]:

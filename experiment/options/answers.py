@@ -126,17 +126,18 @@ class SubmitOptions:
     """Pack what an organiser reads: CLUE's archive of answers, or CAIL2019's archive with a program and its model.
 
     Examples:
-        submit runs/roberta --for clue --data_file cmrc2018_test_2k.json --output submit_team_20260101.zip
+        submit runs/cmrc runs/c3 --for clue --data_file cmrc2018_test_2k.json test1.1.json --output submit_me_1201.zip
         submit runs/roberta --for cmrc2018 --data_file cmrc2018_dev.json --output cmrc2018.zip
         submit runs/cjrc --for cail2019 --data_file dev.json --output cail2019.zip
     """
 
-    run: Annotated[Path, POSITIONAL]
+    runs: Annotated[tuple[Path, ...], POSITIONAL]
     """Run directory, of which the seed that is best on dev is taken; for clue also what predict, ensemble or ask_llm
-    has written."""
+    has written, and one for each of its tasks."""
     organiser: Annotated[Literal["clue", "cmrc2018", "cail2019"], Named("for")]
     """Who reads it (docs/submissions.md)."""
-    data_file: Path
-    """For clue the test file that is answered; for the others one that the packed program is tried on."""
+    data_file: tuple[Path, ...]
+    """For clue the test file that each of RUNS answers (cmrc2018, c3, chid); for the others one that the packed
+    program is tried on."""
     output: Path
     """Archive to write."""

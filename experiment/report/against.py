@@ -49,6 +49,7 @@ def difference(published: Entry, ours: Entry | None, metric: str) -> Difference 
         return None
     reproduced = (
         published.comparable
+        and ours.published_file == published.split
         and not _lengths_differ(published, ours)
         and theirs.mean is not None
         and own.interval is not None

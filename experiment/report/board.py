@@ -278,7 +278,13 @@ class _Builder:
             if (value := other.values.get(metric)) is not None and value.main is not None
         ]
         own = entry.values[metric].main
-        return len(rivals) > 1 and own is not None and own == max(rivals) and not _suspect(entry)
+        if own is None or _suspect(entry):
+            return False
+        if len(rivals) > 1:
+            return own == max(rivals)
+        # Alone in its column, it may still be the best of what other columns have of the same questions.
+        verdict = self.verdicts.get((number, metric))
+        return verdict is not None and verdict.best
 
     def _delta(self, row: _Row, protocol: Protocol, metric: str) -> str:
         number = self._entry(row, protocol)

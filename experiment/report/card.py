@@ -102,10 +102,8 @@ def _chosen(run: Path, records: Sequence[Record], seed: int | None) -> Record:
 
 def _published(task: Task, record: Record, split: str) -> str:
     """Return the data set on the hub, if what was scored is its published file: its name alone says little."""
-    used = record.hashes.get(f"{split}_file", "")
     whole = not record.config.get("max_eval_samples")
-    known = {source.sha256 for source in task.sources if source.sha256}
-    return task.hub_dataset if used in known and whole else ""
+    return task.hub_dataset if whole and task.split_of(record.hashes.get(f"{split}_file", "")) else ""
 
 
 def _base_model(record: Record) -> str | None:

@@ -128,6 +128,7 @@ class Entry:
         shown: metrics that a table shows, if nobody says which.
         metric_is_ours: whether a published score is of our task's metric: "same", "unstated" or "other".
         comparable: whether a published mean may be called reproduced: metric and data are known to be the same.
+        published_file: split whose whole published file was scored, of what was measured here; "" where it was none.
     """
 
     task: str
@@ -147,6 +148,7 @@ class Entry:
     shown: tuple[str, ...] = ()
     metric_is_ours: Literal["same", "unstated", "other"] = "same"
     comparable: bool = False
+    published_file: str = ""
 
     @property
     def measured(self) -> bool:

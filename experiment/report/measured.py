@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from experiment.inputs.data import read_examples, scorer_of
-from experiment.io.predictions import read_predictions, read_protocol
+from experiment.io.predictions import read_predictions, read_protocol, read_scores
 from experiment.options.joint import sampling_words
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
 from experiment.report.statistics import Sample
 from experiment.training.record import Record, run_records, runs_in, seed_directory
 from preprocess.base.errors import DataError, UsageError
-from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
+from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Task
 
 #: EM in percent, below which a seed is said not to have learned. A published table has 3.08 without remark.
@@ -140,19 +140,15 @@ def _read_seed(run: Path, record: Record, split: str) -> _Seed:
 
 def _read_answers(directory: Path, suffix: str, record: Record, values: Mapping[str, float]) -> _Seed:
     scores, predictions = directory / f"scores_{suffix}.json", directory / f"predictions_{suffix}.json"
-    per_example = _object(scores).get("per_example") if scores.is_file() else None
+    per_example = read_scores(scores) if scores.is_file() else None
     answers = read_predictions(predictions, written_here=True) if predictions.is_file() else None
     return _Seed(record, values, per_example, did_not_learn(values, answers))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    return read_json_object(path, UsageError, "score the seed again")
 
 
 def _without_scores(run: Path, records: Sequence[Record]) -> Entry:
     record = records[0]
     values = dict.fromkeys(record.selection, Value(None, None))
-    entry = _entry(run, record, "dev", values, _protocol(record, "dev", 0))
+    entry = _entry(run, record, "dev", values, protocol_of(record, "dev", 0))
     return replace(entry, n_unfinished=len(records))
 
 
@@ -173,7 +169,7 @@ def _entries_of_split(
     }
     notes = (*_notes_on_seeds(first.selection, seeds), *([why_none] if why_none else []))
     entry = replace(
-        _entry(run, first, split, values, _protocol(first, split, len(seeds))),
+        _entry(run, first, split, values, protocol_of(first, split, len(seeds))),
         samples=samples,
         ids=ids,
         n_unfinished=n_unfinished,
@@ -265,10 +261,18 @@ def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], p
         values=values,
         detail=str(run),
         shown=tuple(record.selection),
+        published_file=_published_file(record, split),
     )
 
 
-def _protocol(record: Record, split: str, n_seeds: int) -> Protocol:
+def _published_file(record: Record, split: str) -> str:
+    if record.task not in task_names() or record.config.get("max_eval_samples"):
+        return ""
+    return get_task(record.task).split_of(record.hashes.get(f"{split}_file", ""))
+
+
+def protocol_of(record: Record, split: str, n_seeds: int) -> Protocol:
+    """Return what the scores of a run's selected checkpoints must share with those that they stand with."""
     config, limit = record.config, record.config.get("max_eval_samples")
     return Protocol(
         scorer=f"{record.task}, version {record.task_version}",
@@ -365,7 +369,7 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
     ids, samples, why_none = _samples(names, [(score.values, score.per_example) for score in scores], gold.articles)
     return Entry(
         task=gold.task.name,
-        split=next((source.split for source in gold.task.sources if source.sha256 == gold.sha256), "given"),
+        split=gold.task.split_of(gold.sha256) or "given",
         model=name,
         known_as=name,
         kind="predictions",
@@ -383,4 +387,5 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
         n_collapsed=n_collapsed,
         notes=(*notes, *([why_none] if why_none else [])),
         shown=gold.task.selection,
+        published_file=gold.task.split_of(gold.sha256),
     )

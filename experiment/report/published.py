@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,8 @@ _DIRECTORY = Path(pretrained_configs.__file__).with_name("published_scores")
 #: Stands beside every other source: what people reach.
 HUMAN = "human"
 _HYPERPARAMETERS = ("learning_rate", "batch_size", "num_train_epochs", "warmup")
+#: How a split ends that its source does not name, and that is guessed: "dev?", "dev(unstated)".
+_GUESSED = re.compile(r"\?$|\(unstated\)$")
 #: task -> beginnings of the names under which its own metric's programs are published -> our names of the values.
 _OFFICIAL = {"em": "em", "f1": "f1"}
 _SAME_METRIC = {
@@ -141,7 +144,7 @@ def _entry(scores: Sequence[PublishedScore]) -> Entry:
     suspect = list(dict.fromkeys(f"suspect: {score.suspect}" for score in scores if score.suspect))
     return Entry(
         task=first.task,
-        split=first.split,
+        split=_GUESSED.sub("", first.split),
         model=first.model,
         known_as=first.our_model,
         kind="human" if first.human else "published",
@@ -151,7 +154,7 @@ def _entry(scores: Sequence[PublishedScore]) -> Entry:
         hyperparameters={name: vars(first)[name] for name in _HYPERPARAMETERS if vars(first)[name]},
         shown=tuple(score.our_metric or score.metric for score in scores),
         metric_is_ours="same" if ours else "other" if other else "unstated",
-        comparable=ours and not first.protocol and not first.human,
+        comparable=ours and not first.protocol and not first.human and not _GUESSED.search(first.split),
     )
 
 
@@ -172,6 +175,13 @@ def _protocol(score: PublishedScore) -> Protocol:
         order=score.order,
         n_runs=score.n_runs,
         max_seq_length=score.max_seq_length,
-        other="; ".join(filter(None, (score.protocol, "split unstated" if score.split == "unstated" else ""))),
+        other="; ".join(filter(None, (score.protocol, _split_words(score.split)))),
         commit=score.commit,
     )
+
+
+def _split_words(split: str) -> str:
+    """Say what is not known of a split; "" for nothing."""
+    if split == "unstated":
+        return "split unstated"
+    return "split unstated, and guessed" if _GUESSED.search(split) else ""

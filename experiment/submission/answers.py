@@ -38,7 +38,7 @@ def answers_of(run: Path, task: str) -> tuple[Path, Mapping[str, Any]]:
 def check_answers(
     where: object, examples: Sequence[Example], answers: Mapping[str, Any], special: Collection[str] = ()
 ) -> None:
-    """Refuse answers that are missing, of other questions, or no part of their text.
+    """Refuse answers that are missing, of other questions, or neither part of their text nor one of their options.
 
     Args:
         where: names the answers in messages.
@@ -55,11 +55,11 @@ def check_answers(
     for ids, what in ((missing, "questions have no answer"), (foreign, "answers belong to no question of the file")):
         if ids:
             raise DataError(f"{where}: {len(ids)} {what}, such as {ids[0]!r}; answer this very file")
-    texts = {example.id: (str(answers[example.id]), example.context) for example in examples}
+    texts = {example.id: (str(answers[example.id]), example.options or example.context) for example in examples}
     empty = [id for id, (text, _) in texts.items() if not text and "" not in special]
     # Test files of some organisers hold answers such as FAKE_ANSWER_1: whoever copies them has answered nothing.
-    invented = [id for id, (text, context) in texts.items() if text not in special and text not in context]
-    for ids, what in ((empty, "answers are empty"), (invented, "answers do not stand in their text")):
+    invented = [id for id, (text, there) in texts.items() if text not in special and text not in there]
+    for ids, what in ((empty, "answers are empty"), (invented, "answers do not stand in their text or options")):
         if ids:
             shown = texts[ids[0]][0]
             raise DataError(

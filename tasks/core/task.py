@@ -129,6 +129,10 @@ class Task:
         """Whether what the metric reads of a prediction is its text."""
         return self.answer is _TEXT
 
+    def split_of(self, sha256: str) -> str:
+        """Return which split's published file has this SHA-256; "" for none."""
+        return next((source.split for source in self.sources if sha256 and source.sha256 == sha256), "")
+
     def score(self, examples: Sequence[Example], predictions: Mapping[str, Any]) -> Score:
         """Return the official score of predictions (id to text); `scorer` is cheaper when called repeatedly."""
         return self.scorer(examples)(predictions)

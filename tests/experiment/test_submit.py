@@ -51,13 +51,61 @@ def test_clue_gets_one_file_of_answers(clue, tmp_path):
         ({"T_1_Q_0": ""}, "1 answers are empty, such as that of 'T_1_Q_0'"),
         (
             {"T_1_Q_0": "FAKE_ANSWER_1"},
-            "do not stand in their text, such as that of 'T_1_Q_0' ('FAKE_ANSWER_1')",
+            "do not stand in their text or options, such as that of 'T_1_Q_0' ('FAKE_ANSWER_1')",
         ),
     ],
 )
 def test_answers_that_can_not_be_meant_are_not_submitted(change, message, clue, tmp_path, capsys):
     assert clue[0](change) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "submit_team_20260101.zip").exists()
+
+
+#: Test files of C3 and CHID in CLUE's layouts: without answers, those of CHID a passage a line.
+C3 = [
+    [["男：你喜欢什么？", "女：苹果。"], [{"question": "女的喜欢什么？", "choice": ["梨", "苹果"], "id": 0}], "0"],
+    [["他住在北京。"], [{"question": "他住哪里？", "choice": ["上海", "广州", "北京"], "id": 1}], "1"],
+]
+CHID = {
+    "groupId": 0,
+    "candidates": ["画蛇添足", "一帆风顺"],
+    "content": ["这样做是#idiom000007#。", "祝你#idiom000008#。"],
+}
+OTHERS = {
+    "c3": {"m-1-1": "北京", "d-0-1": "苹果"},
+    "chid": {"#idiom000007#": "画蛇添足", "#idiom000008#": "一帆风顺"},
+}
+
+
+def test_clue_gets_a_file_for_each_of_its_reading_tasks(clue, tmp_path, capsys):
+    """The layouts of the test files say whose they are; C3's answers are numbered as they stand in the file."""
+    _, right, corpus = clue
+    files = {"c3": json.dumps(C3), "chid": json.dumps(CHID) + "\n"}
+    flags = ["--for", "clue", "--output", str(tmp_path / "submit_us_1201.zip"), "--data_file", str(corpus.data)]
+    runs = []
+    for name, answers in {"cmrc2018": right, **OTHERS}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "predictions.json").write_text(json.dumps(answers), encoding="utf-8")
+        runs.append(str(tmp_path / name))
+        if name in files:
+            (tmp_path / f"{name}.json").write_text(files[name], encoding="utf-8")
+            flags.append(str(tmp_path / f"{name}.json"))
+    assert main(["submit", *runs, *flags]) == 0
+    with ZipFile(tmp_path / "submit_us_1201.zip") as archive:
+        content = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert content.keys() == {"cmrc2018_predict.json", "c311_predict.json", "chid11_predict.json"}
+    assert content["c311_predict.json"] == '{"id": 0, "label": 1}\n{"id": 1, "label": 2}\n'
+    assert json.loads(content["chid11_predict.json"]) == {"#idiom000007#": 0, "#idiom000008#": 1}
+    assert json.loads(content["cmrc2018_predict.json"]) == right
+    capsys.readouterr()
+    assert main(["submit", *runs[:2], *flags]) == 2
+    assert "2 RUNS and 3 --data_file: give each of them its test file" in capsys.readouterr().err
+    wrong = {**OTHERS["c3"], "d-0-1": "香蕉"}
+    (tmp_path / "c3" / "predictions.json").write_text(json.dumps(wrong), encoding="utf-8")
+    assert main(["submit", *runs, *flags]) == 2
+    assert "do not stand in their text or options, such as that of 'd-0-1' ('香蕉')" in capsys.readouterr().err
+    twice = [*flags[:4], "--data_file", str(corpus.data), str(corpus.data)]
+    assert main(["submit", runs[0], runs[0], *twice]) == 2
+    assert "a second test file of cmrc2018" in capsys.readouterr().err
 
 
 def test_an_archive_of_another_name_is_refused(clue, capsys):
@@ -133,6 +181,12 @@ def test_a_program_that_fails_is_not_handed_over(cjrc, tmp_path, capsys, monkeyp
     assert "main.py of the archive has failed with status 1: pretrained_configs" in said
     assert "is not in the archive" in said
     assert not (tmp_path / "cail.zip").exists()
+
+
+def test_one_program_is_packed_at_a_time(tmp_path, capsys):
+    flags = ["--for", "cail2019", "--data_file", "x.json", "--output", str(tmp_path / "x.zip")]
+    assert main(["submit", "runs/a", "runs/b", *flags]) == 2
+    assert "--for cail2019: give one run and one --data_file" in capsys.readouterr().err
 
 
 def test_cail2019_takes_a_run_of_its_task(clue, tmp_path, capsys):

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from experiment.cli import main
-from experiment.io.trackers import TRACKERS
+from experiment.io.trackers import TRACKERS, trackers_of
+from preprocess.base.errors import UsageError
 from tests.experiment.conftest import write_corpus
 
 #: Writes down every call of it. What stands for the libraries: their names and arguments, nothing of what they do.
@@ -123,6 +124,15 @@ def test_a_package_that_is_missing_is_said_before_anything_else(train, tmp_path,
     said = capsys.readouterr().err
     assert said == "error: --report_to wandb: wandb is not installed; pip install wandb, or leave it out\n"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("swanlab") is not None, reason="swanlab is installed")
+def test_a_directory_of_that_name_is_no_package(tmp_path, monkeypatch):
+    """wandb and others leave their own where they were run."""
+    (tmp_path / "swanlab").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="swanlab is not installed"):
+        trackers_of(("swanlab",))
 
 
 def test_a_name_that_is_none_is_refused(train, capsys):

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from experiment.inputs.data import read_examples
-from experiment.io.predictions import read_nbest, read_predictions
+from experiment.io.predictions import read_nbest, read_predictions, read_scores
 from experiment.report.measured import Gold
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.hashing import sha256
-from preprocess.base.jsonfile import read_json_object
 from preprocess.types import Example
 from tasks.core.discovery import get_task
 from tasks.core.task import Task
@@ -173,7 +172,7 @@ def _system(run: Path, label: str, record: Record, split: str) -> System | None:
     if not (paths[0].is_file() and paths[1].is_file()):
         return None
     answers = {id: str(answer) for id, answer in read_predictions(paths[0], written_here=True).items()}
-    scores = read_json_object(paths[1], UsageError, _REMEDY).get("per_example", {})
+    scores = read_scores(paths[1])
     nbest = read_nbest(paths[2], UsageError, _REMEDY) if paths[2].is_file() else {}
     return System(label, record.seed, answers, scores, nbest, record.decode.get("null_score_diff_threshold"))
 

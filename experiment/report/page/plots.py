@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len, set_cell_size
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +22,8 @@ N_STYLES = 8
 _MOST_POINTS = 240
 _ROW = 26
 _LABEL_WIDTH = 140
+#: Columns of a terminal that fit into it; a Chinese character takes two.
+_LABEL_CELLS = 23
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,11 @@ class Bars:
 
 
 class Tick(NamedTuple):
-    """A mark of an axis: where it is drawn, and what stands there."""
+    """A mark of an axis: where it is drawn, what stands there, and the whole of it where that is too long."""
 
     at: float
     text: str
+    whole: str = ""
 
 
 class Box(NamedTuple):
@@ -279,7 +283,8 @@ def _draw_strips(plot: Strips) -> Drawing:
     y_ticks, table = [], []
     for number, row in enumerate(plot.rows):
         middle, style = box.top + _ROW * (number + 0.5), f"s{row.style % N_STYLES}"
-        y_ticks.append(Tick(middle, row.label))
+        label = shortened(row.label)
+        y_ticks.append(Tick(middle, label, row.label if label != row.label else ""))
         if row.interval is not None:
             low, high = (x.place(end) for end in row.interval)
             shapes.append({"x": low, "y": middle - 5, "width": round(high - low, 2), "height": 10,
@@ -294,6 +299,18 @@ def _draw_strips(plot: Strips) -> Drawing:
         "strips", plot.title, plot.x_label, "", box, x.ticks(), y_ticks, shapes, [], ["model", "seed", plot.x_label],
         table,
     )  # fmt: skip
+
+
+def shortened(text: str, most: int = _LABEL_CELLS) -> str:
+    """Return a text that takes at most so many columns of a terminal: of a longer one its beginning and its end.
+
+    One model that was trained in several ways is told apart by the end of its name.
+    """
+    if cell_len(text) <= most:
+        return text
+    n_last = most // 2
+    last = set_cell_size(text[::-1], n_last)[::-1].lstrip()
+    return f"{set_cell_size(text, most - 1 - n_last).rstrip()}…{last}"
 
 
 def _draw_bars(plot: Bars) -> Drawing:

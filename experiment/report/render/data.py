@@ -14,8 +14,8 @@ from experiment.report.board import Table
 from experiment.report.entries import Entry
 from experiment.report.render.text import one_line
 
-#: What makes a spreadsheet take a text for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What makes a spreadsheet take a text for a formula, in both widths.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _PROTOCOL = "protocol_"
 
 

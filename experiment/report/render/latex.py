@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from experiment.report.board import Cell, Table
@@ -32,9 +33,14 @@ _SPECIAL = {
 }
 
 
+#: Two of these would be drawn as one quotation mark; "`", "-", "<" and ">" are told apart by their own forms.
+_LIGATURES = re.compile(r"([,'])(?=\1)")
+
+
 def escaped(text: str) -> str:
     """Return a text that LaTeX prints as it is."""
-    return "".join(_SPECIAL.get(character, character) for character in one_line(text))
+    plain = "".join(_SPECIAL.get(character, character) for character in one_line(text))
+    return _LIGATURES.sub(r"\1{}", plain)
 
 
 def latex(tables: Sequence[Table]) -> str:

@@ -101,6 +101,8 @@ def test_the_key_is_nowhere_on_disk_or_screen(ask, stub, tmp_path, capsys):
         (200, {"choices": []}, {}),
         (200, {"choices": [{"message": None}]}, {}),
         (200, [1], {}),
+        (200, "[" * 100_000, {}),
+        (200, completion("北京", usage={"prompt_tokens": float("inf")}), {}),
     ],
 )
 def test_what_may_pass_is_tried_again(trouble, ask, stub, tmp_path):

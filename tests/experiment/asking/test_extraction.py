@@ -44,6 +44,10 @@ def test_a_reply_becomes_an_answer(reply, text, how):
         assert CONTEXT[found.char_start : found.char_end] == text
 
 
+def test_a_reply_of_json_that_never_ends_is_a_text_like_others():
+    assert extract('{"answer":' * 50_000, CONTEXT, {}).how == "raw"
+
+
 def test_a_word_of_the_context_is_no_other_kind_of_answer_where_the_prompt_names_none():
     assert extract("是", CONTEXT, {}).how == "exact"
 

@@ -68,6 +68,24 @@ def test_a_failed_cell_is_recorded_shown_and_passed_over(write, begun, fates, tm
     assert "2 cells: 2 finished\n" in capsys.readouterr().out
 
 
+def test_a_table_with_a_cell_that_was_told_to_stop_is_not_called_whole(write, begun, fates, capsys):
+    """Somebody has stopped one worker: what follows the command in a script must not take its table for whole."""
+    fates[f"{CMRC} seed 1"] = [(130, "interrupted")]
+    assert main(write()) == 1
+    assert "1 cells were told to stop before they were finished; the same command" in capsys.readouterr().out
+    assert main(write()) == 0 and begun[2:] == [f"{CMRC} seed 1"]
+
+
+def test_options_that_nothing_comes_of_are_named(write, begun, fates, capsys):
+    fates |= {f"{run} seed 1": [(2, "error: not today")] for run in (CMRC, DRCD)}
+    assert main([*write(), "--gpu", "a100-40gb", "--gpus_per_cell", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "warning: --gpu says what --dry_run plans for" in said
+    assert "warning: --gpus_per_cell and --executor_options are for ray and submitit" in said
+    assert main([*write(), "--status", "--dry_run"]) == 2
+    assert "--status and --dry_run: give one of them" in capsys.readouterr().err
+
+
 def test_a_killed_process_is_started_again_and_not_for_ever(write, begun, fates, capsys):
     fates[f"{CMRC} seed 1"] = [(-signal.SIGKILL, "")]
     fates[f"{DRCD} seed 1"] = [(-signal.SIGKILL, "")] * 9

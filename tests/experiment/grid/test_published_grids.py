@@ -44,7 +44,7 @@ def _rows(data_dir, *sources):
         return [row for row in csv.DictReader(file) if row["source"] in sources]
 
 
-GRIDS = [("reference.yaml", 36, 5), ("hfl.yaml", 44, 10), ("demo.yaml", 4, 2)]
+GRIDS = [("reference.yaml", 36, 5), ("hfl.yaml", 44, 10), ("demo.yaml", 4, 2), ("report.yaml", 2, 2)]
 
 
 @pytest.mark.parametrize(("name", "n_runs", "n_seeds"), GRIDS)

@@ -12,6 +12,7 @@ from experiment.report.board import Layout, tables
 from experiment.report.measured import did_not_learn, entries_of_run, value_of
 from experiment.report.published import entries_of, published
 from experiment.training.record import read_record, seed_directory
+from tasks.core.discovery import get_task
 from tests.experiment.report.conftest import IDS
 
 
@@ -85,6 +86,15 @@ def test_two_and_three_seeds_stand_in_different_columns_but_are_compared(runs):
     assert rows["b"]["EM 2"].not_worse
 
 
+def test_the_best_of_the_same_questions_stands_out_also_alone_in_its_column(runs):
+    """Without a mark it would say that it is worse than another."""
+    table = table_of(runs.make("a", [0.75, 0.75]), runs.make("b", [0.3, 0.3, 0.3]))
+    rows = cells(table)
+    assert rows["a"]["EM 1"].best and not rows["b"]["EM 2"].best and not rows["b"]["EM 2"].not_worse
+    other = table_of(runs.make("c", [0.75]), runs.make("d", [0.3], hashes={"dev_file": "07e5"}))
+    assert not any(cell.best for row in other.rows for cell in row)
+
+
 def test_scores_on_other_questions_are_not_compared(runs):
     table = table_of(runs.make("a", [0.75, 0.75]), runs.make("b", [0.75, 0.73], hashes={"dev_file": "07e5"}))
     assert not table.verdicts
@@ -99,14 +109,6 @@ def test_seed_that_did_not_learn_is_shown_and_counted(runs):
     (mark,) = row[0].notes
     assert "seed 3: EM 1.67" in table.notes[mark] and "em 70.000" in table.notes[mark]
     assert cells(table)["a"]["EM 1"].text == "47.222(70.000)"
-
-
-def test_plain_table_says_on_standard_error_which_seed_did_not_learn(runs, capsys):
-    run = runs.make("a", [0.7, 0.02])
-    assert main(["leaderboard", str(run)]) == 0
-    out, error = capsys.readouterr()
-    assert out.count("\n") == 3 and "did not learn" not in out
-    assert error == f"{run}: seed 2 did not learn, and is in the mean (EM 1.67)\n"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,14 @@ def test_reference_style_marks_what_is_best_in_all_metrics(runs):
 # Beside published scores
 
 
+def _published(split):
+    return next(source.sha256 for source in get_task("cmrc2018").sources if source.split == split)
+
+
+#: A run that was scored on the published file of dev.
+WHOLE = {"hashes": {"dev_file": _published("dev")}}
+
+
 def beside(run, names="reference", **layout):
     here = entries(run)
     found = [e for e in entries_of(published(names.split(","))) if (e.task, e.split) == ("cmrc2018", "dev")]
@@ -231,15 +241,26 @@ def test_published_scores_stand_beside_ours_with_source_and_difference(runs):
 
 def test_reproduced_is_only_what_has_the_published_mean_in_its_interval(runs):
     """64.765: 78 of 120 are 65 %, 108 are 90 %."""
-    near = row_with(beside(runs.make("bert-base-chinese", [0.65, 0.65, 0.65])), "bert-base-chinese")
+    near = row_with(beside(runs.make("bert-base-chinese", [0.65, 0.65, 0.65], **WHOLE)), "bert-base-chinese")
     assert near["Δ EM 3"].text == "+0.23 reproduced"
     assert near["Δ F1 3"].text == "-2.98"
-    far = row_with(beside(runs.make("far", [0.9, 0.9, 0.9], model="bert-base-chinese")), "bert-base-chinese")
+    far = runs.make("far", [0.9, 0.9, 0.9], model="bert-base-chinese", **WHOLE)
+    far = row_with(beside(far), "bert-base-chinese")
     assert far["Δ EM 3"].text == "+25.23"
 
 
-def test_another_length_is_never_called_reproduced(runs):
-    run = runs.make("bert-base-chinese", [0.65, 0.65, 0.65], config={"max_seq_length": 384})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**WHOLE, "config": {"max_seq_length": 384}},
+        {},  # a file that nobody has published
+        {"hashes": {"dev_file": _published("train")}},  # one that is published, as another split
+        {**WHOLE, "config": {"max_seq_length": 512, "max_eval_samples": 120}},
+    ],
+    ids=["length", "file", "split", "part"],
+)
+def test_what_is_of_another_length_or_other_data_is_never_called_reproduced(changes, runs):
+    run = runs.make("bert-base-chinese", [0.65, 0.65, 0.65], **changes)
     assert row_with(beside(run), "bert-base-chinese")["Δ EM 3"].text == "+0.23"
 
 
@@ -253,7 +274,7 @@ def test_no_difference_from_a_score_of_another_metric(runs):
 
 
 def test_data_form_holds_the_difference_beside_each_run(runs, capsys):
-    made = [runs.make(name, [0.65, 0.65], model="bert-base-chinese") for name in ("x", "y")]
+    made = [runs.make(name, [0.65, 0.65], model="bert-base-chinese", **WHOLE) for name in ("x", "y")]
     command = ["leaderboard", *map(str, made), "--published", "reference", "--format", "json"]
     assert main(command) == 0
     facts = [
@@ -329,6 +350,7 @@ def test_predictions_stand_in_the_table_of_the_runs_on_the_same_file(runs, tmp_p
         (["--published", ","], "names of collections were expected"),
         (["--predictions", "a=b.json"], "needs --task and --data_file"),
         (["--published", "human", "--data_file", "x.json"], "--data_file needs --task"),
+        (["--published", "human", "--task", "drcd"], "--task says how --data_file is read"),
         (["--published", "reference", "--sort", "emm"], "did you mean 'em'?"),
         (["--published", "reference", "--metrics", "f11"], "did you mean 'f1'?"),
         ([], "give RUNS, --predictions or --published"),

@@ -99,6 +99,17 @@ def test_one_model_has_the_numbers_of_each_source():
     assert {"75.49", "75.99"} <= set(filled) and len(filled) == 1 + 2 * len(pairs)
 
 
+def test_scores_whose_split_is_guessed_stand_in_its_table_and_apart(runs, capsys):
+    """ChatGPT's, beside a run on dev: they would be left out without a word."""
+    run = runs.make("a", [0.7, 0.7])
+    assert main(["leaderboard", str(run), "--published", "llm,hfl", "--format", "json"]) == 0
+    facts = [fact for fact in json.loads(capsys.readouterr().out) if "guessed" in fact["protocol_other"]]
+    assert {"ChatGPT (2023)", "WeLM"} <= {fact["model"] for fact in facts}
+    assert len(facts) == 7 + 18 and {fact["split"] for fact in facts} == {"dev"}
+    entries = entries_of(published(["llm", "hfl"]))
+    assert not any(entry.comparable for entry in entries if "guessed" in entry.protocol.other)
+
+
 def test_single_value_is_never_a_mean(every):
     for entry in entries_of(every):
         if entry.protocol.order in ("single", "max_only"):

@@ -32,7 +32,7 @@ NASTY = [
     r"\input{/etc/passwd} \\ & % $ # _ ^ ~ {",
     r"a\| b\\| c",
     "=cmd|' /C calc'!A0",
-    "+1", "-1", "@SUM(1)", '"quoted", and more',
+    "+1", "-1", "@SUM(1)", "＝1", "a,,b ''c''", '"quoted", and more',
     "\x1b[31mred\x1b[0m\x07", "line\nbreak\r\nmore\ttab", "\u202ereversed\u2066",
     "中文模型，〔一〕",
     "| --- |", "- item", "1. item", "> quote", "```", "\\",
@@ -120,6 +120,7 @@ def test_names_stay_text_in_latex(name, table_of):
     rows = re.findall(r"^(.*) \\\\$", text, flags=re.MULTILINE)
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [5, 5]
     assert not re.search(r"(?<!\\)[#$^~](?!\\)", re.sub(r"\$\\Delta\$", "", escaped))
+    assert not re.search(r",,|''|``|--|<<|>>", escaped)
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -128,7 +129,7 @@ def test_names_stay_text_in_csv(name, table_of):
     records = list(csv.DictReader(io.StringIO(as_csv(table_of(name)))))
     assert len(records) == 2 and None not in records[0]
     said = records[0]["model"]
-    assert said.removeprefix("'") == visible(name) and not said.startswith(("=", "+", "-", "@"))
+    assert said.removeprefix("'") == visible(name) and not said.startswith(("=", "+", "-", "@", "＝"))
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections import Counter
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -19,50 +18,7 @@ from experiment.report.page.views import View
 from experiment.report.render.text import visible
 from tasks.core.discovery import get_task
 from tests.support.answered import ANSWERS, BETTER, CONTEXT, NASTY, PARAGRAPHS, candidates, write_data, write_run
-
-VOID = {"meta", "link", "input", "br", "hr", "img"}
-
-
-class Parsed(HTMLParser):
-    """What a page holds; complains of tags that are not closed in their order."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.ids, self.targets = [], Counter(), [], []
-        self.texts, self.scripts, self.cells, self.attributes = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags[tag] += 1
-        attributes = dict(attrs)
-        assert len(attributes) == len(attrs), (tag, attrs)
-        self.attributes += [(tag, *pair) for pair in attrs]
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        self.targets += [v[1:] for k, v in attrs if k == "href"]
-        self.targets += [attributes[k] for k in ("aria-labelledby", "for") if k in attributes]
-        if tag == "script":
-            self.scripts.append("")
-        if tag in ("th", "td"):
-            self.cells.append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags[tag] += 1
-        self.attributes += [(tag, *pair) for pair in attrs]
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, (tag, self.getpos())
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.scripts[-1] += data
-        else:
-            self.texts.append(data)
-        if {"th", "td"} & set(self.open):
-            self.cells[-1] += data
+from tests.support.markup import Parsed
 
 
 @pytest.fixture(scope="module")

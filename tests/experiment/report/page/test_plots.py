@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from experiment.report.page.curves import learning_curves
-from experiment.report.page.plots import Axis, Bars, Chart, Line, Row, Strips, draw, nice_step, padded, thinned
+from experiment.report.page.plots import (
+    Axis,
+    Bars,
+    Chart,
+    Line,
+    Row,
+    Strips,
+    draw,
+    nice_step,
+    padded,
+    shortened,
+    thinned,
+)
 from experiment.training.record import Record
 
 
@@ -59,6 +71,16 @@ def test_each_seed_has_a_dot_and_their_mean_a_stroke():
     assert [dot["said"] for dot in dots] == ["m, seed 1: 80.000", "m, seed 2: 90.000"]
     assert float(stroke["path"][1:].split()[0]) == pytest.approx((dots[0]["cx"] + dots[1]["cx"]) / 2, abs=0.01)
     assert bar["x"] < dots[0]["cx"] < dots[1]["cx"] < bar["x"] + bar["width"]
+
+
+def test_long_names_of_rows_keep_both_ends():
+    """Two trainings of one model differ at the end; a Chinese character is as wide as two others."""
+    names = [f"bert (from scratch) (runs/{way})" for way in ("short", "long")]
+    drawing = draw(Strips("t", "F1 in %", [Row(name, [80.0], ["seed 1"], 80.0) for name in names]))
+    assert [tick.text for tick in drawing.y_ticks] == ["bert (from…runs/short)", "bert (from…(runs/long)"]
+    assert [tick.whole for tick in drawing.y_ticks] == names
+    assert shortened("中文预训练模型长") == "中文预训练模型长"
+    assert shortened("中文预训练模型，训练很长时间") == "中文预训练…练很长时间"
 
 
 def _record(seed, *losses):
