@@ -61,7 +61,8 @@ class LibraryTokenizer:
         source: what to call the file in messages.
 
     Raises:
-        DataError: if a special token has no id, or the library can't make a tokenizer of it.
+        DataError: if a special token has no id, the library can't make a tokenizer of it, or texts would have no ids,
+            other ids each time, or no places.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class LibraryTokenizer:
         self._special, self._config = dict(special), dict(config or {})
         normalizer = _with_casing(saved.get("normalizer"), do_lower_case)
         self.options: Mapping[str, Any] = {"do_lower_case": lower_cases(normalizer)}
+        if problem := _problem(saved["model"], normalizer, saved.get("pre_tokenizer")):
+            raise DataError(f"{source}: {problem}")
         self._saved = {**saved, "normalizer": normalizer, "added_tokens": [_entry(token) for token in added]}
         self._tokens = _own_tokens(saved, source)
         for token in added:
@@ -255,6 +258,20 @@ def lower_cases(normalizer: Any) -> bool:
         step.get("type") == "Lowercase" or bool(step.get("type") == "BertNormalizer" and step.get("lowercase"))
         for step in _steps(normalizer)
     )
+
+
+def _problem(model: Mapping[str, Any], normalizer: Any, pre_tokenizer: Any) -> str:
+    """Say what about a tokenizer.json, which the library itself takes, leaves texts without ids of their own."""
+    if model.get("dropout"):
+        return f"its model leaves out merges at random (dropout {model['dropout']}); set dropout to null"
+    if _has(normalizer, "ByteLevel"):
+        return "its normalizer is ByteLevel; make that its pre_tokenizer"
+    if isinstance(model.get("vocab"), list) and model.get("unk_id") is None:
+        return 'its model states no "unk_id", and a character without a piece would have no id; state it'
+    spelled = model.get("byte_fallback") or _has(pre_tokenizer, "ByteLevel")
+    if "merges" in model and model.get("unk_token") is None and not spelled:
+        return 'its model states no "unk_token", and characters without a piece would be left out; state it'
+    return ""
 
 
 def _with_casing(normalizer: Any, lower: bool | None) -> Any:

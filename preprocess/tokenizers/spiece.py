@@ -306,7 +306,8 @@ class _Seen(dict[str, int]):
         parts: list[str] = self._again.Encode(piece[:-1].replace(_SPACE, ""), out_type=str)
         if piece[0] != _SPACE and parts[0][0] == _SPACE:
             parts = parts[1:] if len(parts[0]) == 1 else [parts[0][1:], *parts[1:]]
-        return [*parts, ","]
+        # A model with white space behind words, or words as pieces, makes another text of it; no program's does.
+        return [*parts, ","] if sum(map(len, parts)) == len(piece) - 1 else [piece]
 
 
 def processor(content: bytes, source: str) -> Any:

@@ -28,6 +28,7 @@ _LONGEST_WORD = 200
 # Characters tokenised at once: what the arrays of a step hold stays in the processor's cache.
 _CHARACTERS_PER_PART = 1 << 18
 _NOTHING = (np.empty(0, np.int64), np.empty((0, 2), np.int64), np.empty(0, np.int64))
+_NORMALIZER, _PRE_TOKENIZER = "BertNormalizer", "BertPreTokenizer"
 _JSON_OF_BERT = "give the tokenizer.json of a BERT model, or its vocab.txt"
 
 
@@ -273,8 +274,8 @@ def load(files: TokenizerFiles, vocabulary: Path, do_lower_case: bool | None) ->
     Raises:
         DataError: if they hold no WordPiece vocabulary with BERT's special tokens, or contradict each other.
     """
-    own = _of_json(files) if vocabulary == files.saved_path else _of_lines(vocabulary)
     special = files.special_tokens(_BY_ROLE)
+    own = _of_json(files, special["unk"]) if vocabulary == files.saved_path else _of_lines(vocabulary)
     added = files.added_tokens({token: id for id, token in enumerate(own) if token}, special)
     stated = files.switch("do_lower_case", "lowercase") if do_lower_case is None else do_lower_case
     chinese = files.switch("tokenize_chinese_chars", "handle_chinese_chars")
@@ -304,20 +305,25 @@ def _of_lines(path: Path) -> list[str]:
     return tokens
 
 
-def _of_json(files: TokenizerFiles) -> list[str]:
-    """Return the tokens of a tokenizer.json by id, "" for an id without one."""
+def _of_json(files: TokenizerFiles, unknown: str) -> list[str]:
+    """Return the tokens of a tokenizer.json by id, "" for an id without one; `unknown` is what a word without is."""
     path, model = files.saved_path, files.part("model")
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise DataError(f'{path}: no "vocab" in its "model"; {_JSON_OF_BERT}')
-    normalizer, splitter = files.part("normalizer"), files.part("pre_tokenizer")
+    # A file that has none of these parts is BERT's; one that states there is none does less to a text than BERT.
+    normalizer, splitter = (
+        {"type": expected} if part not in files.saved else files.part(part)
+        for part, expected in (("normalizer", _NORMALIZER), ("pre_tokenizer", _PRE_TOKENIZER))
+    )
     for what, value, expected in (
-        ("the normalizer", normalizer.get("type"), "BertNormalizer"),
-        ("the normalizer's clean_text", normalizer.get("clean_text"), True),
-        ("the pre_tokenizer", splitter.get("type"), "BertPreTokenizer"),
-        ("continuing_subword_prefix", model.get("continuing_subword_prefix"), _CONTINUES),
+        ("the normalizer", normalizer.get("type"), _NORMALIZER),
+        ("the normalizer's clean_text", normalizer.get("clean_text", True), True),
+        ("the pre_tokenizer", splitter.get("type"), _PRE_TOKENIZER),
+        ("continuing_subword_prefix", model.get("continuing_subword_prefix", _CONTINUES), _CONTINUES),
+        ("the model's unk_token", model.get("unk_token", unknown), unknown),
     ):
-        if value is not None and value != expected:
+        if value != expected:
             raise DataError(f"{path}: {what} is {value!r}, and only {expected!r} can be read; {_JSON_OF_BERT}")
     ids = {token: as_id(id, token, path) for token, id in vocab.items()}
     tokens = [""] * (1 + max(ids.values(), default=-1))

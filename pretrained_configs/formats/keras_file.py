@@ -23,7 +23,10 @@ _LEAVES = {"kernel": "weight", "gamma": "weight", "beta": "bias", "embeddings": 
 _ATTRIBUTES = {"self_attention": "self", "dense_output": "output", "bert_output": "output"}
 
 #: The modules at which a PyTorch name begins.
-_ROOTS = ("bert", "albert", "electra", "qa_outputs", "classifier", "cls", "mlm", "nsp", "predictions")
+_ROOTS = (
+    *("bert", "albert", "electra", "roberta", "transformer"),
+    *("qa_outputs", "classifier", "sequence_summary", "cls", "mlm", "nsp", "predictions", "lm_head", "lm_loss"),
+)
 _TABLES = ("position_embeddings", "token_type_embeddings")
 
 

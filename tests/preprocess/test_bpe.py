@@ -138,3 +138,21 @@ def test_damaged_files_are_one_clear_line(tmp_path: Path, files: dict[str, str],
         (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(DataError, match=message):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"dropout": 0.1}, "leaves out merges at random .dropout 0.1."),
+        ("pre_tokenizer", {"type": "Whitespace"}, 'its model states no "unk_token"'),
+    ],
+)
+def test_a_tokenizer_that_gives_texts_no_ids_of_their_own_is_refused(
+    tokenizer: Tokenizer, tmp_path: Path, part: str, changes: dict[str, Any], message: str
+) -> None:
+    tokenizer.save(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    saved[part] |= changes
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved), "utf-8")
+    with pytest.raises(DataError, match=message):
+        load_tokenizer(tmp_path)

@@ -183,6 +183,14 @@ def test_another_algorithm_of_sentencepiece_is_read_alike(tmp_path: Path) -> Non
     assert ids_of(load_tokenizer(model), TEXTS) == [program_ids(engine, text, "xlnet") for text in TEXTS]
 
 
+def test_white_space_behind_words_moves_no_place(tmp_path: Path) -> None:
+    # "12," cut again becomes another text here; an assertion stopped the run.
+    train_spiece(tmp_path, "xlnet", treat_whitespace_as_suffix=True)
+    text = "人口 12,345 2,154, 万"
+    spans = load_tokenizer(tmp_path).encode([text]).spans.tolist()
+    assert "".join(text[a:b] for a, b in spans) == text.replace(" ", "")
+
+
 def test_models_whose_ids_are_not_known_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(b"no model")
     with pytest.raises(DataError, match="spiece.model: not a SentencePiece model"):

@@ -106,6 +106,9 @@ def test_a_piece_without_characters_is_not_what_half_surrogates_are(tokenizer: T
         ),
         ({"model": {"type": "Unigram", "vocab": "x"}}, 'no "vocab"'),
         ({"normalizer": {"type": "Unheard"}}, "the tokenizers library can't read it"),
+        # The library reads these, and raises at a text's first unknown character, or spells spaces as "Ġ".
+        ({"model": {**unigram_json()["model"], "unk_id": None}}, 'its model states no "unk_id"'),
+        ({"normalizer": {"type": "ByteLevel"}}, "its normalizer is ByteLevel"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, changes: dict, message: str) -> None:
