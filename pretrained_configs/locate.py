@@ -23,7 +23,7 @@ STANDARD_WEIGHTS = (
     "pytorch_model.bin.index.json",
 )
 #: Lightning saves PyTorch files as .ckpt; of a TensorFlow prefix of that name there is no file.
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".pdparams")
 
 #: The file that, with its data files, makes up a TensorFlow checkpoint "prefix".
 TF_INDEX = ".index"

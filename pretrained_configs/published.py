@@ -95,7 +95,7 @@ def recognise(names: Collection[str], values: Mapping[str, Any], weights: Path) 
     model_type = f"model_type {values['model_type']!r}, " if "model_type" in values else ""
     raise CheckpointError(
         f"{weights}: {model_type}tensors of no known format: {listed} (known formats: {', '.join(NameMap.names())}); "
-        "give a BERT, ALBERT or ELECTRA model's weights, or add its format (docs/adding-a-checkpoint.md)"
+        f"give the weights of one of {', '.join(families.names())}, or add its format (docs/adding-a-checkpoint.md)"
     )
 
 

@@ -1,6 +1,7 @@
 """The tensors of checkpoint files as {published name: numpy array}, read one at a time.
 
-Read are safetensors, PyTorch files (zip and legacy), TensorFlow checkpoints and Keras' HDF5 files, whole or sharded.
+Read are safetensors, PyTorch files (zip and legacy), TensorFlow checkpoints, Keras' HDF5 and Paddle's files, whole or
+sharded.
 Half-precision values become float32. Torch is imported only for a PyTorch file, TensorFlow only for a TensorFlow one.
 """
 
@@ -90,6 +91,10 @@ def _open_file(path: Path, stack: ExitStack) -> Mapping[str, LazyTensor]:
         from pretrained_configs.formats.keras_file import open_h5
 
         return open_h5(path, stack)
+    if path.suffix == ".pdparams":
+        from pretrained_configs.formats.paddle_file import open_paddle
+
+        return open_paddle(path)
     from pretrained_configs.formats.torch_file import open_torch
 
     return open_torch(path)

@@ -1,4 +1,4 @@
-"""tf_model.h5 of the families without variables of TensorFlow 1 under the same names: RoBERTa's and XLNet's."""
+"""Names of RoBERTa and XLNet: in tf_model.h5, and where no configuration says which family it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
+from pretrained_configs.formats.reader import write_safetensors
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.parameters import parameter_shapes
 from pretrained_configs.published import write_values
@@ -64,3 +65,15 @@ def test_keras_h5_has_pytorch_s_names_and_layout(tmp_path: Path, family: str, he
     assert not report.notes and found.keys() == ours.keys()
     assert all(np.array_equal(found[name], ours[name]) for name in ours)
     assert {name for name, _ in report.ignored} == (set(others) if head == "pretraining" else set())
+
+
+def test_roberta_s_names_say_so_where_the_configuration_does_not(tmp_path: Path) -> None:
+    # Configurations of 2019 have no model_type; read as BERT, all positions would be two rows too low.
+    config = ModelConfig(**SIZES, intermediate_size=48, model_type="roberta", pad_token_id=1)
+    shapes = parameter_shapes(config, pooled=True)
+    stored = NameMap.load("transformers_roberta").to_theirs({k: np.zeros(s, np.float32) for k, s in shapes.items()})
+    (tmp_path / "config.json").write_text(json.dumps({**SIZES, "intermediate_size": 48}), "utf-8")
+    for names in (stored, {f"model.{name}": values for name, values in stored.items()}):
+        write_safetensors(tmp_path / "model.safetensors", names)
+        found = read_checkpoint(tmp_path).config
+        assert (found.model_type, found.pad_token_id) == ("roberta", 1)
