@@ -29,6 +29,8 @@ _LONGEST_WORD = 200
 _CHARACTERS_PER_PART = 1 << 18
 _NOTHING = (np.empty(0, np.int64), np.empty((0, 2), np.int64), np.empty(0, np.int64))
 _NORMALIZER, _PRE_TOKENIZER = "BertNormalizer", "BertPreTokenizer"
+#: Classes of transformers that have a program cut text into words first: MeCab, jieba.
+_SEGMENTED = ("BertJapaneseTokenizer", "RoFormerTokenizer")
 _JSON_OF_BERT = "give the tokenizer.json of a BERT model, or its vocab.txt"
 
 
@@ -274,6 +276,16 @@ def load(files: TokenizerFiles, vocabulary: Path, do_lower_case: bool | None) ->
     Raises:
         DataError: if they hold no WordPiece vocabulary with BERT's special tokens, or contradict each other.
     """
+    if files.tokenizer_class in _SEGMENTED:
+        raise DataError(
+            f"{vocabulary}: of a {files.tokenizer_class}, which has another program cut text into words first; "
+            "give a model whose tokenizer is BERT's"
+        )
+    if files.switch("do_basic_tokenize") is False:
+        raise DataError(
+            f"{vocabulary}: do_basic_tokenize is false in its tokenizer_config.json, and only true can be read; "
+            "give a model whose tokenizer is BERT's"
+        )
     special = files.special_tokens(_BY_ROLE)
     own = _of_json(files, special["unk"]) if vocabulary == files.saved_path else _of_lines(vocabulary)
     added = files.added_tokens({token: id for id, token in enumerate(own) if token}, special)

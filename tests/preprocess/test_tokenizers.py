@@ -218,6 +218,23 @@ def test_a_tokenizer_json_that_would_be_misread_is_refused(
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, "of a BertJapaneseTokenizer, which has another program cut"),
+        ({"tokenizer_class": "RoFormerTokenizerFast"}, "of a RoFormerTokenizer, which has another program cut"),
+        ({"do_basic_tokenize": False}, "do_basic_tokenize is false .* only true can be read"),
+    ],
+)
+def test_words_that_another_program_cuts_are_not_cut_by_bert_s_rules(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "我"]), "utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(DataError, match=message):
+        load_tokenizer(tmp_path)
+
+
 def test_special_tokens_have_the_names_that_the_files_give_them(tmp_path: Path) -> None:
     tokens = ["<pad>", "[UNK]", "<s>", "</s>", "我", "<mask>"]
     (tmp_path / "vocab.txt").write_text("\n".join(tokens), "utf-8")
