@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.base.errors import CheckpointError
-from preprocess.base.jsonfile import read_json_object
 from pretrained_configs.catalog import PublishedModel
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import Tensors, open_tensors
 from pretrained_configs.locate import LocalCheckpoint, files_of, locate
 from pretrained_configs.namemap import MAY_BE_FRESH, LazyTensor, NameMap
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import read_values, recognise, spare
+from pretrained_configs.published import read_values, recognise, spare, stated_values
 from pretrained_configs.report import LoadReport, MisfitError, Shape
 from pretrained_configs.wrappers import Wrapping, common_prefixes, wrappings
 
@@ -197,7 +196,7 @@ def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> 
     """
     place = locate(name_or_path)
     files = files_of(place.path)
-    values = read_json_object(files.config)
+    values = stated_values(files.config)
     stamps = _stamps(files)  # before it is read
     with open_tensors(files) as tensors:
         if not tensors:

@@ -64,8 +64,22 @@ def read_config(path: str | Path, hidden_act: str | None = None) -> ModelConfig:
     path = Path(path)
     if path.is_dir():
         path = config_file(path)
-    values = read_json_object(path)
+    values = stated_values(path)
     return read_values(values, format_of_config(values, str(path)), str(path), None, hidden_act)
+
+
+def stated_values(path: Path) -> dict[str, Any]:
+    """Return what a config.json states about its encoder.
+
+    PaddleNLP up to 2.4 puts that inside what its head is made with: {"init_class": …, "init_args": [{…}]}.
+
+    Raises:
+        CheckpointError: if the file is missing or not a JSON object.
+    """
+    values = read_json_object(path)
+    while isinstance(inner := values.get("init_args"), list) and inner and isinstance(inner[0], dict):
+        values = inner[0]
+    return values
 
 
 def recognise(names: Collection[str], values: Mapping[str, Any], weights: Path) -> NameMap:

@@ -16,6 +16,7 @@ from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.parameters import parameter_shapes
+from pretrained_configs.published import stated_values
 
 SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 #: format -> its family, and what PaddleNLP's configuration of it states beside the sizes.
@@ -85,6 +86,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:end])
         with pytest.raises(CheckpointError, match=r"not a whole Paddle file \(.*\); copy or download it again"):
             read_checkpoint(path)
+
+
+def test_a_configuration_inside_that_of_its_head_is_read(tmp_path: Path) -> None:
+    stated = {**SIZES, **FORMATS["paddlenlp_ernie_tasks"][1], "init_class": "ErnieModel"}
+    nested = {"init_class": "ErnieForQuestionAnswering", "init_args": [stated]}
+    (tmp_path / "model_config.json").write_text(json.dumps(nested), "utf-8")
+    assert stated_values(tmp_path / "model_config.json") == stated
+    (tmp_path / "model_config.json").write_text(json.dumps({**stated, "init_args": []}), "utf-8")
+    assert stated_values(tmp_path / "model_config.json") == {**stated, "init_args": []}
 
 
 def test_a_task_that_is_not_the_first_is_refused(tmp_path: Path) -> None:
