@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from experiment.reading.results import Alternative, Result
 from experiment.report.render.text import one_line
+from tasks.core.prediction import UNKNOWN
 
 #: Characters of the text that are shown before and after an answer.
 _AROUND = 60
@@ -33,6 +36,8 @@ def show(console: Console, context: str, result: Result) -> None:
     if result.answered and result.char_start >= 0 and best is not None:
         body.append(excerpt(context, best, marked=console.color_system is None))
         facts += f", characters {result.char_start} to {result.char_end}"
+    if result.value not in (None, [result.text]):
+        body.append(Text(one_line(json.dumps(result.value, ensure_ascii=False))))
     if len(result.n_best) > 1:
         body.append(_alternatives(result))
     console.print(Panel(Group(*body), title=Text(facts), title_align="left"))
@@ -64,7 +69,7 @@ def percent(share: float) -> str:
 def _headline(result: Result) -> Text:
     if result.answered:
         return Text(one_line(result.text), style="bold")
-    unsure = any(each.text for each in result.n_best) and result.kind == "span"
+    unsure = any(each.text for each in result.n_best) and result.kind != UNKNOWN
     return Text("(no answer that is sure enough)" if unsure else "(no answer)", style="italic")
 
 

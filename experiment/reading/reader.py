@@ -66,9 +66,13 @@ class Reader:
         """Read the weights.
 
         Raises:
-            UsageError, CheckpointError: for a device or weights that can't be used.
+            UsageError, CheckpointError: for a device or weights that can't be used, and a temperature where
+                answers have no probability.
         """
         self.prepared = prepared
+        self._gathers = isinstance(prepared.task.problem, Gathers)
+        if temperature is not None:
+            self._refuse_gathered("temperature: ")
         path = Path(prepared.options.model_name_or_path)
         self.name = path.name if is_run(path) else prepared.source.name
         self.temperature = prepared.temperature if temperature is None else temperature
@@ -145,7 +149,9 @@ class Reader:
             min_confidence: 0-1; where the best answer is less sure, there is none.
 
         Raises:
-            UsageError: for texts that are no text, and several documents for a task that finds no place in one.
+            UsageError: for texts that are no text, several documents for a task that finds no place in one, and
+                options that the task chooses among where there are none, or that it does not choose among.
+            DataError: where a task finds nothing that it could answer, such as no blank.
         """
         asked = Question(question, context, options)
         return self.answer_many([asked], n_best=n_best, min_confidence=min_confidence)[0]
@@ -199,8 +205,7 @@ class Reader:
             DataError: if the file can't be used.
         """
         task = self.prepared.task
-        if isinstance(task.problem, Gathers):
-            raise UsageError(f"--task {task.name}: an answer is all that was found, which has no probability")
+        self._refuse_gathered()
         examples, report = read_examples(task, Path(data_file), max_samples)
         if not examples:
             raise DataError(f"{data_file}: holds no question; give a file with questions")
@@ -220,8 +225,9 @@ class Reader:
         for number, each in enumerate(questions):
             self._check(each, f"question {number}: " if len(questions) > 1 else "")
         pairs = [(n, d, text) for n, each in enumerate(questions) for d, text in enumerate(each.documents)]
+        # The number of a question is its id, as messages name it; nobody else sees it.
         examples = [
-            Example(f"{n}.{d}", questions[n].question, text, options=tuple(questions[n].options))
+            Example(f"{n}.{d}" if d else str(n), questions[n].question, text, options=tuple(questions[n].options))
             for n, d, text in pairs
         ]
         data = self.prepared.windows(examples, cached=False)
@@ -249,6 +255,7 @@ class Reader:
                     n_best=n_best,
                     min_confidence=min_confidence,
                     temperature=self.temperature,
+                    gathers=self._gathers,
                 )
             )
             example = places.stop
@@ -287,6 +294,10 @@ class Reader:
         """Close it."""
         self.close()
 
+    def _refuse_gathered(self, where: str = "") -> None:
+        if self._gathers:
+            raise UsageError(f"{where}task {self.task}: an answer is all that was found, which has no probability")
+
     def _check(self, question: Question, where: str) -> None:
         named = [("question", question.question), *(("option", option) for option in question.options)]
         for name, text in [*named, *(("context", text) for text in question.documents)]:
@@ -299,6 +310,10 @@ class Reader:
         losses = {output.loss for output in self.prepared.task.problem.head.outputs}
         if len(question.documents) > 1 and "position" not in losses:
             raise UsageError(f"{where}context: task {self.task} finds no place in a text; give one text, not several")
+        if question.options and "choice" not in losses:
+            raise UsageError(f"{where}options: task {self.task} does not choose among options; leave them out")
+        if not question.options and "choice" in losses:
+            raise UsageError(f"{where}options: task {self.task} chooses among options; give them")
 
     def _cut(self, questions: Sequence[Question], data: Data) -> tuple[bool, ...]:
         """Tell which questions are longer than windows have room for."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from preprocess.types import FeatureSet
 from tasks.core.confidence import chosen_place, confidences, twins
-from tasks.core.prediction import Candidate, DecodeOptions, Prediction
+from tasks.core.prediction import UNKNOWN, Candidate, DecodeOptions, Prediction
+from tasks.problems.multispan import SEVERAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,18 @@ class Result:
     Args:
         id: of the question.
         answered: False where the text gives no answer, or none that is sure enough.
-        text: the answer, as it stands in the document; "" where there is none.
+        text: the answer, as it stands in the document; of several spans all of them; "" where there is none.
         kind: "span", or what the task calls its other answers: "yes", "unknown", "option" …
         char_start: first code point in the document; -1 where the answer has no place.
         char_end: one past the last code point; -1 likewise.
         document: index of the document; -1 where the answer has no place.
-        confidence: of the best alternative that the task's rules choose, 0-1, also where it was not sure enough.
-        n_best: the best alternatives, best first.
+        confidence: of the best alternative that the task's rules choose, 0-1, also where it was not sure enough; of
+            an answer that is all that was found, such as entities, that of the least sure of them.
+        n_best: the best alternatives, best first; or all that was found, in order.
         windows: what was read, in order.
         question_cut: whether the question was too long, and only its beginning was read.
+        value: of tasks whose answers are more than a text: the texts of several spans, the answer with its evidence,
+            the entities with their types and places, as JSON has it; None for others, and where there is no answer.
     """
 
     id: str
@@ -98,6 +102,7 @@ class Result:
     n_best: tuple[Alternative, ...]
     windows: tuple[Window, ...]
     question_cut: bool = False
+    value: Any = None
 
 
 class Pooled(NamedTuple):
@@ -120,26 +125,29 @@ def pooled(predictions: Sequence[Prediction], options: DecodeOptions) -> Pooled:
     if len(predictions) == 1:
         (only,) = predictions
         return Pooled(only, (0,) * len(only.nbest))
-    spans = [(n, c) for n, each in enumerate(predictions) for c in each.nbest if _located(c)]
+    spans = [(n, c) for n, each in enumerate(predictions) for c in each.nbest if _is_span(each, c)]
     spans.sort(key=lambda entry: -_score(entry[1]))
     nulls = [(n, null) for n, each in enumerate(predictions) if (null := _null(each)) is not None]
     if not (spans or nulls):
         return Pooled(predictions[0], (0,) * len(predictions[0].nbest))
-    entries, chosen, kind = list(spans), next(iter(spans), None), "span"
+    entries, chosen = list(spans), next(iter(spans), None)
     if nulls:
         least_sure = min(nulls, key=lambda entry: _score(entry[1]))
         score = _score(least_sure[1])
         entries.insert(sum(_score(span) >= score for _, span in spans), least_sure)
         if chosen is None or score - _score(chosen[1]) > options.null_score_diff_threshold:
-            chosen, kind = least_sure, predictions[least_sure[0]].kind
+            chosen = least_sure
     assert chosen is not None
     kept = entries[: options.n_best_size]
     if chosen not in kept:
         kept.append(chosen)
     shares = _softmax([_score(candidate) for _, candidate in kept])
     nbest = tuple(c._replace(probability=share) for (_, c), share in zip(kept, shares, strict=True))
-    best = chosen[1]
-    answer = Prediction(predictions[0].id, best.text, best.char_start, best.char_end, kind, _score(best), nbest)
+    source, best = predictions[chosen[0]], chosen[1]
+    if _is_answer(source, best):
+        answer = replace(source, id=predictions[0].id, nbest=nbest)
+    else:  # its document alone would have said that there is none
+        answer = Prediction(predictions[0].id, best.text, best.char_start, best.char_end, "span", _score(best), nbest)
     return Pooled(answer, tuple(document for document, _ in kept))
 
 
@@ -152,6 +160,7 @@ def result_of(
     n_best: int,
     min_confidence: float,
     temperature: float,
+    gathers: bool = False,
 ) -> Result:
     """Return what is said to a question.
 
@@ -163,17 +172,21 @@ def result_of(
         n_best: alternatives that are kept.
         min_confidence: below it there is no answer.
         temperature: of the confidence.
+        gathers: whether the answer is all of its list, not the best of it.
     """
     prediction, documents = answer
-    shares = confidences(prediction.nbest, temperature)
-    place = chosen_place(prediction)
-    confidence = 0.0 if place is None else shares[place]
+    if gathers:
+        place, shares = None, [candidate.probability for candidate in prediction.nbest]
+        confidence = min(shares)
+    else:
+        place, shares = chosen_place(prediction), confidences(prediction.nbest, temperature)
+        confidence = 0.0 if place is None else shares[place]
     entries = [
         Alternative(c.text, c.char_start, c.char_end, document if _located(c) else -1, share)
         for c, document, share, twin in zip(prediction.nbest, documents, shares, twins(prediction.nbest), strict=True)
         if share > 0 and not twin
     ]
-    answered = bool(prediction.text) and confidence >= min_confidence
+    answered = bool(prediction.text) and prediction.kind != UNKNOWN and confidence >= min_confidence
     document = documents[place] if place is not None and prediction.char_start >= 0 else -1
     return Result(
         id=question.id,
@@ -187,6 +200,7 @@ def result_of(
         n_best=tuple(entries[:n_best]),
         windows=tuple(windows),
         question_cut=question_cut,
+        value=prediction.value if answered else None,
     )
 
 
@@ -210,11 +224,20 @@ def _score(candidate: Candidate) -> float:
     return candidate.start_logit + candidate.end_logit
 
 
+def _is_answer(prediction: Prediction, candidate: Candidate) -> bool:
+    return candidate[:3] == (prediction.text, prediction.char_start, prediction.char_end)
+
+
+def _is_span(prediction: Prediction, candidate: Candidate) -> bool:
+    """Tell whether a candidate is a slice of its document, or several that are one answer."""
+    return _located(candidate) or (prediction.kind == SEVERAL and _is_answer(prediction, candidate))
+
+
 def _null(prediction: Prediction) -> Candidate | None:
     """Return the candidate that says that a document has no span; None for a problem without one."""
     if prediction.kind == "span" and not any(map(_located, prediction.nbest)):
         return None  # no span was found where there has to be one
-    return next((candidate for candidate in prediction.nbest if not _located(candidate)), None)
+    return next((candidate for candidate in prediction.nbest if not _is_span(prediction, candidate)), None)
 
 
 def _softmax(scores: Sequence[float]) -> list[float]:

@@ -80,6 +80,7 @@ class AnswerBody(BaseModel):
     n_best: list[AlternativeBody]
     windows: list[WindowBody]
     question_cut: bool
+    value: Any = Field(None, description="of tasks whose answers are more than a text: parts, evidence, entities")
 
 
 class AnswersBody(BaseModel):

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 from preprocess.types import Answer
 
+#: Kind of the answer that there is none.
+UNKNOWN = "unknown"
+
 
 def name_of(answer: Answer) -> str:
     """Return what kind of answer it is, or which class: a table's name of it."""
@@ -70,8 +73,8 @@ class Prediction:
         kind: "span", or the name of another kind of answer of the task.
         score: start_logit + end_logit of the best candidate.
         nbest: all candidates, best first, never empty.
-        value: what the metric scores, JSON-able, where that is more than a text: several spans, an answer with its
-            evidence.
+        value: what there is beside a text, JSON-able: several spans, an answer with its evidence, entities with their
+            places. The metric scores it where the task's `answer` says so.
     """
 
     id: str

@@ -22,7 +22,7 @@ from preprocess.template import null_positions
 from preprocess.text.offsets import TextTransform
 from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, Output, Outputs
-from tasks.core.prediction import DecodeOptions, Prediction, Scorer
+from tasks.core.prediction import UNKNOWN, DecodeOptions, Prediction, Scorer
 from tasks.core.problem import Problem
 from tasks.problems.span import (
     END,
@@ -176,7 +176,7 @@ class KindProblem:
         if not self._labelled:
             return held
         kind = features.targets["kind"]
-        absent = self._labelled.index("unknown") if "unknown" in self._labelled else NO_TARGET
+        absent = self._labelled.index(UNKNOWN) if UNKNOWN in self._labelled else NO_TARGET
         return held | ((kind != NO_TARGET) & (kind != absent))
 
     def decode(

@@ -149,8 +149,10 @@ class TagProblem:
                 entities.append(entity)
                 candidates.append(Candidate(text, *entity[1:], least, float(np.log(least)), 0.0))
             text, score = entities_text(example.context, entities), float(np.log(shares).sum())
+            pairs = zip(entities, candidates, strict=True)
+            value = [{**entity._asdict(), "text": candidate.text} for entity, candidate in pairs]
             nbest = tuple(candidates) or (_NOTHING,)
-            found[example.id] = Prediction(example.id, text, -1, -1, "entities", score, nbest)
+            found[example.id] = Prediction(example.id, text, -1, -1, "entities", score, nbest, value)
         return found
 
     def best_answers(

@@ -159,6 +159,25 @@ def test_who_is_not_sure_enough_says_so_and_an_empty_question_asks_nothing(opene
     assert page.locator("#status").inner_text() == "Give a text and a question." and len(opened.requests) == n
 
 
+def test_no_answer_is_not_an_unsure_one_and_what_is_more_than_a_text_is_shown(browser, tmp_path):
+    sure_of_none = write_model(tmp_path / "squad", "squad_v2", null_score_diff_threshold=-1e9)
+    with Reader.load(sure_of_none, device="cpu") as reader, running(reader) as server:
+        watched = Watched(browser, server)
+        watched.ask("谁？", "小猫住在北京。")
+        assert watched.page.locator("#answer").inner_text() == "No answer"
+        assert watched.page.locator("#alternatives button").count() > 1
+        assert not watched.page.locator("#value").is_visible()
+        watched.check()
+        watched.page.close()
+    with Reader.load(write_model(tmp_path / "ner", "msra_ner"), device="cpu") as reader, running(reader) as server:
+        watched = Watched(browser, server)
+        watched.ask("谁？", NASTY)
+        shown = watched.page.locator("#value").inner_text()
+        assert '"type": ' in shown and "\u202e" not in shown and watched.page.locator("#value img").count() == 0
+        watched.check()
+        watched.page.close()
+
+
 def test_a_key_is_asked_for_and_sent(browser, reader):
     with running(reader, key="secret") as server:
         watched = Watched(browser, server)

@@ -74,10 +74,10 @@ async function ask(event) {
   const began = performance.now();
   try {
     const reply = await fetch("/v1/answer", { method: "POST", headers: headers(), body: JSON.stringify(body) });
-    const value = await reply.json();
+    const value = await reply.json().catch(() => ({})); // what a proxy says is not JSON
     if (!reply.ok) {
       at("key_field").hidden = at("key_field").hidden && reply.status !== 401;
-      throw new Error(say("failed", { error: value.error }));
+      throw new Error(say("failed", { error: value.error || reply.status }));
     }
     asked = { characters: Array.from(context), answer: value.answers[0], ms: Math.round(performance.now() - began) };
     show();
@@ -93,7 +93,7 @@ async function ask(event) {
 
 function show() {
   const { answer, ms } = asked;
-  const unsure = !answer.answered && answer.n_best.some((each) => each.text);
+  const unsure = !answer.answered && answer.kind !== "unknown" && answer.n_best.some((each) => each.text);
   const state = answer.answered ? "answered" : unsure ? "unsure" : "none";
   status(say(state) + (answer.question_cut ? ` ${say("cut")}` : ""));
   at("answer").textContent = answer.answered ? shown(answer.text) : say(state);
@@ -101,6 +101,8 @@ function show() {
   at("facts").textContent = answer.char_start >= 0
     ? say("facts", { share, start: answer.char_start, end: answer.char_end, ms })
     : say("facts_other", { share, kind: answer.kind, ms });
+  at("value").hidden = answer.value === null;
+  at("value").textContent = answer.value === null ? "" : shown(JSON.stringify(answer.value, null, 1));
   const places = answer.n_best.map((each, place) => ({ ...each, place }));
   const chosen = Math.max(0, places.findIndex((each) => each.text === answer.text && each.char_start === answer.char_start));
   at("alternatives").replaceChildren(...places.map((each) => alternative(each, each.place === chosen)));

@@ -114,6 +114,8 @@ def test_mistakes_are_one_line_each(reader, checkpoint, tmp_path):
     ):
         with pytest.raises(UsageError, match=said):
             reader.answer(*arguments) if arguments[1] != 3 else reader.answer(arguments[0], [3])
+    with pytest.raises(UsageError, match="options: task cmrc2018 does not choose among options; leave them out"):
+        reader.answer("谁？", "甲", options=["甲"])
     with pytest.raises(UsageError, match="n_best 0"):
         reader.answer("谁？", "甲", n_best=0)
     for options, said in (
@@ -128,6 +130,23 @@ def test_mistakes_are_one_line_each(reader, checkpoint, tmp_path):
             Reader.load(checkpoint, **options)
     with pytest.raises(ValueError, match="no such"):
         Reader.load(tmp_path / "nothing")
+
+
+def test_tasks_without_spans_say_what_they_take_and_what_they_found(tmp_path):
+    with Reader.load(write_model(tmp_path / "c3", "c3"), device="cpu") as chooses:
+        assert chooses.answer("谁？", "小猫住在北京。", options=["小猫", "小狗"]).kind == "option"
+        with pytest.raises(UsageError, match="question 1: options: task c3 chooses among options; give them"):
+            chooses.answer_many([Question("谁？", "甲", ["甲"]), Question("谁？", "甲")])
+    model = write_model(tmp_path / "ner", "msra_ner")
+    with Reader.load(model, device="cpu") as tags:
+        found = tags.answer("", "小猫住在北京。")
+    assert found.kind == "entities" and found.value
+    assert 0 < found.confidence <= min(each.confidence for each in found.n_best)
+    for entity in found.value:
+        assert entity["text"] == "小猫住在北京。"[entity["char_start"] : entity["char_end"]] and entity["type"]
+        assert f"{entity['type']} {entity['char_start']}-{entity['char_end']} {entity['text']}" in found.text
+    with pytest.raises(UsageError, match="temperature: task msra_ner: .* has no probability"):
+        Reader.load(model, temperature=2.0)
 
 
 def test_threads_get_the_answers_to_their_own_questions(reader):

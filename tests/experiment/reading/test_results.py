@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from experiment.reading.results import pooled
+from experiment.reading.results import Pooled, Question, pooled, result_of
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
 
 OPTIONS = DecodeOptions(n_best_size=3)
@@ -51,3 +52,45 @@ def test_a_document_without_any_span_says_nothing_of_the_others():
     some = _prediction(("丙", 2, -7.0))
     assert pooled([nothing, some], OPTIONS).prediction.text == "丙"
     assert pooled([nothing, nothing], OPTIONS).prediction.text == ""
+
+
+def test_several_spans_of_a_document_compete_as_one_answer_and_stay_apart():
+    """Joined they have no place; that says nothing of there being no answer."""
+    parts = replace(_prediction(("甲丙", -1, 5.0), ("丁", 1, 2.0), ("", -1, -3.0), kind="spans"), value=["甲", "丙"])
+    other = _prediction(("乙", 0, 4.0), ("", -1, -2.0))
+    answer, documents = pooled([other, parts], OPTIONS)
+    assert (answer.text, answer.kind, answer.value, documents[0]) == ("甲丙", "spans", ["甲", "丙"], 1)
+    assert [c.text for c in answer.nbest] == ["甲丙", "乙", "丁"]
+    surer = _prediction(("乙", 0, 6.0), ("", -1, -2.0))
+    answer, _ = pooled([surer, parts], OPTIONS)
+    assert (answer.text, answer.kind, answer.value) == ("乙", "span", None)
+
+
+def test_evidence_is_that_of_the_document_that_answers():
+    first = replace(_prediction(("甲", 3, 1.0)), value={"answer": "甲", "evidence": "甲。"})
+    second = replace(_prediction(("丙", 2, 4.0)), value={"answer": "丙", "evidence": "丙。"})
+    assert pooled([first, second], OPTIONS).prediction.value == {"answer": "丙", "evidence": "丙。"}
+
+
+def _said(prediction, **changes):
+    options = {"question_cut": False, "n_best": 5, "min_confidence": 0.0, "temperature": 1.0, **changes}
+    return result_of(Question("谁？", "甲"), Pooled(prediction, (0,) * len(prediction.nbest)), [], **options)
+
+
+def test_a_text_that_says_that_there_is_no_answer_is_none():
+    """dureader_checklist says "no answer", CAIL2020 "unknown": words of the data set, not of the document."""
+    nbest = _prediction(("no answer", -1, 5.0), ("甲", 0, 1.0), kind="unknown")
+    said = _said(replace(nbest, value={"answer": "no answer"}))
+    assert (said.answered, said.text, said.kind, said.value) == (False, "", "unknown", None)
+    assert said.n_best[0].text == "no answer" and said.confidence == said.n_best[0].confidence
+
+
+def test_what_is_all_that_was_found_is_as_sure_as_the_least_sure_of_it():
+    nbest = tuple(Candidate(text, place, place + 2, share, 0.0, 0.0) for text, place, share in
+                  (("小猫", 0, 0.9), ("北京", 4, 0.8)))  # fmt: skip
+    value = [{"type": "LOC", "char_start": 4, "char_end": 6, "text": "北京"}]
+    found = Prediction("q", "PER 0-2 小猫; LOC 4-6 北京", -1, -1, "entities", -0.3, nbest, value)
+    said = _said(found, gathers=True, n_best=1)
+    assert (said.answered, said.confidence, said.value) == (True, 0.8, value)
+    assert [(each.text, each.confidence) for each in said.n_best] == [("小猫", 0.9)]
+    assert not _said(found, gathers=True, min_confidence=0.85).answered
