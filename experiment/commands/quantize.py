@@ -124,7 +124,7 @@ def _score(
     """Return the task's metrics of a bundle's answers."""
     with Reader(prepared, predictor(_FORM, _FORM.load(bundle, runtime))) as reader:
         answers = reader.predict(examples, bars=bars)
-    return scorer({id: each.text for id, each in answers.items()}).values
+    return scorer({id: prepared.task.answer(each) for id, each in answers.items()}).values
 
 
 def _metric(task: Task, values: Mapping[str, Any]) -> str:

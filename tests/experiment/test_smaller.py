@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import experiment.commands.quantize as quantize
 import experiment.export.quantization as quantization
 from experiment.cli import main
 from experiment.reading.reader import Reader
 from preprocess.base.jsonfile import read_json_object
 from pretrained_configs.checkpoint import read_checkpoint
+from tasks.core.discovery import get_task
+from tasks.core.prediction import Prediction
 from tests.support.served import CORPUS, corpus_questions, write_model
 
 
@@ -94,6 +99,19 @@ def test_a_model_that_loses_too_much_is_refused_and_leaves_nothing(
     *_, last = capsys.readouterr().err.splitlines()
     assert "f1 100.000 -> " in last and "more than --max_f1_drop 0.5; nothing was written" in last
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_whose_answers_are_more_than_a_text_is_scored_by_all_of_them(monkeypatch):
+    """Of an answer with its evidence the text alone would be scored as an answer without evidence, or refused."""
+    task, value = get_task("expmrc_cmrc2018"), {"answer": "北京", "evidence": "小猫住在北京。"}
+    answers = {"q": Prediction("q", "北京", 4, 6, "span", 1.0, (), value)}
+    fake = SimpleNamespace(predict=lambda examples, bars: answers)
+    monkeypatch.setattr(quantize, "Reader", lambda *_: nullcontext(fake))
+    monkeypatch.setattr(quantize, "predictor", lambda *_: None)
+    monkeypatch.setattr(quantize, "_FORM", SimpleNamespace(load=lambda *_: None))
+    scorer = lambda given: SimpleNamespace(values=given)  # noqa: E731
+    prepared = SimpleNamespace(task=task)
+    assert quantize._score(prepared, [], scorer, Path("x"), "onnx", None) == {"q": value}
 
 
 def test_rounding_keeps_each_row_within_half_a_step():
