@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from experiment.io.terminal import warn
 
 #: Lines of the history that are kept.
 _KEPT = 1000
+
+
+def typed() -> bool:
+    """Tell whether a person types."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def lines(prompt: Callable[[], str], history: Path | None) -> Iterator[str]:
@@ -18,10 +26,10 @@ def lines(prompt: Callable[[], str], history: Path | None) -> Iterator[str]:
         prompt: says what stands before the next line, where a person types.
         history: file that keeps the lines of a person; None for none.
     """
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
+    if not typed():
+        yield from (line.rstrip("\r\n") for line in _piped())
         return
-    with _typed(history) as read:
+    with _reading(history) as read:
         while True:
             try:
                 yield read(prompt())
@@ -32,12 +40,23 @@ def lines(prompt: Callable[[], str], history: Path | None) -> Iterator[str]:
                 return
 
 
+def _piped() -> Iterable[str]:
+    """Return the lines of standard input, in UTF-8 as files are, whatever the terminal's encoding; none if closed."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")  # who asks refuses what is not UTF-8
+    return sys.stdin or ()
+
+
 @contextlib.contextmanager
-def _typed(history: Path | None) -> Iterator[Callable[[str], str]]:
+def _reading(history: Path | None) -> Iterator[Callable[[str], str]]:
     """Yield what reads a line: of prompt_toolkit where it is installed, else Python's own."""
     if history is not None:
-        history.parent.mkdir(parents=True, exist_ok=True)
-        history.touch(mode=0o600)
+        try:
+            history.parent.mkdir(parents=True, exist_ok=True)
+            history.touch(mode=0o600)
+        except OSError as error:  # a home that can't be written, as in a container, is no reason not to answer
+            warn([f"--history {history}: {error.strerror}; what is typed is not kept"])
+            history = None
     try:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.history import FileHistory, InMemoryHistory

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from experiment.chat.prompt import lines
+from experiment.chat.prompt import lines, typed
 from experiment.chat.session import Session
 from experiment.io.terminal import terminal, warn
 from experiment.options.reading import AskOptions
@@ -28,6 +26,6 @@ def ask(options: AskOptions) -> None:
         )
         if options.file is not None:
             session.load(str(options.file))
-        if sys.stdin.isatty():
+        if typed():
             console.print(f"{reader.name} answers; /help lists what can be typed, Ctrl-D ends it")
         session.run(lines(session.prompt, options.history))

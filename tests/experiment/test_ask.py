@@ -88,6 +88,24 @@ def test_what_moves_the_cursor_is_shown_by_its_code(ask):
     assert r"\x1b[31m住\u202e在" in output
 
 
+def test_a_pipe_is_read_as_utf_8_whatever_the_terminal_is_and_may_be_closed(ask, monkeypatch, capsys):
+    piped = io.TextIOWrapper(io.BytesIO("\ufeff/show\n".encode() + b"\xff?\n"), encoding="ascii")
+    monkeypatch.setattr(sys, "stdin", piped)
+    said = list(prompt.lines(lambda: "", None))
+    assert said[0] == "/show" and len(said) == 2 and not prompt.typed()
+    monkeypatch.setattr(sys, "stdin", None)  # as Python sets it where a program is started with <&-
+    assert list(prompt.lines(lambda: "", None)) == [] and not prompt.typed()
+
+
+def test_a_home_that_can_not_be_written_keeps_nobody_from_asking(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", _Terminal())
+    monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
+    monkeypatch.setattr("builtins.input", lambda text: (_ for _ in ()).throw(EOFError))
+    (tmp_path / "file").write_text("")
+    assert list(prompt.lines(lambda: "> ", tmp_path / "file" / "history")) == []
+    assert "history: File exists; what is typed is not kept" in capsys.readouterr().err
+
+
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -141,12 +159,16 @@ def test_answers_without_a_place_and_several_windows_are_said():
     windows = (Window(0, 0, 5), Window(0, 3, 7))
     yes = Result("", True, "YES", "yes", -1, -1, -1, 0.75, nbest, windows, question_cut=True)
     none = Result("", False, "", "unknown", -1, -1, -1, 0.75, nbest, windows)
+    unsure = Result("", False, "", "yes", -1, -1, -1, 0.75, nbest, windows)
+    parts = Result("", True, "小猫北京", "spans", -1, -1, -1, 0.75, nbest, windows, value=["小猫", "北京"])
+    answers = {"吗？": yes, "谁？": none, "否？": unsure, "都？": parts}
 
     class Says:
         def answer(self, question, context, **_):
-            return yes if question == "吗？" else none
+            return answers[question]
 
-    Session(Says(), console, "小猫住在北京。").run(["吗？", "谁？"])
+    Session(Says(), console, "小猫住在北京。").run(list(answers))
     shown = re.sub(r"\s+", " ", output.getvalue())
     assert "75.0 % sure, 2 windows, the question was too long" in shown and "│ YES" in shown
     assert "│ (no answer) " in shown and "characters" not in shown
+    assert shown.count("(no answer that is sure enough)") == 1 and '["小猫", "北京"]' in shown
