@@ -74,7 +74,7 @@ def create_app(
 
     app = FastAPI(
         title="Chinese MRC reader", description="Answers questions with slices of the text that is given.",
-        version="1", docs_url=None, redoc_url=None, lifespan=lifespan,
+        version="1", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan,
     )  # fmt: skip
 
     def service() -> Service:

@@ -99,7 +99,9 @@ class Guard:
         except Refused as refused:
             await respond(sending, refused)
         else:
-            await self._app(scope, receive, sending)
+            # Of an answer to HEAD the server leaves the body out.
+            asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self._app(asked, receive, sending)
         seconds = time.monotonic() - began
         self._metrics.answered(path, status, seconds)
         if self._log:
@@ -109,11 +111,16 @@ class Guard:
 
 async def respond(send: Send, refused: Refused) -> None:
     """Send a refusal."""
-    content = json.dumps({"error": refused.message}).encode()
+    content = refusal_body(refused.message)
     headers = {"content-type": "application/json", "content-length": str(len(content)), **refused.headers}
     encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
     await send({"type": "http.response.body", "body": content})
+
+
+def refusal_body(message: str) -> bytes:
+    """Return what stands in a refusal."""
+    return json.dumps({"error": message}).encode()
 
 
 def write_line(facts: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import resource
 import socket
 import sys
 import tempfile
@@ -29,6 +30,9 @@ from preprocess.base.errors import UsageError
 
 #: Seconds that processes may take to end beyond what requests may take.
 _GRACE_S = 5
+#: Files that a process opens at most, connections among them: of the 1024 that many shells allow, a thousand clients
+#: leave too few.
+_MOST_FILES = 65536
 
 
 def serve(options: ServeOptions) -> int:
@@ -65,8 +69,11 @@ def _work(options: ServeOptions, key: str, listener: socket.socket, directory: s
 def _listen(
     options: ServeOptions, key: str, listener: socket.socket, prepared: Prepared | None, directory: str | None = None
 ) -> int:
+    _open_more_files()
     # What it says of requests that are none, and of every connection, is in the log of requests.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    # Where no file is left for a connection, asyncio tries again, and says so with a traceback each time.
+    logging.getLogger("asyncio").addFilter(lambda record: "out of system resource" not in record.getMessage())
     build = partial(application, options, key, partial(start, options, prepared), directory)
     try:
         Server(config_of(build, options)).run([listener])
@@ -103,7 +110,8 @@ def application(
         begin: loads the model when the server starts.
         directory: that the processes share for their metrics.
     """
-    hosts = {*LOOPBACK, *options.allowed_hosts} if _is_loopback(options.host) else {*options.allowed_hosts}
+    own = {*LOOPBACK, options.host} if _is_loopback(options.host) else ()
+    hosts = {*own, *options.allowed_hosts}
     return create_app(
         begin,
         metrics=Metrics(directory),
@@ -136,6 +144,14 @@ def config_of(build: partial[Guard], options: ServeOptions) -> Config:
         timeout_keep_alive=max(1, round(options.read_timeout)),
         timeout_graceful_shutdown=options.shutdown_timeout,
     )
+
+
+def _open_more_files() -> None:
+    """Let this process have as many connections as the machine allows, at least as many as it was given."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check_address(options: ServeOptions, key: str) -> None:

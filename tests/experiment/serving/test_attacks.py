@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,12 @@ from tests.support.http import running
 
 for _package in ("fastapi", "uvicorn", "prometheus_client"):
     pytest.importorskip(_package, reason="serving needs the packages of the extra 'serve'")
+
+from uvicorn import Config  # noqa: E402
+from uvicorn.protocols.http.flow_control import FlowControl  # noqa: E402
+from uvicorn.server import ServerState  # noqa: E402
+
+from experiment.serving.patience import PatientProtocol  # noqa: E402
 
 ASKED = {"question": "谁？", "context": "小猫住在北京。"}
 
@@ -55,6 +63,8 @@ def _one_line(reply, status):
         ({"questions": []}, 422, "questions: List should have at least 1 item"),
         ({"questions": [{"question": "q", "context": "c"}, 3]}, 422, "questions.1"),
         (b'{"question": "\\ud800", "context": "c"}', 422, "half of a character"),
+        (b'{"question": "q", "context": "c", "\\ud800": 1}', 422, "valid string"),
+        ({"question": "q", "context": "c", "options": ["c"]}, 422, "does not choose among options"),
         ({"questions": [{"question": "q", "context": "c"}] * 65}, 413, "at most 64 questions"),
         ({"question": "q", "documents": ["c"] * 65}, 413, "at most 64 questions, and documents"),
         ({"question": "q", "context": "小猫住在北京。" * 2000}, 413, "windows long; at most 256"),
@@ -82,7 +92,7 @@ def test_scripts_in_texts_come_back_as_texts(server):
 @pytest.mark.parametrize(
     "path",
     ["/../pyproject.toml", "/page.css/../index.html", "/%2e%2e/%2e%2e/etc/passwd", "/page/index.html", "//etc/passwd",
-     "/..%2f..%2fetc%2fpasswd", "/page.js%00.css", "/static/../../run.py", "/\\..\\run.py"],
+     "/..%2f..%2fetc%2fpasswd", "/page.js%00.css", "/static/../../run.py", "/\\..\\run.py", "/docs/"],
 )  # fmt: skip
 def test_only_known_addresses_are_files(server, path):
     assert _one_line(server.request("GET", path), 404)
@@ -97,11 +107,14 @@ def test_methods_and_types_that_are_not_taken(server):
         assert "application/json was expected" in _one_line(server.ask(body, **headers), 415)
 
 
-def test_another_name_than_the_servers_is_refused(server):
+def test_another_name_than_the_servers_is_refused(server, reader):
     """A page of another site, whose name somebody lets lead to this machine, reads nothing here."""
     assert "not reached by that name" in _one_line(server.request("GET", "/", Host="evil.example"), 421)
     for host in ("localhost:80", "127.0.0.1", "[::1]:8000"):
         assert server.request("GET", "/healthz", Host=host).status == 200
+    with running(reader, host="127.0.0.2") as other:
+        assert other.request("GET", "/healthz", Host="127.0.0.2:8000").status == 200
+        assert other.request("GET", "/healthz", Host="127.0.0.3:8000").status == 421
 
 
 def test_nobody_answers_without_the_key(reader):
@@ -162,7 +175,7 @@ def test_who_sends_slowly_is_let_go(reader):
     head = b"POST /v1/answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with running(reader, read_timeout=1.0) as server:
         began = time.monotonic()
-        assert server.raw(head).startswith(b"HTTP/1.1 408 ")
+        assert (late := server.raw(head)).startswith(b"HTTP/1.1 408 ") and late.endswith(b'did not come in time"}')
         assert server.raw(head + b"Content-Length: 50\r\n\r\n{").startswith(b"HTTP/1.1 408 ")
         assert server.raw(b"").endswith(b"")
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -188,6 +201,48 @@ def test_what_is_no_http_is_refused(server):
     for content in (b"\x16\x03\x01\x02\x00\x01\x00", b"A" * 100_000, b"GET /\xff HTTP/1.1\r\n\r\n", length):
         reply = server.raw(content, wait_s=3)
         assert reply.startswith(b"HTTP/1.1 400 ") and b"Traceback" not in reply, content[:20]
+        assert reply.endswith(b'\r\n\r\n{"error": "not a request of HTTP/1.1"}')
+
+
+def test_what_comes_behind_an_answer_and_is_no_request_ends_the_connection(server, caplog):
+    head = b"POST /v1/answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415 ")
+        connection.sendall(b"no length of a chunk\r\n")
+        assert connection.recv(65536) == b""
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_who_does_not_read_is_let_go():
+    """The answer is larger than what the machine keeps for a connection, and nobody takes it."""
+    aborted = []
+    transport = SimpleNamespace(abort=lambda: aborted.append(True), is_closing=lambda: False,
+                                pause_reading=lambda: None, resume_reading=lambda: None)  # fmt: skip
+
+    async def wait():
+        config = Config(lambda: None, timeout_keep_alive=0, log_config=None)
+        config.load()
+        for reads in (True, False):
+            one = PatientProtocol(config, ServerState(), {})
+            one.transport, one.flow = transport, FlowControl(transport)
+            one.pause_writing()
+            if reads:
+                one.resume_writing()
+            await asyncio.sleep(0.02)
+            assert bool(aborted) is not reads
+
+    asyncio.run(wait())
+
+
+def test_connections_beyond_those_that_may_be_are_told_so_in_json(reader):
+    with running(reader, max_connections=3) as server:
+        assert server.ask(ASKED).status == 200
+        held = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(3)]
+        reply = server.ask(ASKED)
+        assert "too many connections" in _one_line(reply, 503) and reply.headers["retry-after"] == "1"
+        for connection in held:
+            connection.close()
 
 
 def test_three_hundred_connections_that_say_nothing_keep_nobody_from_an_answer(server):
