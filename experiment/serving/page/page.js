@@ -102,7 +102,8 @@ function show() {
     ? say("facts", { share, start: answer.char_start, end: answer.char_end, ms })
     : say("facts_other", { share, kind: answer.kind, ms });
   at("value").hidden = answer.value === null;
-  at("value").textContent = answer.value === null ? "" : shown(JSON.stringify(answer.value, null, 1));
+  const lines = Array.isArray(answer.value) ? answer.value.map((each) => JSON.stringify(each)) : [JSON.stringify(answer.value, null, 1)];
+  at("value").textContent = shown(lines.join("\n"));
   const places = answer.n_best.map((each, place) => ({ ...each, place }));
   const chosen = Math.max(0, places.findIndex((each) => each.text === answer.text && each.char_start === answer.char_start));
   at("alternatives").replaceChildren(...places.map((each) => alternative(each, each.place === chosen)));
