@@ -25,7 +25,7 @@ from experiment.serving.guard import LOOPBACK, Guard
 from experiment.serving.metrics import Metrics
 from experiment.serving.patience import PatientProtocol
 from experiment.serving.service import Service
-from experiment.serving.workers import FAILED, watch
+from experiment.serving.workers import FAILED, end_with_parent, watch
 from preprocess.base.errors import UsageError
 
 #: Seconds that processes may take to end beyond what requests may take.
@@ -63,6 +63,7 @@ def serve(options: ServeOptions) -> int:
 
 def _work(options: ServeOptions, key: str, listener: socket.socket, directory: str) -> None:
     """Be one of several processes."""
+    end_with_parent()
     sys.exit(_listen(options, key, listener, None, directory))
 
 

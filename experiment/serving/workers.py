@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -58,6 +61,18 @@ def watch(n_processes: int, work: Callable[[], None], directory: str, patience_s
         return 0
     finally:
         _end(processes, patience_s)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that watches it has gone without a word, as when the machine has killed it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only what `watch` begins has a parent"
+
+    def follow() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 def _end(processes: list[SpawnProcess], patience_s: float) -> None:

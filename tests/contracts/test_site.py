@@ -12,6 +12,7 @@ import yaml
 
 from experiment.commands import COMMANDS
 from experiment.options.fields import options_of
+from experiment.options.help import as_typed
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -66,7 +67,8 @@ def test_site_has_every_option_of_every_command_and_every_name_of_the_api(site):
     for name, command in COMMANDS.items():
         page = (site / "reference/commands" / name / "index.html").read_text(encoding="utf-8")
         for option in options_of(command.options):
-            assert option.name in page, f"{name} --{option.name}"
+            shown = as_typed(option) if option.positional else option.name
+            assert shown in page, f"{name} --{option.name}"
     import experiment
 
     page = (site / "reference/api/index.html").read_text(encoding="utf-8")

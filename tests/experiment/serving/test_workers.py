@@ -30,19 +30,43 @@ def _start(model, *flags):
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
+def _ready(process, address):
+    end = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/readyz").close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+
+
+@pytest.mark.soak
+def test_processes_whose_watcher_was_killed_end_and_leave_the_port(tmp_path):
+    process = _start(write_model(tmp_path / "model"), "--workers", "2", "--no_access_log")
+    address = re.search(r"http://\S+:\d+", process.stderr.readline()).group()
+    _ready(process, address)
+    process.kill()
+    process.wait(60)
+    end = time.monotonic() + 60
+    refused = False
+    while not refused and time.monotonic() < end:
+        time.sleep(0.2)
+        try:
+            urllib.request.urlopen(f"{address}/healthz").close()
+        except urllib.error.URLError as error:
+            refused = isinstance(error.reason, ConnectionRefusedError)
+        except ConnectionError:  # it was waiting to be answered when the last one ended
+            continue
+    assert refused
+
+
 @pytest.mark.soak
 def test_two_processes_answer_are_counted_as_one_and_end_when_told(tmp_path):
     process = _start(write_model(tmp_path / "model"), "--workers", "2", "--no_access_log")
     try:
         address = re.search(r"http://\S+:\d+", process.stderr.readline()).group()
-        end = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/readyz").close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None and time.monotonic() < end
-                time.sleep(0.2)
+        _ready(process, address)
         for _ in range(12):
             request = urllib.request.Request(f"{address}/v1/answer", BODY, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request) as reply:
