@@ -57,7 +57,7 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
             write_protocol(options.output_dir, _selective(options, prepared, predictions))
         console.print(f"{len(predictions)} answers written to {options.output_dir}")
     if options.test_file is None:
-        lines = _lines(found["question"])
+        lines = _lines(found["question"], task)
         if predictions != found:
             lines[0] = f"(no answer: less sure than {options.min_confidence})  {lines[0]}"
         console.print("\n".join(lines))
@@ -113,9 +113,11 @@ def _write(task: Task, examples: Sequence[Example], directory: Path, predictions
         raise OSError(f"--output_dir {directory}: {error}; the answers are kept in {kept}") from None
 
 
-def _lines(best: Prediction) -> list[str]:
-    """Return the answer, its place and its probability, as far as it has them; then what is more than its text."""
+def _lines(best: Prediction, task: Task) -> list[str]:
+    """Return the answer, its place and its probability, as far as it has them; then what its text does not say."""
     place = f"  [{best.char_start}:{best.char_end}]" if best.kind == "span" or best.char_start >= 0 else ""
     sure = f"{' ' if place else '  '}p={confidence_of(best):.3f}" if chosen_place(best) is not None else ""
     line = f"{best.text or '(no answer)'}{place}{sure}"
-    return [line] if best.value is None else [line, json.dumps(best.value, ensure_ascii=False)]
+    return (
+        [line] if best.value is None or task.answers_with_text else [line, json.dumps(best.value, ensure_ascii=False)]
+    )
