@@ -6,9 +6,7 @@ marks are text: the published files were not written by a CSV program.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import decode, read_bytes
+from preprocess.base.jsonfile import read_bytes, text_of
 from preprocess.readers.report import DataReport, Problem, shown
 from preprocess.types import Answer, Example
 
@@ -29,7 +27,6 @@ _NAMES = {
     "text": CONTEXT, "sentence": CONTEXT, "title": CONTEXT, "answer": CONTEXT, "review": CONTEXT, "tokens": CONTEXT,
     "label": LABEL, "gold_label": LABEL, "labels": LABEL, "tags": LABEL, "question": QUESTION, "context": CONTEXT,
 }  # fmt: skip
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def cut_lines(content: bytes, path: str | Path, columns: Columns) -> Lines:
         DataError: if it is damaged, not UTF-8 (or UTF-16 with a byte order mark), or holds no rows.
     """
     # Not splitlines(), which also breaks at characters that stand in Chinese texts, such as U+2028.
-    texts = [line.removesuffix("\r") for line in _text(content, path).split("\n")]
+    texts = [line.removesuffix("\r") for line in text_of(content, path, DataError).split("\n")]
     while texts and not texts[-1].strip():
         del texts[-1]
     rows = list(enumerate(texts, start=1))
@@ -113,19 +110,6 @@ def cut_lines(content: bytes, path: str | Path, columns: Columns) -> Lines:
         return Lines(texts[first], rows, header)
     width, _ = Counter(text.count("\t") + 1 for _, text in rows if text.strip()).most_common(1)[0]
     return Lines("", rows, columns.unlabelled if width == len(columns.unlabelled) else columns.order)
-
-
-def _text(content: bytes, path: str | Path) -> str:
-    if content.startswith(_GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: a damaged gzip file ({error}); get it again") from None
-    try:
-        return decode(content)
-    except UnicodeDecodeError as error:
-        name = "UTF-8" if error.encoding == "utf-8" else "UTF-16"
-        raise DataError(f"{path}: not {name} (byte {error.start}); save it as UTF-8") from None
 
 
 def read_rows(path: str | Path, columns: Columns) -> tuple[list[Row], DataReport]:
