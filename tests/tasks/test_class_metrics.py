@@ -51,7 +51,7 @@ def test_ranking_groups_candidates_by_question():
     assert score.values["f1"] == pytest.approx(50.0) and score.values["accuracy"] == pytest.approx(60.0)
     assert list(score.per_example) == list(gold)
     missing = RankingScorer(gold, groups)({"1_1": "0.1"})
-    assert missing.n_missing == 4 and missing.per_example["1_2"] == {"accuracy": 0.0, "mrr": 0.5}
+    assert missing.n_missing == 4 and missing.per_example["1_2"] == {"accuracy": 0.0, "mrr": 0.0}
 
 
 def test_a_ranking_that_is_no_number_is_named():
