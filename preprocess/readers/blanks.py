@@ -218,6 +218,8 @@ def _example(
     published_id = passage.get(layout.id_key, None if needs_id else place)
     passage_id = checked_id(published_id, f"{place} {blank[0]}", f'a string in "{layout.id_key}"')
     id = layout.blank_id.format(id=passage_id, number=blank[1])
+    if needs_id and blank[1] != str(int(blank[1]) or ""):
+        raise MalformedError("blank_misnumbered", id, blank[0], "a number from 1, which says whose answer is whose")
     if (n_times := text.count(blank[0])) > 1:
         raise MalformedError("blank_repeated", id, f"{blank[0]} {n_times} times", "each blank once in its text")
     if not is_unicode(text):

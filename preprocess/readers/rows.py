@@ -20,12 +20,15 @@ from preprocess.types import Answer, Example
 
 #: What a column may hold; a file without labels is one that is to be answered.
 QUESTION, CONTEXT, LABEL = "question", "context", "label"
+#: Another column that is read: files of several languages say of each row which it is.
+LANGUAGE = "language"
 #: Names of columns in published headers -> what they hold.
 _NAMES = {
     "text_a": QUESTION, "sentence1": QUESTION, "sentence_a": QUESTION, "premise": QUESTION, "query": QUESTION,
     "text_b": CONTEXT, "sentence2": CONTEXT, "sentence_b": CONTEXT, "hypothesis": CONTEXT, "hypo": CONTEXT,
     "text": CONTEXT, "sentence": CONTEXT, "title": CONTEXT, "answer": CONTEXT, "review": CONTEXT, "tokens": CONTEXT,
     "label": LABEL, "gold_label": LABEL, "labels": LABEL, "tags": LABEL, "question": QUESTION, "context": CONTEXT,
+    "language": LANGUAGE,
 }  # fmt: skip
 
 
@@ -36,10 +39,12 @@ class Columns:
     Args:
         order: what each column holds, in a file without a header; one of them is the label.
         names: further names in headers, in lower case; they go before those that are known of any file.
+        language: of the rows that are read, in a file of several.
     """
 
     order: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+    language: str = "zh"
 
     def header(self, cells: Sequence[str]) -> tuple[str, ...] | None:
         """Return what each column holds, "" for nothing that is read, if these are a header; None of other rows."""
@@ -121,26 +126,39 @@ def read_rows(path: str | Path, columns: Columns) -> tuple[list[Row], DataReport
 
     Returns:
         the rows with as many columns as the file has, and the report, in which all others are counted, with the hash
-        of what was read. What else is wrong with a row is for the caller to say.
+        of what was read; rows of another language than the task's are noted alone. What else is wrong with a row is
+        for the caller to say.
 
     Raises:
         DataError: as `cut_lines`.
     """
     content = read_bytes(path, DataError)
-    lines = cut_lines(content, path, columns)
-    layout = "rows with a header" if lines.header else "rows"
-    report = DataReport(str(path), layout=layout, sha256=hashlib.sha256(content).hexdigest())
+    return rows_of(cut_lines(content, path, columns), columns, report_on(content, path))
+
+
+def report_on(content: bytes, path: str | Path) -> DataReport:
+    """Return an empty report on a file of rows, with its hash."""
+    return DataReport(str(path), layout="rows", sha256=hashlib.sha256(content).hexdigest())
+
+
+def rows_of(lines: Lines, columns: Columns, report: DataReport) -> tuple[list[Row], DataReport]:
+    """Return what `read_rows` does, given the lines of the file and the report to write in."""
+    if lines.header:
+        report.layout = "rows with a header"
     rows: list[Row] = []
     for number, text in lines.rows:
-        report.n_questions += 1
         cells = text.split("\t")
+        named = {what: cell for what, cell in zip(lines.order, cells, strict=False) if what}
+        if named.get(LANGUAGE, columns.language).strip() != columns.language:
+            report.note("language_other", f"line {number}")
+            continue
+        report.n_questions += 1
         if not text.strip():
             report.drop("row_empty", f"line {number}", "nothing", f"the columns {columns.words}")
         elif len(cells) != len(lines.order):
             found = f"{len(cells)} columns, {text!r}"
             report.drop("columns_wrong", f"line {number}", found, f"{len(lines.order)} columns")
         else:
-            named = {what: cell for what, cell in zip(lines.order, cells, strict=True) if what}
             rows.append(Row(number, named))
     return rows, report
 
@@ -151,6 +169,8 @@ def finished(examples: list[Example], report: DataReport) -> tuple[list[Example]
     Raises:
         DataError: if no row can be used.
     """
+    if not report.n_questions:
+        raise DataError(f"{report.file}: all of its rows are of another language; give a file that has the task's")
     if not examples:
         first = report.problems[0]
         raise DataError(f"{report.file}: none of its {report.n_questions} rows can be used; first: {first}")

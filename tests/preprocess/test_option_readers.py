@@ -143,6 +143,10 @@ def test_each_blank_is_an_example_of_its_passage(tmp_path: Path) -> None:
         ({"choices": "丙"}, {"options_malformed": ["P-1", "P-2"]}),
         ({"context_id": ""}, {"id_missing": ["passage 0 [BLANK1]", "passage 0 [BLANK2]"]}),
         ({"context": "甲[BLANK1]乙[BLANK1]", "answers": [1]}, {"blank_repeated": ["P-1", "P-1"]}),
+        (
+            {"context": "甲[BLANK0]乙[BLANK01]丙[BLANK１]", "answers": None},
+            {"blank_misnumbered": ["P-0", "P-01", "P-１"]},
+        ),
         ({"context": "甲[BLANK1]\ud800", "answers": [1]}, {"lone_surrogate": ["P-1"]}),
     ],
 )
