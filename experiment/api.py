@@ -5,7 +5,7 @@ Names and arguments stay as they are from version to version. A framework is imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def train(task: str, output_dir: str | Path, **options: Any) -> list[Record]:
 
 def evaluate(
     task: str,
-    data_file: str | Path,
+    data_file: str | Path | Sequence[str | Path],
     predictions: str | Path | Mapping[str, Any] | Reader,
     **options: Any,
 ) -> Score:
@@ -71,7 +71,7 @@ def evaluate(
 
     Args:
         task: name of the task.
-        data_file: questions with the right answers.
+        data_file: questions with the right answers; several files are read as one.
         predictions: file that `predict` has written, in our form or the official one; answers (texts, for most tasks)
             or Predictions by question id; or a reader, which answers now.
         **options: choices about the task, such as opencc_config.
@@ -83,7 +83,8 @@ def evaluate(
         UsageError, DataError: for options and files that can't be used, one line each.
     """
     configured = task_of(from_values({"task": task, **options}, TaskChoice))
-    examples, report = read_examples(configured, Path(data_file))
+    files = Path(data_file) if isinstance(data_file, str | Path) else tuple(map(Path, data_file))
+    examples, report = read_examples(configured, files)
     scorer = scorer_of(configured, examples, report)
     answers: Mapping[str, Any]
     if isinstance(predictions, Reader):

@@ -5,6 +5,7 @@ https://github.com/ymcui/cmrc2019
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -29,7 +30,9 @@ def _scorer(examples: Sequence[Example]) -> Scorer:
 
 def _place(blank: Example) -> int:
     """Return where the answer to a blank stands in the list of its passage: [BLANK1] first."""
-    return int(blank.id.rsplit("-", 1)[1]) - 1
+    match = re.fullmatch(CMRC2019.blank, blank.question)
+    assert match is not None, "a blank's question is the blank as it is written"
+    return int(match[1]) - 1
 
 
 def _official(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, list[int]]:

@@ -86,6 +86,7 @@ TASK = replace(
     answer=attrgetter("value"),
     takes=takes,
     sources=(
+        *(source for source in CMRC2018.sources if source.split == "train"),
         Source(
             split="dev",
             file_name="expmrc-cmrc2018-dev.json",

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from preprocess.readers.parts import RowParts
 from preprocess.readers.rows import CONTEXT
-from preprocess.readers.tagged import COLUMNS, read_tagged
+from preprocess.readers.tagged import read_tagged, tagged_parts
 from preprocess.types import Answer, Example
 from tasks.core.entities import Entity
 from tasks.core.task import PUBLISHED_RECIPE, Source, Task
@@ -57,7 +56,7 @@ TASK = Task(
     report=_report,
     defaults={**PUBLISHED_RECIPE, "num_train_epochs": 5, "max_seq_length": 256},
     inputs=(CONTEXT,),
-    parts=RowParts(COLUMNS, by_label=False),
+    parts=tagged_parts,
     pipeline="token-classification",
     sources=tuple(Source(split, f"{split}.tsv", f"{_URL}{split}.tsv", "", *known) for split, known in _FILES.items()),
 )

@@ -11,7 +11,10 @@ from tasks.problems.class_task import class_task
 NAMES = (
     "finance", "realty", "stocks", "education", "science", "society", "politics", "sports", "game", "entertainment",
 )  # fmt: skip
-_URL = "https://raw.githubusercontent.com/649453932/Chinese-Text-Classification-Pytorch/master/THUCNews/data/"
+_URL = (
+    "https://raw.githubusercontent.com/649453932/Chinese-Text-Classification-Pytorch/"
+    "6cb26819af7b646275aff8a4693676f2849e67f6/THUCNews/data/"
+)
 _FILES = {
     "train": ("", 0),
     "dev": ("6ed73aa2c57ee1560c8f76570d48735c4b1c29ae4983fe3523d56e115813e175", 551313),

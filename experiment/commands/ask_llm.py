@@ -47,7 +47,7 @@ def ask_llm(options: AskLlmOptions) -> dict[str, str]:
     )
     examples, report = read_examples(task, options.test_file, options.max_eval_samples)
     if not examples:
-        raise DataError(f"{options.test_file}: holds no question; give a file with questions")
+        raise DataError(f"{report.file}: holds no question; give a file with questions")
     parameters = _parameters(options)
     bodies = {example.id: {**parameters, "messages": prompt.messages(example)} for example in examples}
     console = terminal()

@@ -11,7 +11,7 @@ from typing import Any
 from experiment.estimate.hardware import forward_flops, training_flops
 from experiment.inputs.augmentation import additions_of
 from experiment.inputs.data import encode, first_targets, read_examples, trainable
-from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.download import downloaded, how_to_get
 from experiment.inputs.model import model_choice, template_of
 from experiment.inputs.tokenizer import fitting_tokenizer
 from experiment.options.flags import PlanOptions
@@ -158,8 +158,8 @@ def _work_of(
     planned: PlannedTask, run: StepRecipe, model: Architecture, windows_per_step: int, windows_per_pass: int
 ) -> Work | str:
     options, recipe, task, config = planned.options, planned.recipe, planned.task, model.config
-    train_file = options.train_file or data_file(task, "train", options.data_dir)
-    dev_file = options.validation_file or data_file(task, "dev", options.data_dir)
+    train_file = options.train_file or downloaded(task, "train", options.data_dir)
+    dev_file = options.validation_file or downloaded(task, "dev", options.data_dir)
     assert not isinstance(train_file, Mapping) and not isinstance(dev_file, Mapping), "of one task"
     if train_file is None:
         return how_to_get(task, "train", "train_file", options.data_dir)

@@ -160,18 +160,17 @@ def _files_of_tasks(
 ) -> Iterator[Given]:
     """Yield the files in the sections of single tasks, for the cell of several; the rest is not for that."""
     tasks = _tasks(text)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     for section, settings in sections:
         mine = [task for task in tasks if task in _parts(section) <= labels | {task}]
         for given in settings if len(tasks) > 1 else ():
             flag = given.name.replace("-", "_")
-            if flag in BY_TASK and len(given.texts) == 1:
-                found.setdefault(flag, {}).update(dict.fromkeys(mine, given.texts[0]))
+            if flag in BY_TASK and given.texts:
+                found.setdefault(flag, {}).update(dict.fromkeys(mine, given.texts))
     for flag, files in found.items():
         if files:
-            yield Given(
-                flag, tuple(f"{task}={file}" for task, file in files.items()), f"settings: {flag}", is_list=True
-            )
+            texts = tuple(f"{task}={file}" for task, own in files.items() for file in own)
+            yield Given(flag, texts, f"settings: {flag}", is_list=True)
 
 
 def cells_of(runs: Sequence[GridRun]) -> list[Cell]:

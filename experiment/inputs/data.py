@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiment.options.data import Files
 from experiment.options.recipe import Recipe
 from preprocess.base.errors import DataError
 from preprocess.base.hashing import sha256
 from preprocess.batch import collate
 from preprocess.cache import cached_encode
-from preprocess.readers.report import DataReport, shown
+from preprocess.readers.report import DataReport, merged, shown
 from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
 from preprocess.types import Batch, Example, FeatureSet
@@ -27,12 +29,56 @@ from tasks.core.task import Task
 _EVALUATION = (0x6576616C, 0x6576616C)
 
 
-def read_examples(task: Task, path: Path, limit: int | None = None) -> tuple[list[Example], DataReport]:
-    """Read a data file of the task, at most `limit` questions of it; the report holds the file's hash."""
-    examples, report = task.read(path)
-    if not report.sha256:  # of a task whose own reader does not hash what it reads
-        report.sha256 = sha256(path)
-    return examples[:limit], report
+def read_examples(task: Task, files: Files, limit: int | None = None) -> tuple[list[Example], DataReport]:
+    """Read a data file of the task, or several as one.
+
+    A question whose id stands in a file before its own is another one (of rows, ids are numbers of lines), and gets
+    "#file-2" behind its id and group, as `tasks.core.augment.drawn` has it.
+
+    Args:
+        task: whose layout the files have.
+        files: one, or several in their order.
+        limit: the most questions that are kept; None for all.
+
+    Returns:
+        The questions, and the report on all files together, which holds their hash.
+
+    Raises:
+        DataError: naming all files that can't be read.
+    """
+    if isinstance(files, Path):
+        examples, report = task.read(files)
+        if not report.sha256:  # of a task whose own reader does not hash what it reads
+            report.sha256 = sha256(files)
+        return examples[:limit], report
+    examples, reports, problems = [], [], []
+    ids: set[str] = set()
+    groups: set[str] = set()
+    for number, path in enumerate(files, start=1):
+        try:
+            read, report = read_examples(task, path)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        renamed = [
+            replace(one, id=_apart(one.id, ids, number), group=_apart(one.group, groups, number)) for one in read
+        ]
+        ids.update(one.id for one in renamed)
+        groups.update(one.group for one in renamed)
+        examples += renamed
+        reports.append(report)
+    if problems:
+        raise DataError("; ".join(dict.fromkeys(problems)))
+    return examples[:limit], merged(reports, hash_of_files([report.sha256 for report in reports]))
+
+
+def _apart(name: str, taken: Set[str], number: int) -> str:
+    return f"{name}#file-{number}" if name and name in taken else name
+
+
+def hash_of_files(digests: Sequence[str]) -> str:
+    """Return what tells files apart that are read as one: the SHA-256 of the only one, or of all of theirs."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColu
 
 from experiment.io.terminal import progress_bars, terminal
 from experiment.launch import program
-from experiment.options.data import DEFAULT_DATA_DIR
+from experiment.options.data import DEFAULT_DATA_DIR, Files
 from preprocess.base.errors import DataError
 from preprocess.base.files import write_json
 from preprocess.base.hashing import sha256
@@ -37,13 +37,17 @@ def task_directory(task: Task, data_dir: Path) -> Path:
     return data_dir.expanduser() / task.name
 
 
-def data_file(task: Task, split: str, data_dir: Path) -> Path | None:
-    """Return a task's downloaded file of a split ("train", "dev", …), or None if there is none yet."""
-    for source in task.sources:
-        path = task_directory(task, data_dir) / source.file_name
-        if source.split == split and path.is_file():
-            return path
-    return None
+def data_files(task: Task, split: str, data_dir: Path) -> tuple[Path, ...]:
+    """Return a task's downloaded files of a split ("train", "dev", …); none unless all that it has are there."""
+    names = [source.file_name for source in task.sources if source.split == split]
+    paths = tuple(task_directory(task, data_dir) / name for name in names)
+    return paths if all(path.is_file() for path in paths) else ()
+
+
+def downloaded(task: Task, split: str, data_dir: Path) -> Files | None:
+    """Return the same as an option holds files: one, or a tuple of several; None for none."""
+    paths = data_files(task, split, data_dir)
+    return paths[0] if len(paths) == 1 else paths or None
 
 
 def how_to_get(task: Task, split: str, flag: str, data_dir: Path) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from experiment.inputs.augmentation import Additions
 from experiment.inputs.data import first_targets, read_examples, scorer_of, trainable
+from experiment.options.data import Files
 from preprocess.base.errors import DataError
 from preprocess.types import Example
 from tasks.core.prediction import Scorer
@@ -34,7 +34,7 @@ class Split:
 
 def read_splits(
     task: Task,
-    files: Mapping[str, Path | None],
+    files: Mapping[str, Files | None],
     limits: Mapping[str, int | None],
     additions: Additions | None = None,
     *,
@@ -44,7 +44,7 @@ def read_splits(
 
     Args:
         task: whose files they are.
-        files: "train", "dev" and "test" to a file; None for none.
+        files: "train", "dev" and "test" to a file, or several; None for none.
         limits: split to the number of questions that are used of it; None (or no entry) for all.
         additions: what is added to "train"; None for nothing.
         taught: whether there are teachers, so that all questions can be trained on.
@@ -70,7 +70,7 @@ def read_splits(
 
 
 def _read_split(
-    task: Task, name: str, path: Path, limit: int | None, additions: Additions | None, taught: bool
+    task: Task, name: str, path: Files, limit: int | None, additions: Additions | None, taught: bool
 ) -> Split:
     examples, report = read_examples(task, path, limit)
     lines = report.lines()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.inputs.data import read_examples
+from experiment.inputs.data import hash_of_files, read_examples
 from preprocess.base.errors import DataError
 from preprocess.readers.lines import read_lines
 from preprocess.types import Example
@@ -63,7 +62,7 @@ def read_texts(task: Task | None, task_files: Sequence[Path], text_files: Sequen
         raise DataError("; ".join(dict.fromkeys(problems)))
     if not texts:
         raise DataError(f"{', '.join(str(path) for path, _ in readers)}: no text to read; give files with texts")
-    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    whole = hash_of_files(digests)
     report = {"files": [str(path) for path, _ in readers], "n_texts": len(texts), "sha256": whole, "lines": lines}
     return TextFiles(list(texts.values()), report)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from experiment.options.data import Count, FeatureCacheOptions, TaskChoice
+from experiment.options.data import Count, FeatureCacheOptions, Files, TaskChoice
 from experiment.options.devices import Framework
 from experiment.options.fields import ABOVE_0, AT_LEAST_0, PATH_LIKE, POSITIONAL, Named, Rule
 from experiment.options.optimisation import Seed
@@ -28,8 +28,8 @@ class AskLlmOptions(TaskChoice):
             --prompt my_prompt.json --extra_body {"seed":1} --output_dir llm
     """
 
-    test_file: Path
-    """Questions to answer, in the task's layout."""
+    test_file: Files
+    """Questions to answer, in the task's layout; several files are read as one."""
     base_url: str
     """Address of the endpoint, such as http://localhost:8000/v1; /chat/completions is added."""
     model_name: Annotated[str, Named("model")]

@@ -98,11 +98,11 @@ def _take_flag(argument: str, rest: list[str], by_name: dict[str, Option], line:
     elif option.is_switch:
         texts = [rest.pop(0)] if rest and _is_value_of(option, rest[0]) else ["true"]
     else:
-        texts = _values(rest, None if option.many or option.by_task else 1)
+        texts = _values(rest, None if option.many or option.several or option.by_task else 1)
         if not texts and not option.many:
             line.problems.append(f"{typed} needs a value{_double_dash(typed, rest)}")
             return
-    is_list = option.many or (option.by_task and len(texts) > 1)
+    is_list = option.many or len(texts) > 1
     line.given.append(Given(option.name, tuple(texts), typed, is_list=is_list))
 
 
@@ -205,7 +205,7 @@ def _after(given: Given | None, by_name: dict[str, Option]) -> str:
     takes = "one value; quote a text with spaces"
     if option.is_switch:
         takes = "true, false or nothing" if given.where.replace("-", "_") == f"__{option.name}" else "nothing"
-    elif option.many or option.by_task:
+    elif option.many or option.several or option.by_task:
         takes = "several values without an ="
     return f" after {given.where}, which takes {takes}"
 
@@ -228,10 +228,10 @@ def _value(option: Option, given: Given, tasks: Sequence[str]) -> Any:
         return None
     if option.by_task and (len(tasks) > 1 or option.each_task or _names(given, tasks)):
         return _by_task(option, given, tasks)
-    if not option.many and (given.is_list or len(given.texts) != 1):
+    if not (option.many or option.several and given.texts) and (given.is_list or len(given.texts) != 1):
         raise ValueError(f"{' '.join(given.texts)!r}: one value was expected, found a list of {len(given.texts)}")
     values = [_read(option, text) for text in given.texts]
-    value = tuple(values) if option.many else values[0]
+    value = tuple(values) if option.many or len(values) > 1 else values[0]
     if problems := list(option.problems(value)):
         raise ValueError("; ".join(problems))
     return value
@@ -256,7 +256,7 @@ def _by_task(option: Option, given: Given, tasks: Sequence[str]) -> Any:
     Raises:
         ValueError: for what has no task, or one that is not trained, or that is there already.
     """
-    by_name: dict[str, Any] = {}
+    by_name: dict[str, list[Any]] = {}
     for text in given.texts:
         name, sign, value = text.partition("=")
         if not sign or not value or not name.isidentifier():
@@ -265,12 +265,13 @@ def _by_task(option: Option, given: Given, tasks: Sequence[str]) -> Any:
             raise ValueError(
                 f"{text!r}: {name} is none of the tasks {', '.join(tasks)}{did_you_mean(name, list(tasks))}"
             )
-        if name in by_name:
+        if name in by_name and not option.several:
             raise ValueError(f"{text!r}: {name} has a value already; give each task one")
-        by_name[name] = _read(option, value)
-    if problems := list(option.problems(by_name)):
+        by_name.setdefault(name, []).append(_read(option, value))
+    values = {name: own[0] if len(own) == 1 else tuple(own) for name, own in by_name.items()}
+    if problems := list(option.problems(values)):
         raise ValueError("; ".join(problems))
-    return by_name if len(tasks) > 1 or option.each_task else by_name[tasks[0]]
+    return values if len(tasks) > 1 or option.each_task else values[tasks[0]]
 
 
 def with_home(options: Any) -> Any:
@@ -284,19 +285,20 @@ def with_home(options: Any) -> Any:
     for option in options_of(kind):
         value = getattr(options, option.field)
         try:
-            expanded = tuple(_expanded(option, item) for item in option.values_of(value))
+            plain[option.field] = _expanded(option, value)
         except RuntimeError as error:
             raise UsageError(f"{option.flag} {value}: {error}; set HOME, or give an absolute path") from None
-        for item in expanded:
+        for item in option.values_of(plain[option.field]):
             _check_utf8(option, item)
-        if isinstance(value, Mapping):
-            plain[option.field] = dict(zip(value, expanded, strict=True))
-        else:
-            plain[option.field] = expanded if option.many else expanded[0]
     return dataclasses.replace(options, **plain)
 
 
 def _expanded(option: Option, value: Any) -> Any:
+    """Return a value, or those of a tuple or mapping, with "~" expanded where it is a path."""
+    if isinstance(value, Mapping):
+        return {name: _expanded(option, item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_expanded(option, item) for item in value)
     if value is None or not option.path_like:
         return value
     # Path("a/") is Path("a"), but a text stays as it was typed.

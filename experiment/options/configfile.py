@@ -135,7 +135,7 @@ def _options(
             continue
         lines[same] = line
         if is_mapping and same in by_task:
-            texts = tuple(f"{task.value}={own.value}" for task, own in value.value)
+            texts = tuple(f"{task.value}={own.value}" for task, of_task in value.value for own in _items(of_task))
             given.append(Given(name, texts, where, is_list=len(texts) > 1))
         elif is_mapping:
             given.append(Given(name, (_text(value),), where, is_list=True))
@@ -147,11 +147,18 @@ def _options(
 
 
 def _problem_by_task(node: yaml.Node) -> str | None:
-    """Say why a mapping does not hold one value for each task, or return None."""
+    """Say why a mapping does not hold a value, or a list of them, for each task, or return None."""
     for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode) or not value.value:
+        items = _items(value)
+        values = items and all(isinstance(item, yaml.ScalarNode) and item.value for item in items)
+        if not isinstance(key, yaml.ScalarNode) or not values:
             return "`task: value` was expected for each task"
     return None if node.value else "the mapping is empty"
+
+
+def _items(node: yaml.Node) -> list[yaml.Node]:
+    """Return the items of a list; what is no list is an item by itself."""
+    return node.value if isinstance(node, yaml.SequenceNode) else [node]
 
 
 def _text(node: yaml.Node) -> str:
@@ -177,7 +184,7 @@ def _problem(key: yaml.Node, value: yaml.Node) -> str | None:
         return "a name was expected before the colon"
     if key.tag == _TAG + "merge":
         return "merging is not supported here; write the options out"
-    for node in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+    for node in _items(value):
         if not isinstance(node, yaml.ScalarNode):
             return f"a value or a list of values was expected, found {_kind(node)}"
         if node.tag not in _PLAIN_TAGS:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from experiment.options.fields import ABOVE_0, AT_LEAST_1, SHARE
 from experiment.options.optimisation import Seed
 
+#: A data file, or several that are read as one, in this order.
+Files = Path | tuple[Path, ...]
 #: A number of questions, steps or files.
 Count = Annotated[int, AT_LEAST_1]
 DEFAULT_FEATURE_CACHE = Path("~/.cache/chinese_mrc/features")
@@ -57,10 +59,10 @@ class JointOptions:
 class TrainingFiles:
     """Data."""
 
-    train_file: Path | Mapping[str, Path] | None = None
-    """Training data (default: what `download` fetched)."""
-    validation_file: Path | Mapping[str, Path] | None = None
-    """Development data: selects the checkpoint (default: what `download` fetched)."""
+    train_file: Files | Mapping[str, Files] | None = None
+    """Training data; several files are read as one (default: what `download` fetched)."""
+    validation_file: Files | Mapping[str, Files] | None = None
+    """Development data: selects the checkpoint; several files are read as one (default: what `download` fetched)."""
     data_dir: Path = DEFAULT_DATA_DIR
     """Where `download` keeps its files."""
     max_train_samples: Count | None = None
@@ -91,8 +93,8 @@ class AugmentOptions:
 class EvaluationFiles:
     """Data."""
 
-    test_file: Path | Mapping[str, Path] | None = None
-    """Test data, scored once with the selected checkpoint."""
+    test_file: Files | Mapping[str, Files] | None = None
+    """Test data, scored once with the selected checkpoint; several files are read as one."""
     max_eval_samples: Count | None = None
     """Use only the first so many development questions."""
 

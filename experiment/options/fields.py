@@ -66,6 +66,7 @@ class Option:
         choices: the only values, where they are few.
         optional: whether it may be None.
         many: whether it takes any number of values.
+        several: whether it takes one value or several: a value, or a tuple of two or more.
         positional: whether its values stand there without a flag.
         path_like: whether "~" in it is the user's home.
         mapping: whether its values are YAML mappings.
@@ -84,6 +85,7 @@ class Option:
     choices: tuple[str, ...]
     optional: bool
     many: bool
+    several: bool
     positional: bool
     path_like: bool
     mapping: bool
@@ -136,8 +138,8 @@ class Option:
     def values_of(self, value: Any) -> tuple[Any, ...]:
         """Return the single values that a field's value holds."""
         if isinstance(value, Mapping):
-            return tuple(value.values())
-        return tuple(value) if self.many else (value,)
+            return tuple(item for own in value.values() for item in self.values_of(own))
+        return tuple(value) if self.many or isinstance(value, tuple) else (value,)
 
     def problems(self, value: Any) -> Iterator[str]:
         """Yield what is wrong with a value, or with those of a tuple, as "VALUE: must be …"."""
@@ -210,13 +212,13 @@ def title_of(group: type) -> str:
 
 def _option(field: dataclasses.Field[Any], hint: Any, help: str, group: str) -> Option:
     outer, marks = _unwrapped(hint)
-    optional = False
-    by_task = each_task = False
+    optional = several = by_task = each_task = False
     if get_origin(outer) in (Union, UnionType):
+        optional = NoneType in get_args(outer)
         parts = [part for part in get_args(outer) if part is not NoneType]
         by_task = any(get_origin(part) is Mapping for part in parts)
         each_task = by_task and len(parts) == 1
-        optional = True
+        several = any(get_origin(part) is tuple for part in parts[1:])
         outer, more = _unwrapped(get_args(parts[0])[1] if each_task else parts[0])
         marks += more
     many = get_origin(outer) is tuple
@@ -235,6 +237,7 @@ def _option(field: dataclasses.Field[Any], hint: Any, help: str, group: str) -> 
         choices=choices,
         optional=optional,
         many=many,
+        several=several,
         positional=POSITIONAL in marks,
         path_like=kind is Path or PATH_LIKE in marks,
         mapping=MAPPING in marks,

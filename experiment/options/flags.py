@@ -18,6 +18,7 @@ from experiment.options.data import (
     Count,
     EvaluationFiles,
     FeatureCacheOptions,
+    Files,
     TaskChoice,
 )
 from experiment.options.devices import (
@@ -123,8 +124,8 @@ class PredictOptions(
         predict --task chnsenticorp --model_name_or_path my/model --context 房间很干净。
     """
 
-    test_file: Path | None = None
-    """Questions to answer, in the task's layout."""
+    test_file: Files | None = None
+    """Questions to answer, in the task's layout; several files are read as one."""
     output_dir: Path | None = None
     """Gets predictions.json and nbest_predictions.json."""
     question: str | None = None
@@ -146,8 +147,8 @@ class EvaluateOptions(TaskChoice):
             --nbest_file nbest_predictions.json
     """
 
-    data_file: Path
-    """Data with the gold answers."""
+    data_file: Files
+    """Data with the gold answers; several files are read as one."""
     predictions: Path
     """JSON object {question id: answer}, or the official list of {"id", "answer"}."""
     missing_predictions: Literal["wrong", "error"] = "wrong"

@@ -112,7 +112,7 @@ def as_typed(option: Option) -> str:
         value = "YAML"
     if option.by_task:
         value = f"TASK={value} …" if option.each_task else f"{value}|TASK={value} …"
-    if option.many:
+    elif option.many or option.several:
         value += " …"
     return value if option.positional else f"--{option.name} {value}"
 

@@ -38,11 +38,15 @@ def _words(option: Option, value: Any) -> list[str]:
     if option.is_switch and value is not None:
         return [f"--{option.name}" if value else f"--no_{option.name}"]
     if isinstance(value, Mapping):
-        return [f"--{option.name}", *(f"{task}={own}" for task, own in value.items())]
-    texts = [str(item) for item in (value if option.many else [value])]
+        return [f"--{option.name}", *(f"{task}={item}" for task, own in value.items() for item in _items(own))]
+    texts = [str(item) for item in _items(value)]
     if len(texts) == 1 and texts[0].startswith("--"):
         return [f"--{option.name}={texts[0]}"]
     return [f"--{option.name}", *texts]
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def facts_of(records: Sequence[Record]) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from experiment.backend import Backend, choose_device, load_backend
@@ -15,7 +14,7 @@ from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
 from experiment.inputs.augmentation import additions_of
 from experiment.inputs.data import Data, encode
-from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.download import downloaded, how_to_get
 from experiment.inputs.heads import task_for
 from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
@@ -23,6 +22,7 @@ from experiment.inputs.settings import read_settings
 from experiment.inputs.splits import Split, read_splits
 from experiment.inputs.transfer import own_heads, starting_heads
 from experiment.io.trackers import trackers_of
+from experiment.options.data import Files
 from experiment.options.flags import PretrainOptions, TrainOptions
 from experiment.options.joint import of_each_task, sampling_words
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
@@ -210,10 +210,10 @@ def _starting(source: ModelSource, head: SharedHead, options: TrainOptions) -> t
     return source, [f"fresh of the head: {', '.join(fresh)}; that of the checkpoint is another task's{remedy}"]
 
 
-def files_of(options: TrainOptions) -> tuple[dict[str, Path | None], dict[str, int | None]]:
+def files_of(options: TrainOptions) -> tuple[dict[str, Files | None], dict[str, int | None]]:
     """Return the files of the splits of an only task, and how many questions are used of each."""
     given = {"train": options.train_file, "dev": options.validation_file, "test": options.test_file}
-    files = {split: path if isinstance(path, Path) else None for split, path in given.items()}
+    files = {split: None if isinstance(path, Mapping) else path for split, path in given.items()}
     return files, {"train": options.max_train_samples, "dev": options.max_eval_samples}
 
 
@@ -240,13 +240,15 @@ def read_all(tasks: tuple[ResolvedTask, ...], *, taught: bool = False) -> dict[s
 def _with_downloaded(options: TrainOptions, task: Task, *, several: bool) -> TrainOptions:
     """Fill in the data files that were left out by what `download` fetched."""
 
-    def file_of(flag: str, split: str) -> Path:
-        path = getattr(options, flag) or data_file(task, split, options.data_dir)
-        if path is None:
+    def file_of(flag: str, split: str) -> Files:
+        files: Files | Mapping[str, Files] | None = getattr(options, flag) or downloaded(
+            task, split, options.data_dir
+        )
+        if files is None:
             typed = f"{flag} {task.name}=FILE" if several else flag
             raise UsageError(how_to_get(task, split, typed, options.data_dir))
-        assert isinstance(path, Path), "of an only task"
-        return path
+        assert not isinstance(files, Mapping), "of an only task"
+        return files
 
     train_file, validation_file = file_of("train_file", "train"), file_of("validation_file", "dev")
     return dataclasses.replace(options, train_file=train_file, validation_file=validation_file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.inputs.data import encode
-from experiment.inputs.download import data_file, how_to_get
+from experiment.inputs.download import data_files, how_to_get
 from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.texts import TextFiles, held_out, read_texts
@@ -144,7 +144,7 @@ def _read(options: PretrainOptions) -> tuple[dict[str, list[Example]], dict[str,
     if task is None and files:
         raise UsageError("--train_file without --task: say whose layout it has, or give plain texts as --text_file")
     if task is not None and not files and not options.text_file:
-        files = (_downloaded(task, options.data_dir),)
+        files = _downloaded(task, options.data_dir)
     if task is None and not options.text_file:
         raise UsageError("no texts: give --text_file, or --task with --train_file")
     whole = read_texts(task, files, options.text_file)
@@ -164,8 +164,8 @@ def _read(options: PretrainOptions) -> tuple[dict[str, list[Example]], dict[str,
     return {"train": train, "dev": dev.texts}, reports
 
 
-def _downloaded(task: Task, data_dir: Path) -> Path:
-    path = data_file(task, "train", data_dir)
-    if path is None:
+def _downloaded(task: Task, data_dir: Path) -> tuple[Path, ...]:
+    paths = data_files(task, "train", data_dir)
+    if not paths:
         raise UsageError(how_to_get(task, "train", "train_file", data_dir))
-    return path
+    return paths

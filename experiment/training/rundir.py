@@ -232,8 +232,8 @@ def _check_inputs_outside(options: TrainRecipe) -> None:
     """Refuse to delete what the run starts from, by whatever path or link it is reached."""
     for name in _HASHED:
         given = options.config.get(name) or []
-        values = given.values() if isinstance(given, Mapping) else given if isinstance(given, list) else [given]
-        for value in values:
+        of_tasks = given.values() if isinstance(given, Mapping) else [given]
+        for value in (item for own in of_tasks for item in (own if isinstance(own, list) else [own])):
             if any(_is_inside(path, options.output_dir) for path in _files_of(Path(value))):
                 raise UsageError(f"--{name} {value} lies in --output_dir, which --overwrite_output_dir would delete")
 

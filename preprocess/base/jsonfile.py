@@ -13,6 +13,8 @@ from typing import Any
 from preprocess.base.errors import CheckpointError
 
 _GZIP = b"\x1f\x8b"
+#: What is raised of a damaged file of gzip's.
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _MODEL_REMEDY = "get it again from the model's publisher"
 #: Longest part of a value that is quoted; a damaged file can hold a string of megabytes.
@@ -76,11 +78,11 @@ def parse_json(content: bytes, path: str | Path, error: type[ValueError], remedy
     """
     try:
         return _parse(decode(content), lines)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+    except _DAMAGED as problem:
         raise error(f"{path}: a damaged gzip file ({problem}); get it again, or {remedy}") from None
     except UnicodeDecodeError as problem:
-        name = "UTF-8" if problem.encoding == "utf-8" else "UTF-16"
-        raise error(f"{path}: not JSON: not {name} (byte {problem.start}); save it as UTF-8, or {remedy}") from None
+        where = f"not {_encoding(problem)} (byte {problem.start})"
+        raise error(f"{path}: not JSON: {where}; save it as UTF-8, or {remedy}") from None
     except json.JSONDecodeError as problem:
         where = f"line {problem.lineno} column {problem.colno}"
         raise error(f"{path}: not JSON ({problem.msg} at {where}); {remedy}") from None
@@ -108,6 +110,26 @@ def decode(content: bytes) -> str:
     # Notepad and PowerShell save with a byte order mark, and may save as UTF-16.
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def text_of(content: bytes, path: str | Path, error: type[ValueError]) -> str:
+    """Return the text of a file that is not JSON, as `decode` does.
+
+    Args:
+        content: the bytes of the file.
+        path: names the file in messages.
+        error: the class of what is raised, where `decode` raises.
+    """
+    try:
+        return decode(content)
+    except _DAMAGED as problem:
+        raise error(f"{path}: a damaged gzip file ({problem}); get it again") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: not {_encoding(problem)} (byte {problem.start}); save it as UTF-8") from None
+
+
+def _encoding(problem: UnicodeDecodeError) -> str:
+    return "UTF-8" if problem.encoding == "utf-8" else "UTF-16"
 
 
 def _parse(text: str, lines: bool) -> Any:

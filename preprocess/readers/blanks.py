@@ -2,9 +2,9 @@
 
 * CMRC2019: `{"data": [{"context_id", "context" with [BLANK1] …, "choices": [text, …], "answers": [index, …]}]}`, the
   n-th answer that of [BLANKn];
-* CHID: one `{"groupId", "content": [text with #idiom000123# …, …], "candidates": [text, …]}` per line, and the
-  answers, `{"#idiom000123#": index}`, in a file beside it: `dev_answer.json` for `dev.json`. They may also stand in
-  the passage, as "answers".
+* CHID: one `{"groupId", "content": [text with #idiom000123# …, …], "candidates": [text, …]}` per line, some without
+  the id, and the answers in a file beside it: `dev_answer.json` or `dev_answer.csv` for `dev.json`, an object
+  `{"#idiom000123#": index}` or lines `#idiom000123#,index`. They may also stand in the passage, as "answers".
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import describe, read_json_object
+from preprocess.base.jsonfile import describe, read_bytes, read_json_object, text_of
 from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import as_offset
 from preprocess.readers.parts import Parts, Tie, divided
 from preprocess.readers.questions import MalformedError
-from preprocess.readers.report import DataReport, Problem
+from preprocess.readers.report import DataReport, Problem, shown
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Answer, Example
 
@@ -136,11 +136,34 @@ def _ties(layout: Layout, passage: Any) -> Iterator[Tie]:
 def _answers_beside(path: str | Path) -> dict[str, Any] | None:
     """Return the answers of a file of CHID's passages, by blank; None if there is no file of them."""
     stem, _, rest = Path(path).name.partition(".")
-    for name in (f"{stem}_answer.{rest}", f"{stem}_answer.json"):
-        beside = Path(path).with_name(name)
+    for ending in (rest, "json", "csv"):
+        beside = Path(path).with_name(f"{stem}_answer.{ending}")
         if beside.is_file():
-            return read_json_object(beside, DataError, 'give a JSON object {"#idiom000123#": index}')
+            return _read_answers(beside)
     return None
+
+
+def _read_answers(path: Path) -> dict[str, Any]:
+    """Read a file of answers, by blank: a JSON object, or lines of a blank, a comma and an index.
+
+    Raises:
+        DataError: if it is neither, or gives a blank two answers.
+    """
+    text = text_of(read_bytes(path, DataError), path, DataError)
+    if not text.lstrip().startswith("#"):
+        return read_json_object(path, DataError, 'give JSON {"#idiom000123#": index}, or lines #idiom000123#,index')
+    answers: dict[str, Any] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        blank, comma, written = (part.strip() for part in line.partition(","))
+        if not comma or re.fullmatch(CHID.blank, blank) is None:
+            raise DataError(f"{path}: line {number} is {shown(line)!r}; expected #idiom000123#,4: a blank, an index")
+        number_written = as_offset(written)
+        index = written if number_written is None else number_written
+        if answers.setdefault(blank, index) != index:
+            raise DataError(f"{path}: line {number} gives {blank} another answer, {index!r}; give each blank one")
+    return answers
 
 
 def _texts(passage: Any, layout: Layout) -> list[str] | None:
@@ -191,8 +214,14 @@ def _example(
     answers: Mapping[str, Any] | None,
     place: str,
 ) -> Example:
-    passage_id = checked_id(passage.get(layout.id_key), f"{place} {blank[0]}", f'a string in "{layout.id_key}"')
+    needs_id = "{id}" in layout.blank_id
+    published_id = passage.get(layout.id_key, None if needs_id else place)
+    passage_id = checked_id(published_id, f"{place} {blank[0]}", f'a string in "{layout.id_key}"')
     id = layout.blank_id.format(id=passage_id, number=blank[1])
+    if needs_id and blank[1] != str(int(blank[1]) or ""):
+        raise MalformedError("blank_misnumbered", id, blank[0], "a number from 1, which says whose answer is whose")
+    if (n_times := text.count(blank[0])) > 1:
+        raise MalformedError("blank_repeated", id, f"{blank[0]} {n_times} times", "each blank once in its text")
     if not is_unicode(text):
         raise MalformedError("lone_surrogate", id, "half a surrogate pair", "valid Unicode")
     options = checked_options(report, id, passage.get(layout.options_key), layout.options_key)

@@ -42,9 +42,13 @@ def read_c3(path: str | Path) -> tuple[list[Example], DataReport]:
     Raises:
         DataError: if the file can't be read, has another layout, or holds no usable question.
     """
-    content, report = open_document(path, "C3")
+    return c3_examples(*open_document(path, "C3"))
+
+
+def c3_examples(content: Any, report: DataReport) -> tuple[list[Example], DataReport]:
+    """Return the questions in what was read of a file; see `read_c3`."""
     examples: dict[str, Example] = {}
-    for index, document in enumerate(c3_documents(path, content)):
+    for index, document in enumerate(c3_documents(report.file, content)):
         place = f"document {index}"
         report.n_articles += 1
         if not _is_document(document):
@@ -64,15 +68,24 @@ def c3_documents(path: str | Path, content: Any) -> list[Any]:
     Raises:
         DataError: if there is none.
     """
-    parts = content if isinstance(content, list) else []
-    if _is_document(content):
-        parts = [content]  # JSON Lines with a single line
-    # Of files one after the other, each is a list of documents.
-    documents = [document for part in parts for document in (part if _holds_documents(part) else [part])]
+    documents = _documents(content)
     if not any(map(_is_document, documents)):
         found = describe(documents[0] if documents else content)
         raise DataError(f"{path}: found {found}; expected a list of C3's documents, {_DOCUMENT}")
     return documents
+
+
+def holds_c3(content: Any) -> bool:
+    """Whether what was read of a file is a list of C3's documents."""
+    return any(map(_is_document, _documents(content)))
+
+
+def _documents(content: Any) -> list[Any]:
+    parts = content if isinstance(content, list) else []
+    if _is_document(content):
+        parts = [content]  # JSON Lines with a single line
+    # Of files one after the other, each is a list of documents.
+    return [document for part in parts for document in (part if _holds_documents(part) else [part])]
 
 
 def _is_document(value: Any) -> bool:

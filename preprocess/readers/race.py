@@ -40,9 +40,13 @@ def read_race(path: str | Path) -> tuple[list[Example], DataReport]:
     Raises:
         DataError: if the file can't be read, has another layout, or holds no usable question.
     """
-    document, report = open_document(path, "RACE")
+    return race_examples(*open_document(path, "RACE"))
+
+
+def race_examples(document: Any, report: DataReport) -> tuple[list[Example], DataReport]:
+    """Return the questions in what was read of a file; see `read_race`."""
     examples: dict[str, Example] = {}
-    for index, article in enumerate(_articles(path, document)):
+    for index, article in enumerate(_articles(report.file, document)):
         place = f"article {index}"
         report.n_articles += 1
         if not isinstance(article, dict) or not isinstance(article.get("questions"), list):

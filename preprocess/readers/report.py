@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +124,27 @@ class DataReport:
                     lines.append("    " + ", ".join(map(shown, unique[:_IDS_PER_KIND])) + more)
         lines += [f"  {problem}" for problems in by_kind.values() for problem in problems]
         return lines
+
+
+def merged(reports: Sequence[DataReport], sha256: str) -> DataReport:
+    """Return one report on files that are read as one.
+
+    Args:
+        reports: of each, in order; ids and places are those in their own file.
+        sha256: of all of them.
+    """
+    whole = DataReport(", ".join(report.file for report in reports), sha256=sha256)
+    whole.layout = ", ".join(dict.fromkeys(report.layout for report in reports))
+    for report in reports:
+        whole.n_articles += report.n_articles
+        whole.n_contexts += report.n_contexts
+        whole.n_questions += report.n_questions
+        whole.n_kept += report.n_kept
+        for groups, more in ((whole.dropped, report.dropped), (whole.notes, report.notes)):
+            for kind, ids in more.items():
+                groups.setdefault(kind, []).extend(ids)
+        whole.problems += report.problems
+    return whole
 
 
 def _counted(groups: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:

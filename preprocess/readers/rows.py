@@ -6,9 +6,7 @@ marks are text: the published files were not written by a CSV program.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +14,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from preprocess.base.errors import DataError
-from preprocess.base.jsonfile import decode, read_bytes
+from preprocess.base.jsonfile import read_bytes, text_of
 from preprocess.readers.report import DataReport, Problem, shown
 from preprocess.types import Answer, Example
 
 #: What a column may hold; a file without labels is one that is to be answered.
 QUESTION, CONTEXT, LABEL = "question", "context", "label"
+#: Another column that is read: files of several languages say of each row which it is.
+LANGUAGE = "language"
 #: Names of columns in published headers -> what they hold.
 _NAMES = {
     "text_a": QUESTION, "sentence1": QUESTION, "sentence_a": QUESTION, "premise": QUESTION, "query": QUESTION,
     "text_b": CONTEXT, "sentence2": CONTEXT, "sentence_b": CONTEXT, "hypothesis": CONTEXT, "hypo": CONTEXT,
     "text": CONTEXT, "sentence": CONTEXT, "title": CONTEXT, "answer": CONTEXT, "review": CONTEXT, "tokens": CONTEXT,
     "label": LABEL, "gold_label": LABEL, "labels": LABEL, "tags": LABEL, "question": QUESTION, "context": CONTEXT,
+    "language": LANGUAGE,
 }  # fmt: skip
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class Columns:
     Args:
         order: what each column holds, in a file without a header; one of them is the label.
         names: further names in headers, in lower case; they go before those that are known of any file.
+        language: of the rows that are read, in a file of several.
     """
 
     order: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+    language: str = "zh"
 
     def header(self, cells: Sequence[str]) -> tuple[str, ...] | None:
         """Return what each column holds, "" for nothing that is read, if these are a header; None of other rows."""
@@ -99,7 +101,7 @@ def cut_lines(content: bytes, path: str | Path, columns: Columns) -> Lines:
         DataError: if it is damaged, not UTF-8 (or UTF-16 with a byte order mark), or holds no rows.
     """
     # Not splitlines(), which also breaks at characters that stand in Chinese texts, such as U+2028.
-    texts = [line.removesuffix("\r") for line in _text(content, path).split("\n")]
+    texts = [line.removesuffix("\r") for line in text_of(content, path, DataError).split("\n")]
     while texts and not texts[-1].strip():
         del texts[-1]
     rows = list(enumerate(texts, start=1))
@@ -115,19 +117,6 @@ def cut_lines(content: bytes, path: str | Path, columns: Columns) -> Lines:
     return Lines("", rows, columns.unlabelled if width == len(columns.unlabelled) else columns.order)
 
 
-def _text(content: bytes, path: str | Path) -> str:
-    if content.startswith(_GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: a damaged gzip file ({error}); get it again") from None
-    try:
-        return decode(content)
-    except UnicodeDecodeError as error:
-        name = "UTF-8" if error.encoding == "utf-8" else "UTF-16"
-        raise DataError(f"{path}: not {name} (byte {error.start}); save it as UTF-8") from None
-
-
 def read_rows(path: str | Path, columns: Columns) -> tuple[list[Row], DataReport]:
     """Read a file once, from its first byte to its last: it may be a pipe.
 
@@ -137,26 +126,39 @@ def read_rows(path: str | Path, columns: Columns) -> tuple[list[Row], DataReport
 
     Returns:
         the rows with as many columns as the file has, and the report, in which all others are counted, with the hash
-        of what was read. What else is wrong with a row is for the caller to say.
+        of what was read; rows of another language than the task's are noted alone. What else is wrong with a row is
+        for the caller to say.
 
     Raises:
         DataError: as `cut_lines`.
     """
     content = read_bytes(path, DataError)
-    lines = cut_lines(content, path, columns)
-    layout = "rows with a header" if lines.header else "rows"
-    report = DataReport(str(path), layout=layout, sha256=hashlib.sha256(content).hexdigest())
+    return rows_of(cut_lines(content, path, columns), columns, report_on(content, path))
+
+
+def report_on(content: bytes, path: str | Path) -> DataReport:
+    """Return an empty report on a file of rows, with its hash."""
+    return DataReport(str(path), layout="rows", sha256=hashlib.sha256(content).hexdigest())
+
+
+def rows_of(lines: Lines, columns: Columns, report: DataReport) -> tuple[list[Row], DataReport]:
+    """Return what `read_rows` does, given the lines of the file and the report to write in."""
+    if lines.header:
+        report.layout = "rows with a header"
     rows: list[Row] = []
     for number, text in lines.rows:
-        report.n_questions += 1
         cells = text.split("\t")
+        named = {what: cell for what, cell in zip(lines.order, cells, strict=False) if what}
+        if named.get(LANGUAGE, columns.language).strip() != columns.language:
+            report.note("language_other", f"line {number}")
+            continue
+        report.n_questions += 1
         if not text.strip():
             report.drop("row_empty", f"line {number}", "nothing", f"the columns {columns.words}")
         elif len(cells) != len(lines.order):
             found = f"{len(cells)} columns, {text!r}"
             report.drop("columns_wrong", f"line {number}", found, f"{len(lines.order)} columns")
         else:
-            named = {what: cell for what, cell in zip(lines.order, cells, strict=True) if what}
             rows.append(Row(number, named))
     return rows, report
 
@@ -167,6 +169,8 @@ def finished(examples: list[Example], report: DataReport) -> tuple[list[Example]
     Raises:
         DataError: if no row can be used.
     """
+    if not report.n_questions:
+        raise DataError(f"{report.file}: all of its rows are of another language; give a file that has the task's")
     if not examples:
         first = report.problems[0]
         raise DataError(f"{report.file}: none of its {report.n_questions} rows can be used; first: {first}")

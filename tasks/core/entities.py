@@ -9,7 +9,8 @@ from typing import NamedTuple
 from preprocess.base.errors import DataError
 from preprocess.tags import chunks
 
-_HEAD = re.compile(r"(\S+) (\d+)-(\d+) ")
+#: No text has more characters than nine digits can count, and Python refuses to convert thousands of them.
+_HEAD = re.compile(r"(\S+) ([0-9]{1,9})-([0-9]{1,9}) ")
 _BETWEEN = "; "
 _TAG = re.compile(r"O|[BIES]-\S+")
 
@@ -36,7 +37,7 @@ def read_entities(id: str, text: str, n_characters: int) -> list[Entity]:
         n_characters: of the example's text.
 
     Raises:
-        DataError: if it is neither.
+        DataError: if it is neither, or an entity stands outside of the text.
     """
     text = text.strip()
     tags = text.replace("\x02", " ").split(" ")
@@ -54,6 +55,11 @@ def read_entities(id: str, text: str, n_characters: int) -> list[Entity]:
                 "or a tag for each character"
             )
         found.append(Entity(match[1], int(match[2]), int(match[3])))
+        if not found[-1].char_start < found[-1].char_end <= n_characters:
+            raise DataError(
+                f"{id!r} has the place {match[2]}-{match[3]}; a start before its end was expected, and the end "
+                f"within the {n_characters} characters of its text"
+            )
         # The text itself may hold anything; its length is known.
         place = match.end() + found[-1].char_end - found[-1].char_start + len(_BETWEEN)
     return found

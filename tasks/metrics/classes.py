@@ -44,8 +44,8 @@ class RankingScorer:
 
     MRR is the mean over questions of 1 / rank of the first right candidate, 0 where none is right; among candidates
     of equal score every order is as likely, and the mean over these orders counts. F1 is that of the candidates
-    found right, which are those of a probability of at least a half. A missing prediction has the lowest rank, and is
-    wrong.
+    found right, which are those of a probability of at least a half. A candidate without a prediction is in no
+    ranking, and is wrong.
 
     Args:
         gold: id -> whether the candidate is right; never empty.
@@ -69,14 +69,14 @@ class RankingScorer:
         Raises:
             DataError: if a prediction is no number.
         """
-        scores = {id: _number(id, predictions[id]) if id in predictions else -math.inf for id in self._gold}
-        found = {id: score >= 0.5 for id, score in scores.items()}
+        scores = {id: _number(id, predictions[id]) for id in self._gold if id in predictions}
+        found = {id: scores.get(id, -math.inf) >= 0.5 for id in self._gold}
         n_both = sum(found[id] and right for id, right in self._gold.items())
         n_either = sum(found.values()) + sum(self._gold.values())
         per_example: dict[str, dict[str, float]] = {}
         total = 0.0
         for ids in self._of_question.values():
-            rank = reciprocal_rank([(scores[id], self._gold[id]) for id in ids])
+            rank = reciprocal_rank([(scores[id], self._gold[id]) for id in ids if id in scores])
             total += rank
             for id in ids:
                 right = id in predictions and found[id] == self._gold[id]

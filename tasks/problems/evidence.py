@@ -176,7 +176,7 @@ def sentences_of(example: Example) -> tuple[Sentence, ...]:
 def _first_pieces(pieces: Pieces, sentences: Sequence[Sequence[Sentence]]) -> Ints:
     """Return the first piece of each sentence of each example; -1 where it has none."""
     places = [(i, one.char_start, one.char_end) for i, own in enumerate(sentences) for one in own]
-    return pieces.find(*np.array(places, np.int64).reshape(-1, 3).T)[0]
+    return pieces.find(*np.array(places, np.int64).reshape(-1, 3).T).token_start
 
 
 def _windows_of(examples: Sequence[Example], features: FeatureSet, texts: Sequence[str | None]) -> NDArray[np.bool_]:

@@ -160,7 +160,8 @@ def _tags(pieces: Pieces, parts: Sequence[Sequence[Answer]]) -> NDArray[np.int8]
     # From left to right: where two parts share a piece, the later one begins there.
     placed.sort(key=lambda item: (item[0], item[1].char_start))
     places = np.array([(i, part.char_start, part.char_end) for i, part in placed], np.int64).reshape(-1, 3)
-    for first, last in zip(*(column.tolist() for column in pieces.find(*places.T)), strict=True):
+    found = pieces.find(*places.T)
+    for first, last in zip(found.token_start.tolist(), found.token_end.tolist(), strict=True):
         if first >= 0:
             tags[first] = _BEGIN
             tags[first + 1 : last + 1] = _INSIDE
@@ -174,8 +175,8 @@ def _watch(outputs: Iterable[Outputs], features: FeatureSet, tags: NDArray[np.in
 def _tagged(examples: Sequence[Example], features: FeatureSet, tokens: NDArray[np.int8]) -> dict[str, list[str]]:
     """Return the texts of the parts that the tags of all tokens say, by question id."""
     pieces = Pieces(features, len(examples))
-    # A piece without a character, such as a lone "▁", is no part of an answer and does not divide one.
-    kept = np.flatnonzero(pieces.spans[:, 0] < pieces.spans[:, 1])
+    # A piece without a character is no part of an answer and does not divide one.
+    kept = np.flatnonzero(~pieces.empty)
     tags = pieces.from_tokens(tokens)[kept]
     example = np.searchsorted(pieces.base, kept, side="right") - 1
     new = np.diff(example, prepend=-1) != 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.align import align
+from preprocess.align import PieceSpans, align
 from preprocess.base.errors import DataError
 from preprocess.ranges import Ints, offsets, ranges
 from preprocess.types import FeatureSet, Outputs
@@ -31,8 +31,13 @@ class Pieces:
         self.base = offsets(sizes)
         self.spans = features.piece_spans[ranges(features.piece_splits[self._context], sizes)]
 
-    def find(self, example: Ints, char_start: Ints, char_end: Ints) -> tuple[Ints, Ints]:
-        """Return the first and last piece of spans of characters, int64 [n] each; -1 where no piece covers one.
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Whether each piece has no character, such as a lone "▁", bool [N]."""
+        return self.spans[:, 0] == self.spans[:, 1]
+
+    def find(self, example: Ints, char_start: Ints, char_end: Ints) -> PieceSpans:
+        """Return the first and last piece of n spans of characters, among all N.
 
         Args:
             example: int64 [n], whose context each span is in.
@@ -41,8 +46,9 @@ class Pieces:
         """
         features, base = self._features, self.base[example]
         found = align(features.piece_spans, features.piece_splits, self._context[example], char_start, char_end)
-        first, last = found.token_start, found.token_end
-        return np.where(first < 0, -1, base + first), np.where(first < 0, -1, base + last)
+        none = found.token_start < 0
+        first, last = (np.where(none, -1, base + place) for place in (found.token_start, found.token_end))
+        return PieceSpans(first, last, found.widened)
 
     def to_tokens(self, values: NDArray[Any], fill: int) -> NDArray[Any]:
         """Return the value of every token of all windows, [T], given one per piece, [N]; `fill` for other tokens."""
@@ -92,10 +98,12 @@ def watched(
     for batch in outputs:
         window, values = np.asarray(batch.window), batch.values[name]
         own = values[np.arange(values.shape[1]) < lengths[window, None]]
-        if not np.isfinite(own).all():
+        finite = np.isfinite(own).all(axis=1)
+        if not finite.all():
+            first = np.repeat(window, lengths[window])[np.argmin(finite)]
             raise DataError(
-                f"window {window[0]} and those in its batch: a logit of {name} is not finite: the model has diverged "
-                "or overflowed; lower the learning rate or use float32."
+                f"window {first}: a logit of {name} is not finite: the model has diverged or overflowed; lower the "
+                "learning rate or use float32."
             )
         tokens[ranges(features.row_splits[window], lengths[window])] = reduce(own)
         yield batch

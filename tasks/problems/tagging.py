@@ -13,9 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.align import align
 from preprocess.base.errors import DataError
-from preprocess.ranges import Ints, offsets, ranges
 from preprocess.tags import OUTSIDE, chunks
 from preprocess.template import BERT
 from preprocess.text.offsets import TextTransform
@@ -24,11 +22,14 @@ from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, HeadSpec, O
 from preprocess.windows import cut_windows
 from tasks.core.entities import Entity, entities_text
 from tasks.core.prediction import Candidate, DecodeOptions, Prediction
-from tasks.problems.window_values import check_each_once, check_finite
+from tasks.problems.piece_values import Pieces, watched
+from tasks.problems.window_values import check_each_once
 
 #: What the model says of a token: a logit per tag.
 MARK = "mark"
 _NOTHING = Candidate("", -1, -1, 1.0, 0.0, 0.0)
+#: Number and probability of a token's likeliest tag.
+_BEST = np.dtype([("tag", np.int64), ("share", np.float64)])
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,12 @@ class TagProblem:
         windows["template"] = windows.get("template", BERT).alone()
         texts = [""] * len(examples), [example.context for example in examples]
         features = cut_windows(*texts, tokenizer, transform=transform, **windows)
-        pieces = _Pieces(features, len(examples))
+        pieces = Pieces(features, len(examples))
         tags, counts = self._tag_pieces(pieces, targets)
-        tokens = np.full(len(features.input_ids), NO_TARGET, np.int16)
-        size = features.doc_length.astype(np.int64)
-        tokens[ranges(features.row_splits[:-1] + features.doc_offset, size)] = tags[
-            ranges(pieces.base[features.example_index] + features.piece_start, size)
-        ]
-        return features.with_targets(self.head, {MARK: tokens}, counts)
+        return features.with_targets(self.head, {MARK: pieces.to_tokens(tags, NO_TARGET)}, counts)
 
     def _tag_pieces(
-        self, pieces: _Pieces, targets: Sequence[Sequence[Answer] | None]
+        self, pieces: Pieces, targets: Sequence[Sequence[Answer] | None]
     ) -> tuple[NDArray[np.int16], dict[str, int]]:
         """Return the tag of every piece of every example, and counts for the report."""
         found = [(i, answer) for i, answers in enumerate(targets) for answer in answers or () if answer.located]
@@ -94,14 +90,13 @@ class TagProblem:
         found.sort(key=lambda item: (item[0], item[1].char_start))
         example = np.array([i for i, _ in found], np.int64)
         places = np.array([(answer.char_start, answer.char_end) for _, answer in found], np.int64).reshape(-1, 2)
-        features = pieces.features
-        aligned = align(features.piece_spans, features.piece_splits, pieces.context[example], *places.T)
+        aligned = pieces.find(example, *places.T)
         tags = np.zeros(pieces.base[-1], np.int16)
         n_shared = 0
-        for (i, answer), first, last in zip(found, aligned.token_start, aligned.token_end, strict=True):
+        for (_, answer), first, last in zip(found, aligned.token_start, aligned.token_end, strict=True):
             if first < 0:
                 continue
-            own = tags[pieces.base[i] + first : pieces.base[i] + last + 1]
+            own = tags[first : last + 1]
             # A piece that crosses the border of two answers belongs to the first.
             free = own == 0
             n_shared += not free.all()
@@ -133,8 +128,8 @@ class TagProblem:
 
         An entity's probability is that of its least sure tag. The score is the logarithm of that of all tags.
         """
-        pieces = _Pieces(features, len(examples))
-        best, share = self._best_tags(pieces, outputs)
+        pieces = Pieces(features, len(examples))
+        best, share = self._best_tags(features, pieces, outputs)
         tags = np.array(self.tags)[best]
         found = {}
         for i, example in enumerate(examples):
@@ -162,46 +157,24 @@ class TagProblem:
         return {id: found.text for id, found in self.decode(examples, features, outputs, options).items()}
 
     def _best_tags(
-        self, pieces: _Pieces, outputs: Iterable[Outputs]
+        self, features: FeatureSet, pieces: Pieces, outputs: Iterable[Outputs]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return number and probability of the likeliest tag of every piece of every example."""
-        features = pieces.features
-        best = np.zeros(pieces.base[-1], np.int64)
-        share = np.ones(pieces.base[-1])
+        tokens = np.zeros(len(features.input_ids), _BEST)
         windows = [np.zeros(0, np.int32)]
-        for batch in outputs:
-            windows.append(np.asarray(batch.window))
-            for row, window in enumerate(batch.window.tolist()):
-                first, last = features.max_context[window].tolist()
-                offset = int(features.doc_offset[window])
-                logits = batch.values[MARK][row, offset + first : offset + last].astype(np.float64)
-                check_finite(logits[None], [window])
-                place = pieces.base[features.example_index[window]] + features.piece_start[window] + first
-                there = slice(place, place + last - first)
-                best[there] = logits.argmax(axis=1)
-                share[there] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        windows += [np.asarray(batch.window) for batch in watched(outputs, features, MARK, _best, tokens)]
         check_each_once(windows, len(features))
-        return best, share
+        found = pieces.from_tokens(tokens)
+        return found["tag"], found["share"]
 
 
-class _Pieces:
-    """The pieces of E examples, one example after the other: also of those that share a text.
-
-    Attributes:
-        context: int64 [E], the context of each.
-        base: int64 [E + 1]; example i has pieces base[i] to base[i + 1].
-        spans: int32 [base[E], 2], places of the pieces in their texts.
-        empty: bool [base[E]], whether a piece has no character.
-    """
-
-    def __init__(self, features: FeatureSet, n_examples: int) -> None:
-        self.features = features
-        self.context: Ints = np.zeros(n_examples, np.int64)
-        self.context[features.example_index] = features.context_index
-        n_pieces = np.diff(features.piece_splits)[self.context]
-        self.base = offsets(n_pieces)
-        self.spans = features.piece_spans[ranges(features.piece_splits[self.context], n_pieces)]
-        self.empty: NDArray[np.bool_] = self.spans[:, 0] == self.spans[:, 1]
+def _best(values: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the likeliest of the tags of n tokens, `_BEST` [n], given their logits, float32 [n, tags]."""
+    logits = values.astype(np.float64)
+    found = np.zeros(len(logits), _BEST)
+    found["tag"] = logits.argmax(axis=1)
+    found["share"] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    return found
 
 
 def _without_blanks(context: str, entity: Entity) -> Entity:

@@ -7,15 +7,22 @@ import json
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from experiment import evaluate as score_of
 from experiment.cli import main
 from experiment.inputs import splits
-from experiment.inputs.data import read_examples
+from experiment.inputs.data import hash_of_files, read_examples
 from experiment.inputs.download import how_to_get
+from experiment.options.arguments import from_values
 from experiment.options.data import DEFAULT_DATA_DIR
+from experiment.options.flags import TrainOptions
+from experiment.report.page.answers import Questions
+from experiment.training.prepare import files_of, resolved
+from preprocess.base.errors import DataError, UsageError
 from preprocess.readers.report import DataReport
 from preprocess.types import Example
 from tasks.core.discovery import get_task, task_names
@@ -125,6 +132,84 @@ def test_a_reader_that_does_not_hash_is_helped_out(corpus: Any) -> None:
 
     report = read_examples(Own, corpus.data)[1]  # type: ignore[arg-type]
     assert report.sha256 == hashlib.sha256(corpus.data.read_bytes()).hexdigest()
+
+
+def test_several_files_are_read_as_one_and_rows_of_the_same_number_stay_apart(tmp_path: Path) -> None:
+    """Ids of rows are numbers of lines, and groups are named after them: MRR would mix two questions."""
+    paths = tuple(tmp_path / name for name in ("a.tsv", "b.tsv"))
+    for path, rows in zip(paths, ("问一\t甲\t1\n问一\t乙\t0\n坏", "问二\t丙\t0\n问三\t丁\t1\n"), strict=True):
+        path.write_text(rows, encoding="utf-8")
+    task = get_task("dbqa")
+    examples, report = read_examples(task, paths)
+    assert [(one.id, one.group) for one in examples] == [
+        *(("1_1", "1"), ("1_2", "1")),
+        *(("1_1#file-2", "1#file-2"), ("2_2", "2")),
+    ]
+    assert (report.n_questions, report.n_kept, report.dropped) == (5, 4, {"columns_wrong": ["line 3"]})
+    assert report.file == f"{paths[0]}, {paths[1]}" and report.layout == "rows"
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert report.sha256 == hash_of_files(digests) and hash_of_files(digests[:1]) == digests[0]
+    assert report.sha256 != read_examples(task, paths[::-1])[1].sha256
+    assert read_examples(task, paths, 3)[0] == examples[:3]
+    with pytest.raises(DataError, match=r"no_1: no such file; check the path; .*no_2: no such file"):
+        read_examples(task, (paths[0], tmp_path / "no_1", tmp_path / "no_2"))
+
+
+def _halves(directory: Path, split: str) -> tuple[Path, ...]:
+    directory.mkdir(exist_ok=True)
+    halves = {"m": [["小猫住在北京。"], "1"], "d": [["男：你好。", "女：你好。"], "1"]}
+    paths = []
+    for half, (lines, id) in halves.items():
+        document = [lines, [{"question": "哪里？", "choice": ["北京", "上海"], "answer": "北京"}], id]
+        paths.append(directory / f"c3-{half}-{split}.json")
+        paths[-1].write_text(json.dumps([document]), encoding="utf-8")
+    return tuple(paths)
+
+
+def test_all_that_download_fetched_of_a_split_is_read(corpus: Any, tmp_path: Path) -> None:
+    """C3 publishes each split as two files; one of them alone is no dev set of C3's."""
+    train, dev = (_halves(tmp_path / "c3", split) for split in ("train", "dev"))
+    model = {"config_name": str(corpus.model), "tokenizer_name": str(corpus.model / "vocab.txt")}
+    values = {**model, "task": "c3", "data_dir": str(tmp_path), "output_dir": str(tmp_path / "run")}
+    values |= {"max_seq_length": 64, "doc_stride": 32, "max_query_length": 16}
+    (own,) = resolved(from_values(values, TrainOptions)).tasks
+    assert own.options.train_file == train and own.options.validation_file == dev
+    assert own.recipe.config["validation_file"] == [str(path) for path in dev]
+    read = splits.read_splits(own.task, *files_of(own.options))
+    assert [len(split.examples) for split in read.values()] == [2, 2]
+    assert {"accuracy_m", "accuracy_d"} <= read["dev"].scorer({}).values.keys()  # type: ignore[misc]
+    dev[1].unlink()
+    with pytest.raises(UsageError, match="give --validation_file, or fetch the published file"):
+        resolved(from_values(values, TrainOptions))
+
+
+def test_several_files_are_scored_as_one(capsys: Any, tmp_path: Path) -> None:
+    halves = _halves(tmp_path, "dev")
+    predictions = tmp_path / "predictions.json"
+    predictions.write_text(json.dumps({"m-1-1": "北京", "d-1-1": "上海"}))
+    typed = ["evaluate", "--task", "c3", "--predictions", str(predictions), "--data_file"]
+    assert main([*typed, *map(str, halves)]) == 0
+    printed = capsys.readouterr().out.split()
+    assert [float(printed[printed.index(name) + 1]) for name in ("accuracy", "accuracy_m", "accuracy_d")] == [
+        50,
+        100,
+        0,
+    ]
+    assert score_of("c3", halves, {"m-1-1": "北京"}).n_missing == 1
+
+
+def test_a_report_finds_several_files_again(tmp_path: Path) -> None:
+    dev = _halves(tmp_path, "dev")
+    wanted = hash_of_files([hashlib.sha256(path.read_bytes()).hexdigest() for path in dev])
+    config = {"validation_file": [str(path) for path in dev]}
+    record: Any = SimpleNamespace(task="c3", hashes={"dev_file": wanted}, config=config)
+    found = Questions(()).of(record, "dev")
+    assert found is not None and [one.id for one in found[1]] == ["m-1-1", "d-1-1"]
+    moved = tuple(path.rename(path.with_suffix(".moved")) for path in dev)
+    questions = Questions(())
+    assert questions.of(record, "dev") is None
+    assert f"({dev[0]}, {dev[1]} is not there); give the file with --data_file" in questions.notes[0]
+    assert Questions(moved).of(record, "dev") == found
 
 
 def test_advice_to_download_only_what_is_published(tmp_path: Path) -> None:

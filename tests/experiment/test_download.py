@@ -17,7 +17,7 @@ import pytest
 from experiment.commands import download as command
 from experiment.commands.download import download
 from experiment.commands.tasks import tasks as list_tasks
-from experiment.inputs.download import data_file, fetch, fetch_all
+from experiment.inputs.download import downloaded, fetch, fetch_all
 from experiment.options.flags import DownloadOptions, TasksOptions
 from preprocess.base.errors import DataError, UsageError
 from tasks.core.discovery import get_task
@@ -325,10 +325,10 @@ def task(site: Site, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_command_fetches_the_splits_that_are_asked_for(task, tmp_path: Path, capsys) -> None:
     options = DownloadOptions(task="cmrc2018", splits=("dev",), data_dir=tmp_path)
-    assert data_file(task, "dev", tmp_path) is None
+    assert downloaded(task, "dev", tmp_path) is None
     assert download(options) == [tmp_path / "cmrc2018" / "dev.json"]
-    assert data_file(task, "dev", tmp_path) == tmp_path / "cmrc2018" / "dev.json"
-    assert data_file(task, "train", tmp_path) is None and data_file(task, "trial", tmp_path) is None
+    assert downloaded(task, "dev", tmp_path) == tmp_path / "cmrc2018" / "dev.json"
+    assert downloaded(task, "train", tmp_path) is None and downloaded(task, "trial", tmp_path) is None
     assert "dev.json: downloaded, 256,000 bytes, checksum verified" in capsys.readouterr().out
     download(options)
     assert "dev.json: already there" in capsys.readouterr().out

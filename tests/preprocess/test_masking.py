@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+
 import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
 from preprocess.masking import NGRAM, Masking, read_similar_words, words_of_pieces
+from preprocess.readers.lines import read_lines
 from preprocess.template import TEMPLATES, Template
 from preprocess.tokenizers.base import load_tokenizer
 from preprocess.types import NO_TARGET, Example
@@ -220,3 +224,17 @@ def test_a_single_text_of_a_family_that_ends_in_cls_keeps_it_there():
     assert alone == Template(
         order=("context", "sep", "cls"), segments=(0, 0, 2), padding_side="left", padding_segment=3
     )
+
+
+def test_lines_are_read_packed_and_in_utf_16_as_all_texts_are(tmp_path):
+    path = tmp_path / "texts.txt"
+    for content in (
+        b"\xef\xbb\xbf" + "甲\r\n乙".encode(),
+        gzip.compress("甲\n乙".encode()),
+        "甲\r乙".encode("utf-16"),
+    ):
+        path.write_bytes(content)
+        assert read_lines(path) == (["甲", "乙"], hashlib.sha256(content).hexdigest())
+    path.write_bytes(gzip.compress(b"x")[:-4])
+    with pytest.raises(DataError, match=r"texts\.txt: a damaged gzip file .*; get it again"):
+        read_lines(path)

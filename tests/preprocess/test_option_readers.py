@@ -142,7 +142,11 @@ def test_each_blank_is_an_example_of_its_passage(tmp_path: Path) -> None:
         ({"answers": "x"}, {"answers_malformed": ["P-1", "P-2"]}),
         ({"choices": "丙"}, {"options_malformed": ["P-1", "P-2"]}),
         ({"context_id": ""}, {"id_missing": ["passage 0 [BLANK1]", "passage 0 [BLANK2]"]}),
-        ({"context": "甲[BLANK1]乙[BLANK1]", "answers": [1]}, {"id_duplicate": ["P-1"]}),
+        ({"context": "甲[BLANK1]乙[BLANK1]", "answers": [1]}, {"blank_repeated": ["P-1", "P-1"]}),
+        (
+            {"context": "甲[BLANK0]乙[BLANK01]丙[BLANK１]", "answers": None},
+            {"blank_misnumbered": ["P-0", "P-01", "P-１"]},
+        ),
         ({"context": "甲[BLANK1]\ud800", "answers": [1]}, {"lone_surrogate": ["P-1"]}),
     ],
 )
@@ -188,6 +192,23 @@ def test_chid_finds_the_answers_beside_its_file(tmp_path: Path) -> None:
     _write(tmp_path, "[1]", "dev_answer.json")
     with pytest.raises(DataError, match=r"dev_answer\.json: a JSON object was expected, found a list of 1"):
         read_blanks(file, CHID)
+
+
+def test_chid_answers_may_be_lines_and_passages_need_no_id(tmp_path: Path) -> None:
+    lines = [{name: value for name, value in line.items() if name != "groupId"} for line in CHID_LINES]
+    file = _write(tmp_path, "\n".join(json.dumps(line, ensure_ascii=False) for line in lines), "train.txt")
+    answers = tmp_path / "train_answer.csv"
+    answers.write_bytes("\ufeff#idiom000001#,1\r\n#idiom000002#, 0\r\n\r\n#idiom000003#,x\r\n".encode())
+    examples, report = read_blanks(file, CHID)
+    assert [(e.group, e.answers[0].text) for e in examples] == [("passage 0", "三心二意"), ("passage 0", "一心一意")]
+    assert report.dropped == {"answer_not_an_option": ["#idiom000003#"]} and not report.notes
+    for written, said in (
+        ("#idiom000001# 1", "line 1 is '#idiom000001# 1'; "),
+        ("#idiom1#,1\n#idiom1#,2", "line 2 "),
+    ):
+        answers.write_text(written)
+        with pytest.raises(DataError, match=rf"train_answer\.csv: {said}"):
+            read_blanks(file, CHID)
 
 
 def test_chid_answers_may_stand_in_the_passage(tmp_path: Path) -> None:

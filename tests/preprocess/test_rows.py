@@ -10,8 +10,9 @@ import pytest
 from preprocess.base.errors import DataError
 from preprocess.readers.parts import RowParts
 from preprocess.readers.rows import CONTEXT, LABEL, QUESTION, Columns, Labels, read_classified
-from preprocess.readers.tagged import read_tagged
+from preprocess.readers.tagged import read_tagged, tagged_parts
 from preprocess.types import Answer
+from tasks.core.discovery import get_task
 
 SINGLE, PAIR = Columns((LABEL, CONTEXT)), Columns((QUESTION, CONTEXT, LABEL))
 LABELS = Labels(("0", "1"), {"good": "1"})
@@ -148,3 +149,39 @@ def test_a_file_is_divided_by_its_rows_and_keeps_its_header():
     ]  # fmt: skip
     assert list(parts.strata) == ["1", "0", "1", "", "坏"]
     assert parts.write([0, 2, 4]) == "label\ttext_a\n1\t甲\n1\t甲\n坏\n"
+
+
+CONLL = "北 B-LOC\r\n京\tI-LOC\r\n好 O\r\n\r\n\r\n张 B-PER\r\n\r\n你 O\r\n坏\r\n\r\n他 B-X\r\n\r\n我 O"
+
+
+def test_a_token_per_line_is_read_as_texts_and_divided_between_them(tmp_path):
+    """Read as rows, each character would be a text of its own, and nothing would say so."""
+    path = tmp_path / "train.txt"
+    path.write_bytes(CONLL.encode())
+    examples, report = read_tagged(path, ("PER", "LOC"))
+    assert [(e.id, e.context, [(a.text, a.kind) for a in e.answers]) for e in examples] == [
+        ("1", "北京好", [("北京", "LOC")]),
+        ("6", "张", [("张", "PER")]),
+        ("13", "我", []),
+    ]
+    assert report.layout == "a token and its tag per line"
+    assert (report.n_questions, report.dropped) == (5, {"token_malformed": ["8"], "label_unknown": ["11"]})
+    assert "'坏' in line 9" in "\n".join(report.lines())
+    parts = tagged_parts(path.read_bytes(), path)
+    assert parts.write([1, 2]) == "张 B-PER\n\n你 O\n坏\n\n" and len(parts.ties) == 5
+    path.write_text(parts.write([0]))
+    assert read_tagged(path, ("PER", "LOC"))[0] == examples[:1]
+
+
+def test_rows_of_other_languages_are_no_questions(tmp_path):
+    """XNLI's own dev and test files hold fifteen languages."""
+    path = tmp_path / "xnli.dev.tsv"
+    header = "language\tgold_label\tsentence1_parse\tsentence1\tsentence2\tlabel1\n"
+    path.write_text(f"{header}ar\tneutral\t\ta\tb\tx\nzh\tneutral\t\t甲\t乙\tx\nzh\tneutral\t甲\n", "utf-8")
+    examples, report = get_task("xnli").read(path)
+    assert [(e.id, e.question, e.context) for e in examples] == [("3_3", "甲", "乙")]
+    assert (report.n_questions, report.notes) == (2, {"language_other": ["line 2"]})
+    assert report.dropped == {"columns_wrong": ["line 4"]}
+    path.write_text(f"{header}ar\tneutral\t\ta\tb\tx\n", "utf-8")
+    with pytest.raises(DataError, match="all of its rows are of another language"):
+        get_task("xnli").read(path)

@@ -51,7 +51,7 @@ def test_ranking_groups_candidates_by_question():
     assert score.values["f1"] == pytest.approx(50.0) and score.values["accuracy"] == pytest.approx(60.0)
     assert list(score.per_example) == list(gold)
     missing = RankingScorer(gold, groups)({"1_1": "0.1"})
-    assert missing.n_missing == 4 and missing.per_example["1_2"] == {"accuracy": 0.0, "mrr": 0.5}
+    assert missing.n_missing == 4 and missing.per_example["1_2"] == {"accuracy": 0.0, "mrr": 0.0}
 
 
 def test_a_ranking_that_is_no_number_is_named():
@@ -97,3 +97,12 @@ def test_entities_are_read_as_they_were_written_whatever_they_hold():
     for wrong, message in (("O O", "'a' has 2 tags; one for each of its 3"), ("北京", "entities like 'LOC 0-2 北京")):
         with pytest.raises(DataError, match=message):
             read_entities("a", wrong, 3)
+
+
+@pytest.mark.parametrize("place", ["900-2", "2-2", "0-4", "99999999-3"])
+def test_entities_outside_of_their_text_are_refused(place):
+    """An end far before its start would have read the same entity again and again."""
+    with pytest.raises(DataError, match=f"'a' has the place {place}; a start before its end was expected"):
+        read_entities("a", f"LOC {place} 北京", 3)
+    with pytest.raises(DataError, match="entities like"):
+        read_entities("a", f"LOC 0-{'9' * 5000} 北京", 3)

@@ -192,3 +192,31 @@ def test_real_file_of_c3_is_read_whole(data_dir: Path) -> None:
         for example in examples
     }
     assert C3.score(examples, gold).values == {"answer": 100.0, "evidence": 100.0, "overall": 100.0}
+
+
+def _of_c3(tmp_path: Path, n_options: int = 2) -> Path:
+    options = [f"第{number}个" for number in range(n_options)]
+    question = {"question": "哪个？", "choice": options, "answer": options[-1]}
+    path = tmp_path / "c3-m-train.json"
+    path.write_text(json.dumps([[["甲。乙。"], [question], "1"], [["丙。"], [question], "2"]]), encoding="utf-8")
+    return path
+
+
+def test_files_of_c3_train_the_answers_alone(tmp_path: Path) -> None:
+    path = _of_c3(tmp_path)
+    examples, report = C3.read(path)
+    assert report.layout == "C3" and [example.id for example in examples] == ["m-1-1", "m-2-1"]
+    (target,) = C3.targets(examples[0])
+    assert (target.answer.text, target.supporting, len(target.sentences)) == ("第1个", None, 2)
+    with pytest.raises(DataError, match=r"2 of 2 questions have no evidences .*; score against a file of ExpMRC"):
+        C3.scorer(examples)
+    parts = C3.parts(path.read_bytes(), path)
+    assert len(parts.ties) == 2 and C3.read(path)[0] == examples
+    split = {source.split for source in C3.sources}
+    assert split == {source.split for source in EXPMRC.sources} == {"train", "dev"}
+
+
+def test_options_behind_z_are_answered_with_their_text(tmp_path: Path) -> None:
+    examples, _ = C3.read(_of_c3(tmp_path, 28))
+    assert C3.problem.value(examples[0], "第25个", ()) == {"answer": "Z", "evidence": ""}
+    assert C3.problem.value(examples[0], "第27个", ()) == {"answer": "第27个", "evidence": ""}

@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from preprocess.readers.parts import RowParts
 from preprocess.tokenizers.wordpiece import WordPieceTokenizer
 from tasks.core.discovery import get_task
 from tasks.core.prediction import DecodeOptions
@@ -39,7 +38,7 @@ def test_every_row_of_the_published_files_is_read(name, file, n, n_of_first_labe
     if n_of_first_label is not None:
         labels = Counter(example.answers[0].text for example in examples)
         assert labels[task.problem.labels[0]] == n_of_first_label
-    assert isinstance(task.parts, RowParts) and len(task.parts(path.read_bytes(), path).ties) == n
+    assert len(task.parts(path.read_bytes(), path).ties) == n
     if not path.name.endswith(".gz"):  # packed again since
         assert report.sha256 in {source.sha256 for source in task.sources}
 

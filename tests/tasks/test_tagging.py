@@ -147,7 +147,7 @@ def test_values_that_cannot_be_meant_are_refused():
     with pytest.raises(DataError, match="window 1 has logits 0 times"):
         _decode(examples, features, outputs[:1])
     outputs[1].values[MARK][0, 1, 0] = np.inf
-    with pytest.raises(DataError, match="window 1: a logit is not finite"):
+    with pytest.raises(DataError, match="window 1: a logit of mark is not finite"):
         _decode(examples, features, outputs)
 
 

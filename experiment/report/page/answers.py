@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.inputs.data import read_examples
+from experiment.inputs.data import hash_of_files, read_examples
 from experiment.io.predictions import read_nbest, read_predictions, read_scores
+from experiment.options.data import Files
 from experiment.report.measured import Gold
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
@@ -99,7 +100,9 @@ class Questions:
 
     def __init__(self, data_files: Sequence[Path]) -> None:
         """Look first among these files, then where a run found its own."""
-        self._given = {sha256(path): path for path in data_files}
+        digests = {path: sha256(path) for path in data_files}
+        self._given: dict[str, Files] = {digest: path for path, digest in digests.items()}
+        self._given |= {hash_of_files([*digests.values()]): tuple(data_files)} if len(digests) > 1 else {}
         self._read: dict[tuple[str, str, int | None], tuple[Task, list[Example]] | None] = {}
         self.notes: list[str] = []
 
@@ -114,16 +117,18 @@ class Questions:
     def _find(self, record: Record, split: str, wanted: str, limit: int | None) -> tuple[Task, list[Example]] | None:
         name = record.config.get("validation_file" if split == "dev" else f"{split}_file")
         name = name.get(record.task) if isinstance(name, dict) else name
-        path = self._given.get(wanted) or (Path(name) if name else None)
+        files = self._given.get(wanted) or (tuple(map(Path, name)) if isinstance(name, list) else name and Path(name))
+        paths = files if isinstance(files, tuple) else (files,) if files else ()
+        label = ", ".join(map(str, paths)) or "its file"
         why = ""
-        if path is None or not path.is_file():
-            why = f"{path or 'its file'} is not there"
-        elif sha256(path) != wanted:
-            why = f"{path} has changed"
+        if not files or not all(path.is_file() for path in paths):
+            why = f"{label} is not there"
+        elif hash_of_files(list(map(sha256, paths))) != wanted:
+            why = f"{label} has changed"
         else:
             try:
                 task = get_task(record.task)
-                return task, read_examples(task, path, limit)[0]
+                return task, read_examples(task, files, limit)[0]
             except DataError as error:
                 why = str(error)
         self.notes.append(

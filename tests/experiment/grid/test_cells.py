@@ -156,13 +156,13 @@ def test_a_model_at_a_path_is_called_by_its_directory(options, tmp_path):
 
 def test_tasks_that_are_learned_together_are_a_cell_with_the_files_of_each(options):
     text = FILE.replace("tasks: [cmrc2018, drcd]", 'tasks: [cmrc2018, "cmrc2018, drcd"]')
-    text += "  cmrc2018: {train_file: a.json, learning_rate: 1e-4}\n  drcd: {train_file: b.json}\n"
+    text += "  cmrc2018: {train_file: a.json, learning_rate: 1e-4}\n  drcd: {train_file: [b.json, c.json]}\n"
     text = text.replace("  drcd: {learning_rate: 4e-5}\n", "").replace("  drcd, tiny: {learning_rate: 5e-5}\n", "")
     text += "  cmrc2018+drcd: {task_sampling: equal}\n"
     of = {run.name: run for run in runs_of(options(text))}
     joint = of["tiny.cmrc2018+drcd.pytorch"].options
     assert joint.task == "cmrc2018,drcd" and joint.task_sampling == "equal"
-    assert joint.train_file == {"cmrc2018": Path("a.json"), "drcd": Path("b.json")}
+    assert joint.train_file == {"cmrc2018": Path("a.json"), "drcd": (Path("b.json"), Path("c.json"))}
     # What the section of a task says else is for that task alone.
     assert (joint.learning_rate, of["tiny.cmrc2018.pytorch"].options.learning_rate) == (3e-5, 1e-4)
     assert of["tiny.cmrc2018.pytorch"].options.train_file == Path("a.json")

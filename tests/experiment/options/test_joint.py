@@ -57,6 +57,25 @@ def test_a_yaml_file_has_a_mapping_and_what_a_run_writes_means_the_same(tmp_path
     assert _together("--config", str(path))[0] == recipe
 
 
+def test_several_files_of_a_task_are_a_tuple_and_one_stands_alone(tmp_path):
+    for flags in (("a.json", "b.json"), ("c3=a.json", "c3=b.json")):
+        options = _understood("--task", "c3", "--train_file", *flags, "--validation_file", "dev.json")
+        assert options.train_file == (Path("a.json"), Path("b.json")) and options.validation_file == Path("dev.json")
+    several = ("--validation_file", "c3=a", "cmrc2018=~/b", "c3=c")
+    recipe, _ = _together("--task", "cmrc2018,c3", *several)
+    assert recipe.config["validation_file"] == {"c3": ["a", "c"], "cmrc2018": str(Path.home() / "b")}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(dict(recipe.config)))
+    assert _together("--config", str(path))[0] == recipe
+    for text, files in (
+        ("[a, b]", (Path("a"), Path("b"))),
+        ("[a]", Path("a")),
+        ("{c3: [a, b]}", (Path("a"), Path("b"))),
+    ):
+        path.write_text(f"task: c3\ntrain_file: {text}\n")
+        assert _understood("--config", str(path)).train_file == files
+
+
 def test_squad_is_called_by_the_version_that_it_is():
     recipe, _ = _together(
         "--task", "cmrc2018,squad", "--version_2_with_negative", "--train_file", "squad=a", "cmrc2018=b"
@@ -105,9 +124,12 @@ def test_how_often_each_task_has_its_turn(flags, sampling):
             "--train_file 'a.json': TASK=VALUE was expected for each of cmrc2018, drcd",
         ),
         ((*TWO, "--train_file", "drdc=a.json"), "drdc is none of the tasks cmrc2018, drcd; did you mean 'drcd'?"),
-        ((*TWO, "--train_file", "drcd=a", "drcd=b"), "--train_file 'drcd=b': drcd has a value already"),
+        ((*TWO, "--task_weights", "drcd=1", "drcd=2"), "--task_weights 'drcd=2': drcd has a value already"),
         (("--task", "drcd", "--train_file", "drcd=a", "cjrc=b"), "'cjrc=b': cjrc is none of the tasks drcd"),
-        (("--task", "drcd", "--train_file", "a", "b"), "one value was expected, found a list of 2"),
+        (
+            ("--task", "drcd", "--train_file", "drcd=a", "b"),
+            "--train_file 'b': TASK=VALUE was expected for each of drcd",
+        ),
         (("--task", "drcd,drcd"), "--task drcd,drcd: drcd stands there twice"),
         (("--task", "drcd,"), "--task 'drcd,': names of tasks with commas between them were expected"),
         (("--task", "drcd,drdc"), "unknown task 'drdc'; did you mean 'drcd'?"),
@@ -133,7 +155,9 @@ def test_each_mistake_is_one_line(flags, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{cmrc2018: [a.json]}", "train_file: `task: value` was expected for each task"),
+        ("{cmrc2018: {a: b}}", "train_file: `task: value` was expected for each task"),
+        ("{cmrc2018: [[a.json]]}", "train_file: `task: value` was expected for each task"),
+        ("{cmrc2018: []}", "train_file: `task: value` was expected for each task"),
         ("{}", "train_file: the mapping is empty"),
         ("{drcd: }", "train_file: `task: value` was expected for each task"),
     ],

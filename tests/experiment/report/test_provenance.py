@@ -25,6 +25,7 @@ def _config(arguments):
         "--bf16 --no_group_by_length --seeds 3 4 --learning_rate 1e-5 --doc_stride 64",
         "--feature_cache_dir None --max_eval_samples 5 --save_steps 7",
         "--output_dir=--odd --test_file 'a b.json'",
+        "--train_file t.json 'u v.json' --test_file cmrc2018=a cmrc2018=b",
     ],
 )
 def test_the_command_has_the_same_recipe(more):
