@@ -36,6 +36,8 @@ _MANIFEST = "manifest.json"
 #: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet, or other files.
 _VERSION = "5"
 _KEY = re.compile("[0-9a-f]{32}")
+#: Files that others keep here, such as what teachers said of texts: a word for what they hold, and a key.
+_FILE = re.compile("[a-z]+-[0-9a-f]{32}[.]npz")
 #: What the files of targets are called, before the name of their output.
 _TARGET = "target."
 _TEMPORARY = ".features.tmp"
@@ -231,10 +233,10 @@ def _hash(body: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One FeatureSet in a cache.
+    """One FeatureSet in a cache, or a file that is kept beside them.
 
     Args:
-        path: its directory.
+        path: its directory, or the file.
         n_bytes: what its files hold.
         used_s: when it was last written or read, in seconds since 1970.
     """
@@ -247,12 +249,14 @@ class Entry:
 def entries(cache_dir: str | Path) -> list[Entry]:
     """Return all entries of a cache, damaged ones too, the last used first; none if there is no such directory."""
     listed = []
-    for path in Path(cache_dir).glob("[0-9a-f]*"):
+    for path in Path(cache_dir).glob("*"):
         # Whatever else a user keeps there is not ours, and where a link leads is not either.
-        if not _KEY.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        kept = path.is_file() if _FILE.fullmatch(path.name) else path.is_dir() and bool(_KEY.fullmatch(path.name))
+        if not kept or path.is_symlink():
             continue
         with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
-            stats = [file.stat() for file in (path, *path.iterdir())]
+            files = [path] if path.is_file() else list(path.iterdir())
+            stats = [file.stat() for file in (path, *files)]
             n_bytes = sum(file.st_size for file in stats[1:])
             listed.append(Entry(path, n_bytes, max(file.st_mtime for file in stats)))
     return sorted(listed, key=lambda entry: (-entry.used_s, entry.path))
@@ -299,11 +303,11 @@ def _publish(temporary: Path, directory: Path) -> None:
     _sync_directory(directory.parent)
 
 
-def _bury(directory: Path) -> None:
+def _bury(entry: Path) -> None:
     """Delete an entry in such a way that nobody ever sees a part of it."""
-    grave = _new_temporary(directory)
+    grave = _new_temporary(entry)
     try:
-        _rename(directory, grave / "entry")
+        _rename(entry, grave / "entry")
     finally:
         shutil.rmtree(grave, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""How much the cached features take, and deleting them."""
+"""How much the cached features take, and what teachers said of texts beside them; and deleting both."""
 
 from __future__ import annotations
 

@@ -51,6 +51,20 @@ def test_pruning_by_age_by_size_and_altogether(capsys: Any, cache_dir: Path, tmp
     assert "none: 0 entries (0.0 MB)" in call(capsys, tmp_path / "none")
 
 
+def test_what_teachers_said_is_listed_and_pruned_beside_features(capsys: Any, cache_dir: Path) -> None:
+    kept, others = cache_dir / f"teacher-{'0a' * 16}.npz", [cache_dir / "mine.npz", cache_dir / "teacher-0a.npz"]
+    for path in (kept, *others):
+        path.write_bytes(bytes(5 * 10**6))
+    os.utime(kept, (time.time() - 20 * 86400,) * 2)
+    head, *lines = call(capsys, cache_dir).splitlines()
+    assert "3 entries (5." in head
+    assert lines[-1].split()[0] == kept.name and lines[-1].endswith("5.0 MB  used 20.0 days ago")
+    assert "deleted 1 entry (5.0 MB); 2 entries" in call(capsys, cache_dir, "--prune", "--older_than", "19")
+    assert not kept.exists()
+    call(capsys, cache_dir, "--prune")
+    assert sorted(cache_dir.iterdir()) == sorted(others)
+
+
 def test_limits_without_prune_are_refused(capsys: Any, cache_dir: Path) -> None:
     assert main(["cache", "--feature_cache_dir", str(cache_dir), "--older_than", "1"]) == 2
     assert capsys.readouterr().err == "error: --older_than: says what --prune deletes; give --prune as well\n"
