@@ -117,12 +117,12 @@ class SplitResult:
     """What came of a split.
 
     Args:
-        answers: question id -> answer.
+        texts: question id -> text of the answer, whatever else the metric reads of it.
         values: metric -> value; None if the split has no answers to score against.
         lines: the task's report.
     """
 
-    answers: dict[str, str]
+    texts: dict[str, str]
     values: dict[str, float] | None = None
     lines: list[str] = field(default_factory=list)
 
@@ -148,15 +148,16 @@ def predict_split(
         suffix: of the files' names.
     """
     predictions = part.task.problem.decode(data.examples, data.features, outputs, options)
-    answers = {id: part.task.answer(prediction) for id, prediction in predictions.items()}
+    texts = {id: prediction.text for id, prediction in predictions.items()}
     if directory is not None:
         write_predictions(part.task, data.examples, directory, predictions, suffix=suffix)
     if split not in part.scorers:
-        return SplitResult(answers)
+        return SplitResult(texts)
+    answers = {id: part.task.answer(prediction) for id, prediction in predictions.items()}
     score = part.scorers[split](answers)
     report = part.task.report(data.examples, answers) if part.task.report is not None else None
     if directory is not None:
         write_score(directory / f"scores{suffix}.json", part.task, score)
         if report is not None:
             write_json(directory / f"report{suffix}.json", report)
-    return SplitResult(answers, dict(score.values), report["lines"] if report is not None else [])
+    return SplitResult(texts, dict(score.values), report["lines"] if report is not None else [])

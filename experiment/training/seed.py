@@ -312,8 +312,8 @@ class SeedRun:
         suffix = f"_{split}_{task}" if several else f"_{split}"
         result = predict_split(part, split, data, self._stoppable(outputs), options, directory, suffix)
         what = f"{split} of {task}" if self.setup.is_joint else split
-        if all_empty(result.answers):
-            self.warn(f"the model answers no question of {what}: all {len(result.answers)} answers are empty")
+        if all_empty(result.texts):
+            self.warn(f"the model answers no question of {what}: all {len(result.texts)} answers are empty")
         for line in () if several else result.lines:  # of several tasks, as each answers by itself
             self.log.line(line)
         where = f"seed {self.seed} {what}"

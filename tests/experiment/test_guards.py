@@ -7,15 +7,19 @@ import dataclasses
 import importlib
 import json
 import math
+from operator import attrgetter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from experiment.cli import main
+from experiment.training.evaluation import predict_split
 from experiment.training.guards import Divergence, all_empty
 from preprocess.base.spec import TrainerSpec
 from preprocess.types import Batch, FeatureSet
 from pretrained_configs.config import ModelConfig
+from tasks.core.prediction import DecodeOptions, Prediction
 from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
 from tests.support.values import SPAN
@@ -170,11 +174,9 @@ def test_divergence_is_warned_of_once(corpus, flags, tmp_path, monkeypatch, caps
 
 
 def test_model_that_answers_nothing_is_reported(corpus, flags, tmp_path, monkeypatch, capsys):
-    from experiment.training.evaluation import predict_split
-
     def empty(*arguments):
         found = predict_split(*arguments)
-        return dataclasses.replace(found, answers=dict.fromkeys(found.answers, ""))
+        return dataclasses.replace(found, texts=dict.fromkeys(found.texts, ""))
 
     monkeypatch.setattr("experiment.training.seed.predict_split", empty)
     assert _train(flags, corpus, tmp_path) == 0
@@ -200,6 +202,15 @@ def test_chance_is_the_loss_of_equally_likely_positions_and_kinds():
     features = FeatureSet(**{**columns, "row_splits": np.array([0, 4, 20])}, targets={}, meta={})
     assert SpanProblem().chance(features) == pytest.approx(math.log(8))  # of 4 and 16 positions
     assert KindProblem({"yes": "YES", "no": "NO"}).chance(features) == pytest.approx(math.log(16))
+
+
+def test_an_answer_that_is_more_than_a_text_is_empty_with_its_text():
+    """What a metric reads of several spans is ["x", "y"], and of none [""]."""
+    nothing = Prediction("a", "", 0, 0, "span", 0.0, (), [""])
+    problem = SimpleNamespace(decode=lambda *_: {"a": nothing})
+    part = SimpleNamespace(task=SimpleNamespace(problem=problem, answer=attrgetter("value")), scorers={})
+    data = SimpleNamespace(examples=[], features=None)
+    assert all_empty(predict_split(part, "test", data, [], DecodeOptions(), None, "_test").texts)
 
 
 def test_nothing_to_answer_is_not_empty():
