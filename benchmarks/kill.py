@@ -1,10 +1,12 @@
-"""Kills a run of two seeds on real CMRC2018 data 20 times with SIGKILL, and compares what is left with a quiet run.
+"""Kills a run of two seeds on real data 20 times with SIGKILL, and compares what is left with a quiet run.
 
     MRC_DATA_DIR=… python benchmarks/kill.py [--framework tensorflow] [--kills 20] [flags of train, such as --bf16]
+    MRC_DATA_DIR=… python benchmarks/kill.py --tasks cmrc2018,drcd,cjrc --ema_decay 0.9
 
-The moments are random: the run is left alone for between 0 and 1.5 times a 20th of what it takes, counted from its
-first line, then killed and started again by the same command, and after the last time left to end. Weights,
-predictions, scores and Records (apart from times) must be the same to the last bit. The last line is one JSON object.
+Without --tasks it learns CMRC2018; several are learned together. The moments are random: the run is left alone for
+between 0 and 1.5 times a 20th of what it takes, counted from its first line, then killed and started again by the
+same command, and after the last time left to end. Weights, predictions, scores and Records (apart from times) must be
+the same to the last bit. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,6 +25,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: A Record's fields that no two runs share.
 TIMES = ("wall_s", "speed", "peak_bytes")
+#: Task -> what it is trained and evaluated on, in MRC_DATA_DIR; how well it is learned plays no part.
+FILES = {
+    "cmrc2018": ("cmrc2018/cmrc2018_train.json", "cmrc2018/cmrc2018_dev.json"),
+    "drcd": ("drcd/DRCD_dev.json", "drcd/DRCD_dev.json"),
+    "cjrc": ("cjrc/dev_ground_truth.json", "cjrc/dev_ground_truth.json"),
+}
 CONFIG = {
     "model_type": "bert",
     "hidden_size": 64,
@@ -34,9 +42,12 @@ CONFIG = {
 
 
 def digest(run: Path) -> dict[str, str]:
-    """Return SHA-256 of all that a run leaves and another run of the same options must leave too, by file."""
+    """Return SHA-256 of all that a run leaves and another run of the same options must leave too, by file.
+
+    Those of several tasks have directories of their own in that of the run.
+    """
     digests = {}
-    for path in sorted(run.glob("seed_*/**/*")):
+    for path in sorted(run.glob("**/seed_*/**/*")):
         if path.is_dir() or "tensorboard" in path.parts:
             continue
         content = path.read_bytes()
@@ -67,7 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--framework", default="pytorch", choices=("pytorch", "tensorflow"))
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--tasks", default="cmrc2018", help=f"one of {', '.join(FILES)}, or several with commas")
     ours, more = parser.parse_known_args()
+    tasks = ours.tasks.split(",")
     data = Path(os.environ["MRC_DATA_DIR"])
     with tempfile.TemporaryDirectory() as name:
         model, errors = Path(name, "model"), Path(name, "stderr")
@@ -77,13 +90,15 @@ def main() -> None:
         config = {**CONFIG, "vocab_size": len(vocabulary.splitlines())}
         (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
+        train_files, dev_files = ([f"{task}={data / FILES[task][split]}" for task in tasks] for split in (0, 1))
+
         def command(output: str) -> list[str]:
             return [
-                sys.executable, str(ROOT / "run_mrc.py"), "train", "--task", "cmrc2018", "--config_name", str(model),
-                "--framework", ours.framework, "--train_file", str(data / "cmrc2018" / "cmrc2018_train.json"),
-                "--validation_file", str(data / "cmrc2018" / "cmrc2018_dev.json"), "--max_train_samples", "1200",
-                "--max_eval_samples", "200", "--max_seq_length", "256", "--per_device_train_batch_size", "16",
-                "--num_train_epochs", "2", "--learning_rate", "1e-3", "--seeds", "1", "2", "--save_steps", "5",
+                sys.executable, str(ROOT / "run_mrc.py"), "train", "--task", ours.tasks, "--config_name", str(model),
+                "--framework", ours.framework, "--train_file", *train_files,
+                "--validation_file", *dev_files, "--max_train_samples", "1200", "--max_eval_samples", "200",
+                "--max_seq_length", "256", "--per_device_train_batch_size", "16", "--num_train_epochs", "2",
+                "--learning_rate", "1e-3", "--seeds", "1", "2", "--save_steps", "5",
                 "--feature_cache_dir", str(Path(name, "cache")), "--output_dir", str(Path(name, output)), *more,
             ]  # fmt: skip
 
@@ -113,6 +128,7 @@ def main() -> None:
         result = {
             "benchmark": "kill",
             "framework": ours.framework,
+            "tasks": tasks,
             "options": more,
             "kills": n_kills,
             "resumed": log.count("goes on after step"),
