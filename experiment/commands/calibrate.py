@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiment.answering import Prepared, find, prepare
 from experiment.inputs.settings import FILE_NAME, read_settings, write_calibration
+from experiment.io.outputs import check_file
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.answers import CalibrateOptions
 from experiment.options.flags import PredictOptions
@@ -56,6 +57,7 @@ def _prepared(options: CalibrateOptions, trained: Trained) -> Prepared:
     settings = read_settings(model.directory, options.task)
     if settings is None:
         raise UsageError(f"{trained.checkpoint}: no {FILE_NAME} there to keep a temperature in; fine-tune it here")
+    check_file("MODEL", model.directory / FILE_NAME)
     task = options.task or settings.task
     if settings.joint and task not in settings.joint:
         raise UsageError(f"{trained.checkpoint}: it was fine-tuned for {settings.task}; give one of them with --task")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -58,6 +60,16 @@ def _predict(model, data, output, *more):
                "--feature_cache_dir", "None", "--output_dir", output, *more]  # fmt: skip
     assert main(list(map(str, command))) == 0
     return _json(output / "predictions.json"), _json(output / "nbest_predictions.json")
+
+
+def test_settings_that_can_not_be_written_are_noticed_before_anything_is_computed(model, gold, monkeypatch, capsys):
+    def full(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    monkeypatch.setattr(Reader, "calibrate", lambda *_, **__: pytest.fail("the model has answered"))
+    assert main(["calibrate", str(model), "--data_file", str(gold), "--device", "cpu"]) == 2
+    assert f"MODEL {model / 'mrc_settings.json'}: can't be written" in capsys.readouterr().err
 
 
 def test_temperature_is_kept_with_the_checkpoint_and_no_answer_changes(model, gold, tmp_path, capsys):
