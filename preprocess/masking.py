@@ -7,7 +7,7 @@ al. 2020, section 3.2): runs of words, and similar words instead of [MASK].
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def word_numbers(text: str) -> NDArray[np.int32]:
     return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
 
 
-def words_of_pieces(texts: Sequence[str], pieces: Pieces) -> NDArray[np.int32]:
+def words_of_pieces(texts: Iterable[str], pieces: Pieces) -> NDArray[np.int32]:
     """Return the number of the word that each piece belongs to, in its text, int32 [P].
 
     A word is what jieba cuts out; words that share a piece are one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -50,9 +50,11 @@ class MaskedProblem:
 
     Args:
         masking: how.
+        watched: yields texts as they are cut into words, which takes a while; whoever looks on counts them.
     """
 
     masking: Masking
+    watched: Callable[[Sequence[str]], Iterable[str]] = iter
     head = HeadSpec((Output(PIECE, reads="vocabulary", size=1, loss="piece"),))
 
     @property
@@ -81,7 +83,7 @@ class MaskedProblem:
         features = cut_windows([""] * len(texts), texts, tokenizer, **windows)
         distinct = list(dict.fromkeys(texts))
         pieces = Pieces(np.empty(0, np.uint16), features.piece_spans, features.piece_splits)
-        of_piece = words_of_pieces(distinct, pieces)
+        of_piece = words_of_pieces(self.watched(distinct), pieces)
         words = np.full(len(features.input_ids), NO_TARGET, np.int32)
         read = features.piece_splits[features.context_index] + features.piece_start
         lengths = features.doc_length.astype(np.int64)
