@@ -14,6 +14,7 @@ from experiment.inputs.splits import read_splits
 from experiment.options.recipe import TrainRecipe
 from experiment.training.prepare import files_of, flat, hashes_of, resolved
 from experiment.training.rundir import changes, is_run
+from experiment.training.teachers import find_teachers, hashes_of_teachers, teach_all
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 
 #: More mistakes than this help nobody.
@@ -46,11 +47,15 @@ def check(runs: Sequence[GridRun]) -> list[CheckedRun]:
     for run in runs:
         try:
             found = resolved(run.options)
-            data = {each.task.name: reports.of(each.task, each.options) for each in found.tasks}
+            teachers, _ = find_teachers(run.options, [each.task for each in found.tasks])
+            taught = teach_all(teachers, run.options)
+            data = {each.task.name: reports.of(each.task, each.options, taught) for each in found.tasks}
             versions = ",".join(each.task.version for each in found.tasks)
             # Weights are not read for nothing.
-            begun = is_run(run.directory)
-            differing = changes(found.recipe, hashes_of(flat(data), found.source), versions) if begun else []
+            differing = []
+            if is_run(run.directory):
+                hashes = {**hashes_of(flat(data), found.source), **hashes_of_teachers(teachers)}
+                differing = changes(found.recipe, hashes, versions)
         except (UsageError, DataError, CheckpointError) as error:
             problems.append((str(error), run.name))
             continue
@@ -96,13 +101,13 @@ class _Reports:
     def __init__(self) -> None:
         self._known: dict[Any, Mapping[str, Any]] = {}
 
-    def of(self, task: Any, options: Any) -> Mapping[str, Any]:
+    def of(self, task: Any, options: Any, taught: bool) -> Mapping[str, Any]:
         files, limits = files_of(options)
         choices = options.answer_policy, options.opencc_config, options.assignment
         additions = additions_of(options, task)
-        key = (task.name, task.version, *choices, *files.values(), *limits.values(), additions)
+        key = (task.name, task.version, *choices, *files.values(), *limits.values(), additions, taught)
         if key not in self._known:
-            splits = read_splits(task, files, limits, additions)
+            splits = read_splits(task, files, limits, additions, taught=taught)
             self._known[key] = {name: split.report for name, split in splits.items()}
         return self._known[key]
 

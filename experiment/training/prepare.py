@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiment.backend import Backend, choose_device, load_backend
+from experiment.backend import Backend, Group, by_first, choose_device, load_backend
 from experiment.estimate.hardware import bf16_is_slow, host_memory
 from experiment.estimate.memory import check_host_memory
 from experiment.inputs.augmentation import additions_of
@@ -27,10 +27,11 @@ from experiment.options.flags import PretrainOptions, TrainOptions
 from experiment.options.joint import of_each_task, sampling_words
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.options.together import together
+from experiment.training import rundir
 from experiment.training.build import trainer_spec
 from experiment.training.mixture import Source
 from experiment.training.setup import Part, RunSetup
-from experiment.training.teachers import Teacher, find_teachers, hashes_of_teachers, taught
+from experiment.training.teachers import Teacher, find_teachers, hashes_of_teachers, taught, teach_all
 from preprocess.base.errors import DataError, UsageError
 from preprocess.types import HeadSpec
 from tasks.core.joint import SharedHead
@@ -73,13 +74,15 @@ class Resolved:
 
 def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
+    rundir.check_writable(options.output_dir)
     trackers_of(options.report_to)
     found = resolved(options)
     source, head, recipe = found.source, found.head, found.recipe
+    rundir.check_place(recipe)
     backend, device, lines = ready(options, recipe, head.spec, source)
     teachers, notes = find_teachers(options, [each.task for each in found.tasks])
     lines += [*found.notes, *notes]
-    splits = read_all(found.tasks, taught=bool(teachers) and options.distill_weight > 0)
+    splits = read_all(found.tasks, taught=teach_all(teachers, options))
     reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
     several = len(splits) > 1
     lines += [line for of_task in reports.values() for report in of_task.values() for line in report["lines"]]
@@ -90,17 +93,19 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         parts.append(part)
         lines += [f"{name} {line}" if several else line for line in counts]
     hashes = {**hashes_of(flat(reports), source), **hashes_of_teachers(teachers)}
+    group, n_devices = backend.Group.current(), backend.n_devices(device)
+    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices))
     if teachers:
-        parts = [_taught(part, splits[part.task.name]["train"], teachers, options, backend) for part in parts]
+        parts = [_taught(part, splits[part.task.name]["train"], teachers, options, group) for part in parts]
     setup = RunSetup(
         recipe,
         tuple(parts),
         source,
         head,
         backend,
-        backend.Group.current(),
+        group,
         device,
-        backend.n_devices(device),
+        n_devices,
         {"config": recipe.config, "hashes": hashes},
     )
     return setup, lines, reports if several else next(iter(reports.values()))
@@ -135,9 +140,9 @@ def _encoded(
     return part, lines
 
 
-def _taught(part: Part, split: Split, teachers: Sequence[Teacher], options: TrainOptions, backend: Backend) -> Part:
+def _taught(part: Part, split: Split, teachers: Sequence[Teacher], options: TrainOptions, group: Group) -> Part:
     """Return a part of a run that learns from teachers, too."""
-    data = taught(part.source.data, split, teachers, options, backend.Group.current())
+    data = taught(part.source.data, split, teachers, options, group)
     hashes = {**part.hashes, **hashes_of_teachers(teachers)}
     return dataclasses.replace(part, source=dataclasses.replace(part.source, data=data), hashes=hashes)
 
@@ -173,6 +178,8 @@ def resolved(options: TrainOptions) -> Resolved:
         UsageError, DataError, CheckpointError: for what is missing or does not fit together.
     """
     of_each = of_each_task(options)
+    if len(of_each) > 1 and options.more_train_files:
+        raise UsageError("--more_train_files: are of one task, and several are learned together; leave it out")
     source = model_source(options)
     checkpoint = source.checkpoint
     tasks = {
@@ -223,8 +230,6 @@ def read_all(tasks: tuple[ResolvedTask, ...], *, taught: bool = False) -> dict[s
     Raises:
         DataError: naming all files that can't be used.
     """
-    if len(tasks) > 1 and tasks[0].options.more_train_files:
-        raise UsageError("--more_train_files: are of one task, and several are learned together; leave it out")
     found, problems = {}, []
     for each in tasks:
         try:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiment.backend import by_first
 from experiment.inputs.data import encode
 from experiment.inputs.download import data_files, how_to_get
 from experiment.inputs.methods import check_methods
 from experiment.inputs.model import ModelSource, check_limits, model_source
 from experiment.inputs.texts import TextFiles, held_out, read_texts
+from experiment.io.terminal import Bars, terminal
 from experiment.io.trackers import trackers_of
+from experiment.launch import launched
 from experiment.options.fields import check_ranges
 from experiment.options.flags import PretrainOptions
 from experiment.options.recipe import resolve_recipe
+from experiment.training import rundir
 from experiment.training.mixture import Source
 from experiment.training.prepare import hashes_of, ready
 from experiment.training.setup import Part, RunSetup
@@ -38,13 +43,16 @@ _RECIPE = {
 
 def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]:
     """Do all that can fail for a mistake in options or files; returns the setup, what to print, and the reports."""
+    rundir.check_writable(options.output_dir)
     trackers_of(options.report_to)
     check_ranges(options)
     source = model_source(options)
     tokenizer = source.tokenizer
     masking, lines = _masking(options, source)
-    task = _task(masking)
+    bars = Bars(terminal(quiet=launched().rank > 0))
+    task = _task(MaskedProblem(masking, partial(bars.tracked, "words")))
     recipe = resolve_recipe(options, task, None)
+    rundir.check_place(recipe)
     check_limits(recipe, source.name, source.config, source.published)
     head = SharedHead({task.name: task.problem.head})
     check_methods(recipe, source.name, source.config, head.spec)
@@ -55,7 +63,8 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
     for name, examples in texts.items():
         nothing = [None] * len(examples)
         cache = options.feature_cache_dir
-        encoded[name] = encode(task, examples, nothing, tokenizer, recipe, cache, template=source.template)
+        with bars:
+            encoded[name] = encode(task, examples, nothing, tokenizer, recipe, cache, template=source.template)
         counts = encoded[name].features.meta["counts"]
         reports[name]["encoding"] = counts
         lines += reports[name]["lines"]
@@ -64,6 +73,8 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
     if options.similar_words is not None:
         hashes["similar_words"] = sha256(options.similar_words)
     data = Source(task, encoded["train"])
+    group, n_devices = backend.Group.current(), backend.n_devices(device)
+    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices))
     part = Part(task, recipe, data, encoded["dev"], None, {"dev": task.scorer(texts["dev"])}, hashes)
     setup = RunSetup(
         recipe,
@@ -71,9 +82,9 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
         source,
         head,
         backend,
-        backend.Group.current(),
+        group,
         device,
-        backend.n_devices(device),
+        n_devices,
         {"config": recipe.config, "hashes": hashes},
         pretrains=True,
     )
@@ -113,7 +124,7 @@ def _masking(options: PretrainOptions, source: ModelSource) -> tuple[Masking, li
     return masking, lines
 
 
-def _task(masking: Masking) -> Task:
+def _task(problem: MaskedProblem) -> Task:
     """Return what the loop trains on and evaluates: no data set of its own, so that no file of `tasks` is it."""
 
     def read(path: str | Path) -> tuple[list[Example], DataReport]:
@@ -124,7 +135,7 @@ def _task(masking: Masking) -> Task:
         version="1",
         title="masked language model",
         read=read,
-        problem=MaskedProblem(masking),
+        problem=problem,
         targets=lambda example: (),
         scorer=scorer,
         selection=SELECTION,

@@ -51,10 +51,9 @@ def run_seeds(
         methods: as for `train`.
 
     Raises:
-        UsageError: if the run directory can't be used; nothing is touched then.
+        UsageError: if the run directory is in use.
     """
     directory = setup.options.output_dir
-    notes = by_first(setup.group, lambda: rundir.check(setup.options, setup.record_fields["hashes"], setup.n_devices))
     if by_first(setup.group, lambda: rundir.deletes(setup.options)):
         rehearse(setup)
 
@@ -64,7 +63,7 @@ def run_seeds(
 
     by_first(setup.group, begin)
     log = RunLog(directory / "run.log" if setup.group.rank == 0 else None)
-    for line in (*lines, *notes):
+    for line in lines:
         log.line(line)
     with log.bars:
         records = []

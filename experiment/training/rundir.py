@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from experiment.io.outputs import check_directory
 from experiment.launch import launched
 from experiment.options.flags import TrainOptions
 from experiment.options.recipe import TrainRecipe, to_plain
@@ -42,16 +43,18 @@ _DEFAULTS = to_plain(TrainOptions(task="", output_dir=Path()))
 _REMEDY = "give those again, or another directory"
 #: Options whose product with the number of devices must stay.
 _BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
-#: Options that name an input -> the hash of what it holds, which decides whether it is the same.
+#: Options that name an input -> the (first) hash of what it holds, which decides whether it is the same.
 _HASHED = {
     "model_name_or_path": "checkpoint",
     "config_name": "architecture",
     "tokenizer_name": "tokenizer",
     "train_file": "train_file",
+    "more_train_files": "train_file_2",
     "validation_file": "dev_file",
     "test_file": "test_file",
     "text_file": "train_file",
     "similar_words": "similar_words",
+    "teacher": "teacher_1",
 }
 #: What a run writes beside its seed_* directories, and in them; nothing else is ever deleted.
 _TABLE = "leaderboard.md"
@@ -63,8 +66,42 @@ _ANSWERS = {f"{name}_{split}.json" for name in _OF_SPLITS for split in ("dev", "
 _OF_SEEDS |= _ANSWERS
 
 
-def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> list[str]:
-    """Refuse a directory that holds something else, a finished run, or seeds that can't be averaged with new ones.
+def check_writable(directory: Path) -> None:
+    """Refuse a directory that the first process, which writes all files, can't make or write into.
+
+    Raises:
+        UsageError: saying what stands in the way and what to do.
+    """
+    if launched().rank == 0:
+        check_directory("--output_dir", directory)
+
+
+def check_place(options: TrainRecipe) -> None:
+    """Refuse a directory that holds something else, a finished run, or one with other options.
+
+    Raises:
+        UsageError: saying what stands there and what to do.
+    """
+    directory = options.output_dir
+    where = f"--output_dir {directory}"
+    if not directory.exists():
+        return
+    old = _options_of(directory)
+    if old is None:
+        if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
+            raise UsageError(f"{where}: holds files that are not a run; give an empty or new directory")
+        return
+    _check_seed_directories(options)
+    if overwrites(options):
+        _check_inputs_outside(options)
+        return
+    if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
+        raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
+    _check_options(options, old)
+
+
+def check_inputs(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> list[str]:
+    """Refuse a run, in a directory that `check_place` lets pass, whose seeds can't be averaged with new ones.
 
     Args:
         options: the recipe.
@@ -75,33 +112,19 @@ def check(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> li
         what is worth saying of a run that goes on.
 
     Raises:
-        UsageError: saying what stands there and what to do.
+        UsageError: saying what differs.
     """
     directory = options.output_dir
-    where = f"--output_dir {directory}"
-    if not directory.exists():
-        return []
-    if not directory.is_dir():
-        raise UsageError(f"{where}: a file stands there; give another directory")
     old = _options_of(directory)
-    if old is None:
-        if any(not path.name.startswith(f".{CONFIG_FILE}.") for path in directory.iterdir()):
-            raise UsageError(f"{where}: holds files that are not a run; give an empty or new directory")
+    if old is None or overwrites(options):
         return []
-    _check_seed_directories(options)
-    if overwrites(options):
-        _check_inputs_outside(options)
-        return []
-    if all(status(directory, seed) == "finished" for seed in options.seeds) and _tabulated(directory):
-        raise UsageError(f"{where}: holds a finished run; use --overwrite_output_dir or another directory")
-    _check_options(options, old)
     for path, record in seed_records(directory).items():
         _check_batch(options, n_devices, record.config, record.n_devices)
         if record.status == "finished" or (path / CHECKPOINTS).is_dir():
             _check_hashes(options, hashes, record.seed, record.hashes)
     differing = _differing(old, options.config)
     said = ", ".join(differing[name] for name in sorted(differing.keys() & _HASHED.keys()))
-    return [f"{where}: goes on with other names of the same inputs ({said})"] if said else []
+    return [f"--output_dir {directory}: goes on with other names of the same inputs ({said})"] if said else []
 
 
 def check_resumed(options: TrainRecipe, record: Record, state: Mapping[str, Any]) -> None:

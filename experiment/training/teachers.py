@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -156,6 +158,11 @@ def hashes_of_teachers(teachers: Sequence[Teacher]) -> dict[str, str]:
     return {f"teacher_{number}": teacher.sha256 for number, teacher in enumerate(teachers, 1)}
 
 
+def teach_all(teachers: Sequence[Teacher], options: TrainOptions) -> bool:
+    """Whether all questions are learned from, those without an annotated answer, too."""
+    return bool(teachers) and options.distill_weight > 0
+
+
 def taught(data: Data, split: Split, teachers: Sequence[Teacher], options: TrainOptions, group: Group) -> Data:
     """Return training windows with what teachers say of them.
 
@@ -187,10 +194,13 @@ def _read(file: Path) -> Opinion | None:
         return None
     try:
         with np.load(file, allow_pickle=False) as columns:
-            return Opinion(**{field.name: columns[field.name] for field in fields(Opinion)})
+            found = Opinion(**{field.name: columns[field.name] for field in fields(Opinion)})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _LOG.warning("%s: what a teacher said is damaged (%s); it is asked again", file, error)
         return None
+    with contextlib.suppress(OSError):  # of a cache that is only read, nobody needs to know what was used
+        os.utime(file)
+    return found
 
 
 def _write(file: Path, found: Opinion) -> None:

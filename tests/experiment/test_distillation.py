@@ -12,6 +12,9 @@ import yaml
 from benchmarks.kill import digest
 from experiment.answering import prepare
 from experiment.cli import main
+from experiment.grid.cells import GridRun
+from experiment.grid.checking import check
+from experiment.options.arguments import split, understand
 from experiment.options.flags import PredictOptions, TrainOptions
 from experiment.reading.reader import Reader
 from experiment.training.teachers import find_teachers
@@ -110,7 +113,7 @@ def test_a_seed_goes_on_as_if_nothing_had_happened(flags, tmp_path, monkeypatch,
     assert digest(tmp_path / "died") == digest(tmp_path / "whole")
 
 
-def test_a_damaged_opinion_is_asked_for_again(flags, place, tmp_path, caplog):
+def test_a_damaged_opinion_is_asked_for_again(flags, place, tmp_path, caplog, monkeypatch, capsys):
     cache = tmp_path / "cache"
     more = ("--num_train_epochs", "1", "--feature_cache_dir", str(cache))
     assert main(flags(tmp_path / "first", *more)) == 0
@@ -120,6 +123,18 @@ def test_a_damaged_opinion_is_asked_for_again(flags, place, tmp_path, caplog):
     assert main(flags(tmp_path / "second", *more)) == 0
     assert "damaged" in caplog.text and kept.read_bytes() == whole
     assert _record(tmp_path / "second")["scores"] == _record(tmp_path / "first")["scores"]
+    # A grid, a search or an ablation takes the run for what it is, and its training file for one.
+    options = understand(split(flags(tmp_path / "first", *more)[1:], TrainOptions), TrainOptions)
+    (checked,) = check([GridRun("first", "", (), options)])
+    assert checked.changes == []
+    # Where there is no place for a student nobody waits for its teacher.
+    monkeypatch.setattr("experiment.training.prepare.taught", lambda *_: pytest.fail("the teacher was asked"))
+    other = flags(tmp_path / "first", *more, "--seeds", "2", "--train_file", str(place[0].data))
+    assert "seed 1 was trained on another train_file" in _error(capsys, other)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    assert "holds files that are not a run" in _error(capsys, flags(tmp_path / "mine"))
+    assert "which --overwrite_output_dir would delete" in _error(capsys, flags(place[2], "--overwrite_output_dir"))
 
 
 def test_what_can_not_teach_is_refused_in_one_line(flags, place, tmp_path, capsys):

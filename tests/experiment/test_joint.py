@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import shutil
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from benchmarks.kill import digest
 from experiment.cli import main
 from experiment.inputs.settings import read_settings
 from experiment.report.measured import entries_of_run
@@ -63,23 +63,6 @@ def trained(place, tmp_path_factory):
         return output
 
     return run
-
-
-def _digest(run):
-    """Return what a run leaves, by file, without what no two runs share."""
-    found = {}
-    for path in sorted(run.rglob("*")):
-        if path.suffix not in (".json", ".safetensors") or path.name == "data_report.json":
-            continue
-        content = path.read_bytes()
-        if path.name == "record.json":
-            record = json.loads(content)
-            for name in ("wall_s", "speed", "peak_bytes"):
-                del record[name]
-            record["config"].pop("output_dir")
-            content = json.dumps(record).encode()
-        found[path.relative_to(run).as_posix()] = hashlib.sha256(content).hexdigest()
-    return found
 
 
 def _record(directory):
@@ -158,11 +141,18 @@ def test_a_joint_run_that_has_died_goes_on_and_ends_as_the_undisturbed_one(
     assert _record(output / "drcd" / "seed_1")["status"] == "failed"
     assert main(flags) == 0
     assert "goes on after step" in (output / "run.log").read_text()
-    assert _digest(output) == _digest(undisturbed)
+    assert digest(output) == digest(undisturbed)
     assert main(flags) == 2  # it is finished
     assert main([*flags, "--overwrite_output_dir", "--seeds", "2"]) == 0
     # Nothing of the older run is left, in the directory of no task.
     assert not list(output.rglob("seed_1")) and _record(output / "drcd" / "seed_2")["status"] == "finished"
+
+
+def test_further_files_are_refused_before_a_model_is_looked_for(place, tmp_path, capsys):
+    command = _flags(place, tmp_path / "run", "--more_train_files", str(place.data))
+    command[command.index("--config_name") + 1] = str(tmp_path / "nothing")
+    assert main(command) == 2
+    assert "--more_train_files: are of one task, and several are learned together" in capsys.readouterr().err
 
 
 def test_one_task_is_the_special_case_whichever_way_its_files_are_given(place, tmp_path):
@@ -170,7 +160,7 @@ def test_one_task_is_the_special_case_whichever_way_its_files_are_given(place, t
     assert "--train_file" in named and named[named.index("--train_file") + 1].startswith("cmrc2018=")
     assert main(named) == 0
     assert main(train_flags(place, tmp_path / "plain", "--seeds", "1")) == 0
-    assert _digest(tmp_path / "named") == _digest(tmp_path / "plain")
+    assert digest(tmp_path / "named") == digest(tmp_path / "plain")
     assert "joint" not in _record(tmp_path / "plain" / "seed_1")
     assert not (tmp_path / "plain" / "cmrc2018").exists()
 

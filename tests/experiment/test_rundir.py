@@ -270,3 +270,24 @@ def test_unfinished_run_with_other_options_is_refused(trained, corpus, flags, ca
     (trained / "seed_1" / "record.json").write_text(json.dumps({**record, "status": "failed"}))
     assert main([*flags(corpus, trained), "--learning_rate", "0.5"]) == 2
     assert "learning_rate 0.001 there, 0.5 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_a_place_that_can_not_be_had_is_refused_before_anything_is_looked_for(command, corpus, tmp_path, capsys):
+    """Here there are no texts, and no model either: of all that is wrong the place is said first."""
+    options = ["--model_name_or_path", str(tmp_path / "nothing"), "--train_file", str(tmp_path / "no.json")]
+    assert main([command, "--task", "cmrc2018", *options, "--output_dir", str(corpus.data)]) == 2
+    assert f"--output_dir {corpus.data}: a file stands there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("read", ["experiment.training.prepare.read_all", "experiment.training.pretraining._read"])
+def test_files_are_not_read_for_a_run_that_has_no_place(read, corpus, flags, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    monkeypatch.setattr(read, lambda *_, **__: pytest.fail("files were read"))
+    command = flags(corpus, tmp_path / "mine")
+    if "pretraining" in read:
+        model = ["--config_name", str(corpus.model), "--max_seq_length", "64"]
+        command = ["pretrain", "--text_file", str(corpus.data), *model, "--output_dir", str(tmp_path / "mine")]
+    assert main(command) == 2
+    assert "holds files that are not a run" in capsys.readouterr().err
