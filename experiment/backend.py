@@ -135,6 +135,9 @@ class Backend(Protocol):
     ) -> dict[str, NDArray[np.float32]]:
         """Compute every layer's output."""
 
+    def last_states(self, model: Any, batch: Batch) -> NDArray[np.float32]:
+        """Compute the last layer's output at each token of a batch."""
+
     def activations(self, model: Any, batch: Batch, *, precision: str) -> dict[str, NDArray[np.float32]]:
         """Compute every layer's output at the real tokens of a batch."""
 

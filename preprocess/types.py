@@ -138,7 +138,8 @@ class Batch:
         targets: output's name -> int32 [B], or [B, L] where each token has a target, or [B, P] where each place of
             "places" has one; positions count in the padded row. An output that is not named is not learned from.
         answered: bool [B], whether a window holds an answer, where a problem tells those from the others.
-        soft: output's name -> float32 [B, L] of a position, [B, classes] of a class; see `FeatureSet`.
+        soft: output's name -> float32 [B, L] of a position, [B, classes] of a class; see `FeatureSet`. And where a
+            teacher's hidden states are matched, these, see `preprocess.base.methods.STATES`.
     """
 
     window: NDArray[np.int32]

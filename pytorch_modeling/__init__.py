@@ -5,7 +5,7 @@ from pytorch_modeling.checkpoint import check_weights, load_model, load_weights,
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.errors import translated
 from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, outline, set_seed
-from pytorch_modeling.predictor import hidden_states, predict, release_memory
+from pytorch_modeling.predictor import hidden_states, last_states, predict, release_memory
 from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
 from pytorch_modeling.profiling import profiler
 from pytorch_modeling.trainer import Trainer
@@ -22,6 +22,7 @@ __all__ = [
     "devices",
     "gradients",
     "hidden_states",
+    "last_states",
     "load_model",
     "load_weights",
     "n_devices",

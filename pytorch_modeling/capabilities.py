@@ -32,6 +32,8 @@ def check_trainer(spec: TrainerSpec, device: str) -> None:
         raise UsageError("--fsdp goes neither with --auto_find_batch_size nor with --optim adamw8bit; leave one out")
     if spec.fsdp and spec.lora_rank:
         raise UsageError("--fsdp divides whole layers, and --lora_rank takes their matrices out; leave one out")
+    if spec.fsdp and spec.distill_hidden:
+        raise UsageError("--fsdp and --distill_hidden: a divided model's head can't be changed; leave one out")
     adversarial = [name for name in ("fgm_epsilon", "pgd_epsilon") if spec.uses(name)]
     if adversarial and spec.auto_find_batch_size and Group.current().size > 1:
         raise UsageError(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from preprocess.base.methods import STATES
 from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.layers import ACTIVATIONS, Dropout, Embeddings
@@ -55,7 +56,8 @@ class Head(nn.ModuleDict):
             batch: the masks of `objective`; a target of what is given to another output is given in its place.
 
         Returns:
-            the values of the outputs with a matrix of their own by name, see `Outputs`.
+            the values of the outputs with a matrix of their own by name, see `Outputs`; and what is held against a
+            teacher's hidden states while these are matched.
         """
         values: dict[str, Tensor] = {}
         for name, outputs in self.spec.projections.items():
@@ -73,6 +75,8 @@ class Head(nn.ModuleDict):
                 assert read is not None, f"{name} reads the pooled output"
                 scores = self[name](read)
             values |= _divided(scores, outputs)
+        if STATES in self:
+            values[STATES] = self[STATES](sequence_output)
         return values
 
     def _scores(self, output: Output, values: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from preprocess.types import Batch, Outputs, input_names
+from preprocess.types import INPUTS, Batch, Outputs, input_names
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.heads import reported
 from pytorch_modeling.model import MRCModel, to_tensors
@@ -109,6 +110,14 @@ def hidden_states(
         if model.encoder.pooler is not None:
             named["pooled_output"] = model.encoder.pool(last, mask)
     return {name: _array(x) for name, x in named.items()}
+
+
+def last_states(model: MRCModel, batch: Batch) -> NDArray[np.float32]:
+    """Compute what the encoder outputs for each token of a batch, in float32: [B, L, H]."""
+    model.eval()
+    tensors = to_tensors(replace(batch, soft={}), model.device)
+    with torch.no_grad(), _linear_maps(model.device, "fp32"):
+        return _array(model.encoder(*(tensors[name] for name in INPUTS)))
 
 
 def _array(x: Tensor) -> NDArray[np.float32]:

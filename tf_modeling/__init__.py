@@ -19,7 +19,7 @@ from tf_modeling.checkpoint import check_weights, load_model, load_weights, para
 from tf_modeling.distribute import Group
 from tf_modeling.errors import translated
 from tf_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, outline, set_seed
-from tf_modeling.predictor import hidden_states, predict, release_memory
+from tf_modeling.predictor import hidden_states, last_states, predict, release_memory
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
 from tf_modeling.profiling import profiler
 from tf_modeling.trainer import Trainer
@@ -38,6 +38,7 @@ __all__ = [
     "devices",
     "gradients",
     "hidden_states",
+    "last_states",
     "load_model",
     "load_weights",
     "n_devices",

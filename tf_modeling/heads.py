@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from preprocess.base.methods import STATES
 from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
 from tf_modeling.layers import ACTIVATIONS, Dropout, Embeddings
@@ -63,7 +64,8 @@ class Head(Module):
             run: in float32.
 
         Returns:
-            the values of the outputs with a matrix of their own by name, see `Outputs`.
+            the values of the outputs with a matrix of their own by name, see `Outputs`; and what is held against a
+            teacher's hidden states while these are matched.
         """
         values: dict[str, tf.Tensor] = {}
         for name, outputs in self.spec.projections.items():
@@ -82,6 +84,8 @@ class Head(Module):
                 assert read is not None, f"{name} reads the pooled output"
                 scores = readout(read, run=run)
             values |= _divided(scores, outputs)
+        if STATES in self.projections:
+            values[STATES] = self.projections[STATES](sequence_output, run=run)
         return values
 
     def _scores(self, output: Output, values: Mapping[str, tf.Tensor], batch: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -25,6 +25,8 @@ class TrainerHook:
 
     #: How many times a step computes each window, each time with other dropout; the mean of the losses counts.
     n_passes = 1
+    #: Soft columns of a batch that its loss is made of beside the outputs' own: name -> number of axes.
+    soft_columns: Mapping[str, int] = {}
 
     def prepare(self, model: MRCModel) -> None:
         """Change the model, before its optimizer is built; called where a trainer makes its hooks itself."""

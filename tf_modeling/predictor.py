@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from preprocess.types import Batch, Outputs, input_names
+from preprocess.types import INPUTS, Batch, Outputs, input_names
 from tf_modeling.graph import traced
 from tf_modeling.heads import reported
 from tf_modeling.model import MRCModel, on_gpu, to_tensors
@@ -76,3 +77,18 @@ def hidden_states(
         if model.encoder.pooler is not None:
             named["pooled_output"] = model.encoder.pool(last, mask, run=Pass())
     return {name: x.numpy() for name, x in named.items()}
+
+
+def last_states(model: MRCModel, batch: Batch) -> NDArray[np.float32]:
+    """Compute what the encoder outputs for each token of a batch, in float32: [B, L, H]."""
+
+    def build() -> Callable[..., tf.Tensor]:
+        def forward(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            return model.encoder(*(inputs[name] for name in INPUTS), run=Pass())
+
+        return traced(forward, [{name: tf.TensorSpec([None, None], tf.int32) for name in INPUTS}], on_gpu(model))
+
+    forward = model.compiled(("last_states",), build)
+    tensors = to_tensors(replace(batch, soft={}), model.device)
+    with tf.device(model.device):
+        return forward({name: tensors[name] for name in INPUTS}).numpy()

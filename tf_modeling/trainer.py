@@ -120,7 +120,10 @@ class Trainer:
         targets = {output.name: _MATRIX if output.loss in each else _VECTOR for output in self._head.outputs}
         shapes = {**dict.fromkeys(input_names(self._head), _MATRIX), "group": _VECTOR, "answered": _VECTOR, **targets}
         self._columns = {name: tf.TensorSpec(shape, tf.int32) for name, shape in shapes.items()}
-        self._columns |= {soft_name(name): tf.TensorSpec(_MATRIX, tf.float32) for name in self._head.softened}
+        axes = dict.fromkeys(self._head.softened, 2) | {
+            k: n for hook in self.hooks for k, n in hook.soft_columns.items()
+        }
+        self._columns |= {soft_name(name): tf.TensorSpec([None] * n, tf.float32) for name, n in axes.items()}
         counts = dict.fromkeys(self._head.projections, _SCALAR)
         softened = [name for name, (first, *_) in self._head.projections.items() if first.name in self._head.softened]
         all_counts = counts | dict.fromkeys(map(soft_name, softened), _SCALAR)

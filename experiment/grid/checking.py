@@ -12,6 +12,7 @@ from experiment.grid.cells import GridRun
 from experiment.inputs.augmentation import additions_of
 from experiment.inputs.splits import read_splits
 from experiment.options.recipe import TrainRecipe
+from experiment.training.matching import check_matching
 from experiment.training.prepare import files_of, flat, hashes_of, resolved
 from experiment.training.rundir import changes, is_run
 from experiment.training.teachers import find_teachers, hashes_of_teachers, teach_all
@@ -48,6 +49,7 @@ def check(runs: Sequence[GridRun]) -> list[CheckedRun]:
         try:
             found = resolved(run.options)
             teachers, _ = find_teachers(run.options, [each.task for each in found.tasks])
+            check_matching(teachers, found.recipe, found.source)
             taught = teach_all(teachers, run.options)
             data = {each.task.name: reports.of(each.task, each.options, taught) for each in found.tasks}
             versions = ",".join(each.task.version for each in found.tasks)

@@ -163,6 +163,7 @@ class TrainRecipe(StepRecipe):
         teacher: names of fine-tuned models to learn from.
         distill_weight: share of their loss in the whole.
         distill_temperature: what their logits and the student's are divided by.
+        distill_hidden: weight of the distance of the hidden states of teacher and student; 0 for none.
         config: every option as config.yaml and Records hold it, by the flag's name: YAML- and JSON-able.
     """
 
@@ -186,6 +187,7 @@ class TrainRecipe(StepRecipe):
     teacher: tuple[str, ...]
     distill_weight: float
     distill_temperature: float
+    distill_hidden: float
     config: Mapping[str, Any]
 
     @property

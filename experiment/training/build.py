@@ -20,7 +20,7 @@ def trainer_spec(recipe: TrainRecipe, n_steps: int = 0, seed: int = 0) -> Traine
         n_steps: of the schedule; whether a framework can do what is asked for does not depend on it, nor on the next.
         seed: of what methods draw.
     """
-    names = {field.name for field in dataclasses.fields(TrainerSpec)} - {"n_steps", "seed"}
+    names = {field.name for field in dataclasses.fields(TrainerSpec)} - {"n_steps", "seed", "teacher_width"}
     return TrainerSpec(n_steps=n_steps, seed=seed, **{name: getattr(recipe, name) for name in names})
 
 
@@ -45,7 +45,11 @@ def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any
         lines = report.lines()
     else:
         model = backend.build_model(source.config, head, device=setup.device, seed=seed)
-    return model, backend.Trainer(model, trainer_spec(setup.options, n_steps, seed)), lines
+    teacher = setup.sources[0].teacher
+    spec = trainer_spec(setup.options, n_steps, seed)
+    if teacher is not None:
+        spec = dataclasses.replace(spec, teacher_width=teacher.width)
+    return model, backend.Trainer(model, spec), lines
 
 
 def rehearse(setup: RunSetup) -> None:

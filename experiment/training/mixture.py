@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from preprocess.types import Batch
 from tasks.core.joint import SharedHead
 from tasks.core.problem import PartlyAnswered
 from tasks.core.task import Task
+
+if TYPE_CHECKING:
+    from experiment.training.matching import HiddenStates
 
 #: Keeps the draw of the turns apart from every other use of the seed.
 _TURNS = 0x7475726E
@@ -30,11 +34,13 @@ class Source:
         task: whose head and targets the windows have.
         data: its questions and their windows; every example has a target.
         head: of the model that learns from it; None for the task's own.
+        teacher: whose hidden states are matched; None for nobody's.
     """
 
     task: Task
     data: Data
     head: SharedHead | None = None
+    teacher: HiddenStates | None = None
 
     @cached_property
     def answered(self) -> NDArray[np.bool_] | None:
@@ -77,6 +83,9 @@ class Draw:
         features, answered = self.source.data.features, self.source.answered
         parts = split_batch(features, self.windows, size, whole_groups=self.source.whole_groups)
         batches = [self.source.batch(part, *self.words) for part in parts]
+        if self.source.teacher is not None:
+            n_tokens = int(self.lengths.sum())
+            batches = [self.source.teacher.added_to(batch, n_tokens) for batch in batches]
         if answered is None:
             return batches
         return [replace(batch, answered=answered[batch.window]) for batch in batches]

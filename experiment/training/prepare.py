@@ -29,6 +29,7 @@ from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.options.together import together
 from experiment.training import rundir
 from experiment.training.build import trainer_spec
+from experiment.training.matching import HiddenStates, check_matching, load_states
 from experiment.training.mixture import Source
 from experiment.training.setup import Part, RunSetup
 from experiment.training.teachers import Teacher, find_teachers, hashes_of_teachers, taught, teach_all
@@ -81,6 +82,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     rundir.check_place(recipe)
     backend, device, lines = ready(options, recipe, head.spec, source)
     teachers, notes = find_teachers(options, [each.task for each in found.tasks])
+    check_matching(teachers, recipe, source)
     lines += [*found.notes, *notes]
     splits = read_all(found.tasks, taught=teach_all(teachers, options))
     reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
@@ -97,6 +99,8 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices))
     if teachers:
         parts = [_taught(part, splits[part.task.name]["train"], teachers, options, group) for part in parts]
+    if recipe.distill_hidden:
+        parts = [_matching(part, load_states(teachers[0], backend, device)) for part in parts]
     setup = RunSetup(
         recipe,
         tuple(parts),
@@ -145,6 +149,11 @@ def _taught(part: Part, split: Split, teachers: Sequence[Teacher], options: Trai
     data = taught(part.source.data, split, teachers, options, group)
     hashes = {**part.hashes, **hashes_of_teachers(teachers)}
     return dataclasses.replace(part, source=dataclasses.replace(part.source, data=data), hashes=hashes)
+
+
+def _matching(part: Part, teacher: HiddenStates) -> Part:
+    """Return a part of a run that matches the hidden states of a teacher, too."""
+    return dataclasses.replace(part, source=dataclasses.replace(part.source, teacher=teacher))
 
 
 def ready(

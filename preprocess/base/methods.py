@@ -13,6 +13,9 @@ LORA_PLACES = {
     "up": ("ffn.up", 0, 1),
     "down": ("ffn.down", 0, 1),
 }
+#: What a batch calls, among its soft targets, the hidden states to be matched, float32 [B, L, teacher's width], and
+#: the share of each token in the mean of the distances, float32 [B, L]; and what a model calls the former.
+STATES, STATE_SHARES = "teacher_states", "teacher_state_shares"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ class TrainerSpec(Methods):
         fsdp: PyTorch: whether each of several processes keeps a part of the parameters, gradients and moments.
         jit_compile: TensorFlow: whether XLA compiles the step, once per shape of batch; None for doing so on GPUs
             only (on CPUs oneDNN's matrix products are faster).
+        distill_hidden: weight of the distance from a teacher's hidden states.
+        teacher_width: how wide these are; 0 where they are not matched.
         seed: of what methods draw before the first step.
     """
 
@@ -52,4 +54,6 @@ class TrainerSpec(Methods):
     torch_compile: bool = False
     fsdp: bool = False
     jit_compile: bool | None = None
+    distill_hidden: float = 0.0
+    teacher_width: int = 0
     seed: int = 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import signal
 
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from benchmarks.kill import digest
 from experiment.answering import prepare
@@ -19,6 +21,7 @@ from experiment.options.flags import PredictOptions, TrainOptions
 from experiment.reading.reader import Reader
 from experiment.training.teachers import find_teachers
 from preprocess.base.errors import UsageError
+from preprocess.base.methods import STATES
 from tasks.core.discovery import get_task
 from tests.experiment.conftest import train_flags, write_corpus
 
@@ -96,7 +99,10 @@ def test_without_a_weight_of_teachers_there_is_nothing_to_learn(flags, tmp_path,
 def test_a_seed_goes_on_as_if_nothing_had_happened(flags, tmp_path, monkeypatch, framework):
     module = pytest.importorskip(FRAMEWORKS[framework])
     more = ("--framework", framework, "--num_train_epochs", "3", "--eval_epochs", "1", "--save_steps", "1")
+    more += ("--distill_hidden", "0.5")
     assert main(flags(tmp_path / "whole", *more, "--distill_temperature", "3")) == 0
+    weights = load_file(tmp_path / "whole" / "seed_1" / "checkpoint-best" / "model.safetensors")
+    assert not any(STATES in name for name in weights)
     step, n_steps = module.Trainer.step, []
 
     def dying(self, batches):
@@ -147,6 +153,13 @@ def test_what_can_not_teach_is_refused_in_one_line(flags, place, tmp_path, capsy
     error = _error(capsys, flags(tmp_path / "run", "--distill_weight", "1.5"))
     assert "--distill_weight" in error and "between 0 and 1" in error
     assert "leave one out" in _error(capsys, flags(tmp_path / "run", "--label_smoothing", "0.1"))
+    alone = train_flags(corpus, tmp_path / "run", "--distill_hidden", "1")
+    assert "matches the states of one --teacher, and 0 are given" in _error(capsys, alone)
+    other = corpus.model.parent / "other"
+    shutil.copytree(corpus.model, other)
+    (other / "vocab.txt").write_text("\n".join((corpus.model / "vocab.txt").read_text().split()[::-1]) + "\n")
+    foreign = flags(tmp_path / "run", "--distill_hidden", "1", "--tokenizer_name", str(other))
+    assert "has another tokenizer or layout of windows than the student" in _error(capsys, foreign)
     with pytest.raises(UsageError, match="give one --task"):
         find_teachers(TrainOptions(task="cmrc2018,drcd", teacher=(str(teacher),), output_dir=tmp_path), [TASK, TASK])
     with pytest.raises(UsageError, match="no spans"):

@@ -11,6 +11,7 @@ from tf_modeling.methods.ema import EMA
 from tf_modeling.methods.layers import FrozenLayers, LayerwiseRates, ReinitialisedLayers
 from tf_modeling.methods.lora import LoRA
 from tf_modeling.methods.losses import LabelSmoothing, RDrop
+from tf_modeling.methods.matching import MatchedStates
 
 #: Switch -> its hook, in the order in which each point of a step calls them: weights are averaged before LoRA's are
 #: merged.
@@ -29,4 +30,7 @@ _HOOKS: dict[str, Callable[[TrainerSpec], TrainerHook]] = {
 
 def hooks_of(spec: TrainerSpec) -> list[TrainerHook]:
     """Return the hooks of the methods that are asked for."""
-    return [make(spec) for name, make in _HOOKS.items() if spec.uses(name)]
+    hooks = [make(spec) for name, make in _HOOKS.items() if spec.uses(name)]
+    if spec.teacher_width:
+        hooks.append(MatchedStates(spec.distill_hidden, spec.teacher_width, spec.seed))
+    return hooks
