@@ -275,6 +275,8 @@ def test_state_of_a_cpu_goes_on_where_there_is_one_more_generator(monkeypatch):
 
 def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    # Compiled here: processes that compile would import PyTorch for four kernels.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     config = dataclasses.replace(CONFIG, num_hidden_layers=1)
     losses = []
     for compiled in (False, True):
