@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from preprocess.types import HeadSpec, Output
 from pretrained_configs import families
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model, predict
-from pytorch_modeling.export import INPUTS, export, export_onnx, load_export
+from pytorch_modeling.export import INPUTS, _recorded, export, export_onnx, load_export
 from tests.support.values import KINDS, SPAN, span_batch
 
 pytest.importorskip("onnxscript")
@@ -77,8 +78,10 @@ def exported(request, tmp_path_factory):
     n_layers = 2 if request.param in ("bert", "albert") else 1
     model = build_model(ModelConfig(**SIZES | {"num_hidden_layers": n_layers} | changes), head, device="cpu", seed=1)
     directory = tmp_path_factory.mktemp(request.param)
-    export(model, directory, [])
-    export_onnx(model, directory / "model.onnx")
+    with pytest.MonkeyPatch.context() as patch:  # recorded once for both
+        patch.setattr("pytorch_modeling.export._recorded", functools.cache(_recorded))
+        export(model, directory, [])
+        export_onnx(model, directory / "model.onnx")
     return model, directory
 
 
