@@ -9,7 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# Each worker takes neighbours, which share fixtures, and takes over from the other at the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: setup demo test check soak bench docs clean
 setup: $(STAMP)

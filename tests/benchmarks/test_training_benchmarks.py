@@ -42,7 +42,8 @@ def test_end_to_end_compares_runs_on_the_same_windows(benchmark, data_dir, monke
 
 
 def test_accuracy_trains_and_compares_every_variant(benchmark, capsys):
-    accuracy = benchmark("accuracy", N_TRAIN=4, N_DEV=3, SEEDS=(1, 2), EPOCHS=1)
+    variants = {"default": ["--bf16"], "torch dropout": []}  # each of them is a process
+    accuracy = benchmark("accuracy", N_TRAIN=4, N_DEV=3, SEEDS=(1, 2), EPOCHS=1, VARIANTS=variants)
     assert accuracy.main() in (0, 1)
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["f1"].keys() == accuracy.VARIANTS.keys()

@@ -55,27 +55,37 @@ def _batch(answered, seed=0, kinds=False):
     return dataclasses.replace(batch, answered=np.asarray(answered))
 
 
-def _alone(make, batches, **named):
-    """Return the loss of these batches as a step has it that takes no others."""
-    own = make(**named)
-    own.step([dataclasses.replace(batch, answered=None) for batch in batches])
-    return own.metrics()["loss"]
+@pytest.fixture
+def alone(trainer):
+    """Return a function that gives the loss of a batch as a step has it that takes no others; nothing is learned."""
+
+    def make(head=SPAN):
+        own = trainer(head, learning_rate=0.0)
+
+        def loss(batch):
+            own.step([dataclasses.replace(batch, answered=None)])
+            return own.metrics()["loss"]
+
+        return loss
+
+    return make
 
 
 @pytest.mark.parametrize("kinds", [False, True])
-@pytest.mark.parametrize("n_parts", [1, 2])
-def test_losses_apart_are_those_of_the_windows_alone(trainer, n_parts, kinds):
-    head = {"head": KINDS} if kinds else {}
-    rows = np.array_split(np.arange(6), n_parts)
-    whole = _batch(ANSWERED, kinds=kinds)
-    ours = trainer(**head)
-    ours.step([whole.take(part) for part in rows])
-    metrics = ours.metrics()
-    assert metrics["answered"] == 0.5
-    assert metrics["loss"] == pytest.approx(_alone(trainer, [whole], **head), rel=1e-6)
+def test_losses_apart_are_those_of_the_windows_alone(trainer, alone, kinds):
+    head = KINDS if kinds else SPAN
+    whole, ours, loss_of = _batch(ANSWERED, kinds=kinds), trainer(head, learning_rate=0.0), alone(head)
+    expected = {"loss": loss_of(whole)}
     for name, of in (("loss_answered", ANSWERED), ("loss_unanswered", ~ANSWERED)):
-        assert metrics[name] == pytest.approx(_alone(trainer, [whole.take(np.flatnonzero(of))], **head), rel=1e-5)
-    assert metrics["loss_answered"] != pytest.approx(metrics["loss_unanswered"], rel=0.01)
+        expected[name] = loss_of(whole.take(np.flatnonzero(of)))
+    for n_parts in (1, 2):
+        ours.step([whole.take(part) for part in np.array_split(np.arange(6), n_parts)])
+        metrics = ours.metrics()
+        assert metrics["answered"] == 0.5
+        for name, loss in expected.items():
+            assert metrics[name] == pytest.approx(loss, rel=1e-5), (name, n_parts)
+        assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+        assert metrics["loss_answered"] != pytest.approx(metrics["loss_unanswered"], rel=0.01)
 
 
 def test_telling_windows_apart_moves_no_number(trainer):
@@ -93,16 +103,16 @@ def test_telling_windows_apart_moves_no_number(trainer):
     assert "answered" not in trainer().metrics()
 
 
-def test_of_several_steps_each_window_counts_once(trainer):
+def test_of_several_steps_each_window_counts_once(trainer, alone):
     few, many = _batch([True, False, False], 1), _batch([True, True, True], 2)
-    ours = trainer(learning_rate=0.0)
+    ours, loss_of = trainer(learning_rate=0.0), alone()
     ours.step([few])
     ours.step([many])
     metrics = ours.metrics()
     assert metrics["answered"] == pytest.approx(4 / 6)
-    expected = (_alone(trainer, [few.take(np.array([0]))]) + 3 * _alone(trainer, [many])) / 4
+    expected = (loss_of(few.take(np.array([0]))) + 3 * loss_of(many)) / 4
     assert metrics["loss_answered"] == pytest.approx(expected, rel=1e-5)
-    assert metrics["loss_unanswered"] == pytest.approx(_alone(trainer, [few.take(np.array([1, 2]))]), rel=1e-5)
+    assert metrics["loss_unanswered"] == pytest.approx(loss_of(few.take(np.array([1, 2]))), rel=1e-5)
     # And none twice.
     ours.step([many])
     metrics = ours.metrics()

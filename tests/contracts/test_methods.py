@@ -35,9 +35,10 @@ def backend(request):
 def _perturbed(backend, batches, *, epsilon, alpha, n_steps):
     """Compute a step's clean gradients, these and the adversarial ones, and the loss, by the formula, in numpy."""
     plain, total, losses = {}, {}, []
+    model = method_trainer(backend).model
+    table = backend.parameter_values(model)[TABLE]
     for batch in batches:
-        model = method_trainer(backend).model
-        table = backend.parameter_values(model)[TABLE]
+        backend.set_parameters(model, {TABLE: table})
         outputs, clean = backend.gradients(model, batch, precision="fp32")
         losses.append(float(outputs["loss"]))
         latest, r = clean, np.zeros_like(table)

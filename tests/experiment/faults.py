@@ -67,5 +67,5 @@ def program(flags: list[str], place: str = "", call: int = 0, fault: str = "kill
 def server(*modules: str) -> Any:
     """Return a multiprocessing context whose processes have imported the modules before they start."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
+    context.set_forkserver_preload([*modules, "tests.support.frozen"])
     return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from preprocess.types import HeadSpec, Output
 from pretrained_configs import families
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model, predict
-from pytorch_modeling.export import INPUTS, export, export_onnx, load_export
+from pytorch_modeling.export import INPUTS, _recorded, export, export_onnx, load_export
 from tests.support.values import KINDS, SPAN, span_batch
 
 pytest.importorskip("onnxscript")
@@ -73,11 +74,22 @@ def _batch(n, length, *, seed=0, left=False):
 def exported(request, tmp_path_factory):
     """A model of each family, and the directory that holds its two forms."""
     changes, head = MODELS[request.param]
-    model = build_model(ModelConfig(**SIZES | changes), head, device="cpu", seed=1)
+    # Several layers, in two families: one after another, and one used again.
+    n_layers = 2 if request.param in ("bert", "albert") else 1
+    model = build_model(ModelConfig(**SIZES | {"num_hidden_layers": n_layers} | changes), head, device="cpu", seed=1)
     directory = tmp_path_factory.mktemp(request.param)
-    export(model, directory, [])
-    export_onnx(model, directory / "model.onnx")
+    with pytest.MonkeyPatch.context() as patch:  # recorded once for both
+        patch.setattr("pytorch_modeling.export._recorded", functools.cache(_recorded))
+        export(model, directory, [])
+        export_onnx(model, directory / "model.onnx")
     return model, directory
+
+
+@pytest.fixture(scope="module")
+def forms(exported):
+    """What answers: the name of a form -> its function from inputs to outputs."""
+    _, directory = exported
+    return {"ExportedProgram": load_export(directory), "ONNX": _onnx(directory / "model.onnx")}
 
 
 def _limit(model):
@@ -92,15 +104,14 @@ def _onnx(path):
     )
 
 
-def test_outputs_are_those_of_predict_at_every_shape(exported):
-    model, directory = exported
+def test_outputs_are_those_of_predict_at_every_shape(exported, forms):
+    model, _ = exported
     batches = [
         _batch(1, min(LIMIT, _limit(model))),
         _batch(5, 33, seed=1),
         _batch(2, 12, seed=2, left=True),
         _batch(1, 1),
     ]
-    forms = {"ExportedProgram": load_export(directory), "ONNX": _onnx(directory / "model.onnx")}
     for batch, expected in zip(batches, predict(model, batches), strict=True):
         for form, served in forms.items():
             found = served({name: batch.inputs[name] for name in INPUTS})
@@ -115,18 +126,18 @@ def test_outputs_are_those_of_predict_at_every_shape(exported):
                 )
 
 
-def test_longer_input_than_the_model_has_positions_for_is_refused(exported):
-    model, directory = exported
+def test_longer_input_than_the_model_has_positions_for_is_refused(exported, forms):
+    model, _ = exported
     limit = _limit(model)
     if limit > LIMIT:
         pytest.skip("this family reads inputs of any length")
     inputs = {**_batch(1, limit + 1).inputs, "attention_mask": np.ones((1, limit + 1), np.int32)}
     inputs["input_ids"] = np.maximum(inputs["input_ids"], 2)  # RoBERTa's padding has a position of its own
     with pytest.raises(AssertionError, match=str(limit)):
-        load_export(directory)(inputs)
+        forms["ExportedProgram"](inputs)
     if model.config.family.has_position_table:  # NEZHA's distances are computed: its graph would take any length
         with pytest.raises(Exception, match="out of data bounds"):
-            _onnx(directory / "model.onnx")(inputs)
+            forms["ONNX"](inputs)
 
 
 def test_onnx_says_what_is_free_and_what_is_not(exported):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -273,8 +274,14 @@ def test_state_of_a_cpu_goes_on_where_there_is_one_more_generator(monkeypatch):
     assert trainer.n_done == 2 and math.isfinite(trainer.metrics()["loss"])
 
 
-def test_compiled_layers_compute_what_plain_ones_do(monkeypatch, tmp_path):
+# What is captured and differentiated is run as it is, or compiled to machine code, which takes half a minute.
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)])
+def test_compiled_layers_compute_what_plain_ones_do(backend, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    # Compiled here: processes that compile would import PyTorch for a few kernels.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
+    compile_module = functools.partialmethod(torch.nn.Module.compile, backend=backend)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_module)
     config = dataclasses.replace(CONFIG, num_hidden_layers=1)
     losses = []
     for compiled in (False, True):
