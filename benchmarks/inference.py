@@ -3,9 +3,9 @@
 Windows of CMRC2018's dev set (MRC_DATA_DIR), a BERT of base size with random weights (`--layers`, `--hidden` for
 others). The recipe is transformers' `AutoModelForQuestionAnswering` with its fast tokenizer, windows padded to the
 longest that is allowed, batches in the order of the file. Ours are PyTorch, ONNX by onnxruntime and OpenVINO, and
-weights of 8 bits by OpenVINO. Each side is a process of its own that answers from text to answer; rounds of all
-alternate, so that other loads of the machine meet all; the median of processor time counts. Then each answers single
-questions. The last line is one JSON object.
+weights of 8 bits by OpenVINO; with `--bf16`, where the processor has it, three of them in bfloat16, too. Each side is
+a process of its own that answers from text to answer; rounds of all alternate, so that other loads of the machine
+meet all; the median of processor time counts. Then each answers single questions. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ from tasks.core.discovery import get_task  # noqa: E402
 
 ROUNDS = 3
 TASK, WINDOW, OVERLAP, BATCH = "cmrc2018", 384, 128, 8
-#: Side -> what it is compared with, and how many times as fast it has to be.
-BARS = {"pytorch": ("recipe", 1.5), "openvino": ("pytorch", 1.3), "int8": ("pytorch", 2.5)}
-SIDES = ("recipe", "pytorch", "pytorch-bf16", "onnx", "openvino", "openvino-bf16", "int8", "int8-bf16")
+#: Side -> how many times as fast as the recipe it has to be: PyTorch 1.5 times, an exported graph 1.3 times as fast
+#: as such a PyTorch, and with weights of 8 bits 2.5 times. A PyTorch that is faster than that lowers no other bar.
+BARS = {"pytorch": 1.5, "openvino": 1.5 * 1.3, "int8": 1.5 * 2.5}
+SIDES = ("recipe", "pytorch", "onnx", "openvino", "int8")
+IN_BF16 = ("pytorch-bf16", "openvino-bf16", "int8-bf16")
 
 
 def write_models(directory: Path, layers: int, hidden: int) -> None:
@@ -144,10 +146,12 @@ def read_questions(n: int) -> list[Example]:
     return get_task(TASK).read(path)[0][:n]
 
 
-def measure(directory: Path, n_questions: int, n_single: int) -> dict[str, dict[str, list[float]]]:
+def measure(
+    sides: tuple[str, ...], directory: Path, n_questions: int, n_single: int
+) -> dict[str, dict[str, list[float]]]:
     """Return the seconds of each side: of all questions, a number for each round, and of single ones."""
     processes = {}
-    for side in SIDES:
+    for side in sides:
         command = [sys.executable, __file__, "--side", side, "--directory", str(directory)]
         command += ["--questions", str(n_questions), "--single", str(n_single)]
         threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -166,12 +170,12 @@ def measure(directory: Path, n_questions: int, n_single: int) -> dict[str, dict[
         times: list[float] = json.loads(line)
         return times
 
-    found: dict[str, dict[str, list[float]]] = {side: {"all": [], "single": []} for side in SIDES}
+    found: dict[str, dict[str, list[float]]] = {side: {"all": [], "single": []} for side in sides}
     try:
         for _ in range(ROUNDS):
-            for side in SIDES:
+            for side in sides:
                 found[side]["all"] += ask(side, "all")
-        for side in SIDES:
+        for side in sides:
             found[side]["single"] = ask(side, "single")
     finally:
         for process in processes.values():
@@ -185,7 +189,8 @@ def main() -> int:
     parser.add_argument("--hidden", type=int, default=768)
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--single", type=int, default=20)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--bf16", action="store_true", help="measure what computes in bfloat16, too")
+    parser.add_argument("--side", choices=SIDES + IN_BF16, help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if "MRC_DATA_DIR" not in os.environ:
@@ -194,20 +199,21 @@ def main() -> int:
     if arguments.side:
         serve_side(arguments.side, arguments.directory, arguments.questions, arguments.single)
         return 0
+    sides = SIDES + IN_BF16 if arguments.bf16 else SIDES
     with tempfile.TemporaryDirectory() as directory:
         write_models(Path(directory), arguments.layers, arguments.hidden)
-        found = measure(Path(directory), arguments.questions, arguments.single)
+        found = measure(sides, Path(directory), arguments.questions, arguments.single)
     seconds = {side: statistics.median(times["all"]) for side, times in found.items()}
     latency = {}
     for side, times in found.items():
         p50, p95 = (round(1000 * float(np.percentile(times["single"], share)), 1) for share in (50, 95))
         latency[side] = {"p50_ms": p50, "p95_ms": p95}
-        print(f"{side:<10}{arguments.questions / seconds[side]:8.2f} questions/s; one alone {p50} ms, p95 {p95} ms")
-    ratios = {side: round(seconds[other] / seconds[side], 2) for side, (other, _) in BARS.items()}
-    bars = {side: bar for side, (_, bar) in BARS.items()}
-    ratios["onnx"] = round(seconds["pytorch"] / seconds["onnx"], 2)
-    ok = all(ratios[side] >= bar for side, bar in bars.items())
-    print(json.dumps({"name": "inference", "ratios": ratios, "bars": bars, "latency": latency, "ok": ok}))
+        print(f"{side:<14}{arguments.questions / seconds[side]:8.2f} questions/s; one alone {p50} ms, p95 {p95} ms")
+    ratios = {side: round(seconds["recipe"] / seconds[side], 2) for side in sides}
+    to_pytorch = {side: round(seconds["pytorch"] / seconds[side], 2) for side in sides}
+    ok = all(ratios[side] >= bar for side, bar in BARS.items())
+    found_in_all = {"ratios": ratios, "to_pytorch": to_pytorch, "bars": BARS, "latency": latency, "ok": ok}
+    print(json.dumps({"name": "inference"} | found_in_all))
     return 0 if ok else 1
 
 

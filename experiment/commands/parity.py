@@ -52,6 +52,7 @@ def parity(options: ParityOptions) -> int:
     comparison = Comparison(
         TOLERANCES[precision],
         job.config,
+        job.head,
         job.trainer["learning_rate"],
         answers.judge if answers is not None else None,
     )

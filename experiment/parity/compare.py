@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.parity.observe import ANSWERS, GRADIENTS, STEP, WEIGHTS, Observation
-from preprocess.types import Outputs
+from preprocess.types import HeadSpec, Outputs
 from pretrained_configs.config import ModelConfig
 
 
@@ -101,20 +101,27 @@ def row(stage: str, parts: Sequence[Part]) -> StageRow:
     )
 
 
-_POSITION_BIASES = ("head.span.bias", "head.start.bias", "head.end.norm.bias", "head.end.output.bias")
+#: Losses of a softmax over one value each of the tokens of a window, or of the options of a question.
+_COMPETING = ("position", "choice")
 
 
-def idle_parameters(config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
-    """Say which elements of which parameters the span loss does not depend on.
+def idle_parameters(config: ModelConfig, head: HeadSpec, names: Iterable[str]) -> dict[str, slice]:
+    """Say which elements of which parameters the loss does not depend on.
 
     Their gradients are zero in exact arithmetic; AdamW makes steps of any size out of what rounding leaves of them.
-    The last bias of a head for positions, or of a LayerNorm before it, adds one number to all logits of a window, and
-    a softmax does not notice.
+    The last bias of a head for positions or options, or of a LayerNorm before it, adds one number to all logits that
+    compete, and a softmax does not notice.
 
     Returns:
         parameter -> its elements.
     """
-    return {**config.family.idle_parameters(config, names), **dict.fromkeys(_POSITION_BIASES, slice(None))}
+    tokens_compete = all(output.loss == "position" and not output.given for output in head.outputs)
+    idle = config.family.idle_parameters(config, names, competing=tokens_compete)
+    for name, outputs in head.projections.items():
+        if outputs[0].loss in _COMPETING:
+            last = ("norm.bias", "output.bias") if name in head.given else ("bias",)
+            idle |= {f"head.{name}.{bias}": slice(None) for bias in last}
+    return idle
 
 
 Pair = tuple[Observation, Observation]
@@ -127,12 +134,14 @@ class Comparison:
     Args:
         tolerances: for the precision that both compute in.
         config: the architecture.
+        head: what the model answers with.
         learning_rate: its peak.
         judge_answers: compares what both answer, given their logits; None if nothing is asked.
     """
 
     tolerances: Tolerances
     config: ModelConfig
+    head: HeadSpec
     learning_rate: float
     judge_answers: Callable[[list[Outputs], list[Outputs]], Iterator[StageRow]] | None = None
 
@@ -171,7 +180,7 @@ class Comparison:
         )
 
     def _gradients(self, pairs: list[Pair]) -> list[Part]:
-        idle = idle_parameters(self.config, (ours.name for ours, _ in pairs))
+        idle = idle_parameters(self.config, self.head, (ours.name for ours, _ in pairs))
         measured = [_measure(*pair) for pair in _without(pairs, idle)]
         top = max(largest for _, _, largest in measured)
         tolerance, floor = self.tolerances.gradients, self.tolerances.gradient_floor * top
@@ -180,7 +189,7 @@ class Comparison:
 
     def _parameters(self, pairs: list[Pair], way: float) -> tuple[list[Part], list[Part], list[Part]]:
         """Return largest and mean differences of what the loss depends on, and the largest of the rest."""
-        idle = idle_parameters(self.config, (ours.name for ours, _ in pairs))
+        idle = idle_parameters(self.config, self.head, (ours.name for ours, _ in pairs))
         parts, means = [], []
         for pair in _without(pairs, idle):
             name, largest_difference, size = _measure(*pair)

@@ -186,8 +186,8 @@ class Family:
         attention = (4 + 2 * self.distance_products(config)) * n_layers * hidden
         return 2 * (n_layers * matrices + projection) * length + attention * length * length
 
-    def idle_parameters(self, config: ModelConfig, names: Iterable[str]) -> dict[str, slice]:
-        """Say which elements of which parameters no softmax over the tokens of a window depends on.
+    def idle_parameters(self, config: ModelConfig, names: Iterable[str], *, competing: bool) -> dict[str, slice]:
+        """Say which elements of which parameters the loss does not depend on.
 
         Their gradients are zero in exact arithmetic: keys' biases add one number to all scores of a query, unless
         keys are multiplied by their distance, and the last bias adds one vector to all tokens' states.
@@ -195,6 +195,7 @@ class Family:
         Args:
             config: the architecture.
             names: parameters of a model.
+            competing: whether all that is made of the states are softmaxes over a value of each token.
 
         Returns:
             parameter -> its elements.
@@ -203,7 +204,7 @@ class Family:
         silent = config.position_embedding_type != "relative_key_query"
         idle = {name: keys for name in names if silent and name.endswith("attention.qkv.bias")}
         *before, last = self.layers(config)
-        if last not in before:  # else the bias also enters a layer
+        if competing and last not in before:  # else the bias also enters a layer
             idle[f"{last}.{'ffn.down' if config.layer_norm_type == 'preln' else 'ffn_norm'}.bias"] = slice(None)
         return idle
 

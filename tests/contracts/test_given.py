@@ -292,7 +292,7 @@ def test_the_frameworks_agree_at_every_stage():
     random = np.random.Generator(np.random.Philox(7))
     batches = [random_batch(config, HEAD, (4, 24), random) for _ in range(2)]
     job = ParityJob(config, HEAD, None, batches, [], trainer)
-    comparison = Comparison(TOLERANCES["fp32"], config, trainer["learning_rate"])
+    comparison = Comparison(TOLERANCES["fp32"], config, HEAD, trainer["learning_rate"])
     rows = {row.stage: row for row in comparison.rows(observe(pytorch_modeling, job), observe(tf_modeling, job))}
     assert all(row.ok for row in rows.values()), rows
     assert {"start logits", "end logits", "unanswerable logits", "loss", "gradients", "step 2"} <= set(rows)
