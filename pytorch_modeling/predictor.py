@@ -54,8 +54,8 @@ def _linear_maps(device: torch.device, precision: str) -> AbstractContextManager
 class _OneDNN(TorchFunctionMode):
     """Computes the linear maps of float32 tensors by oneDNN, which has kernels for every processor's widest vectors.
 
-    PyTorch gives float32 to MKL, which is half as fast on processors of other makers than its own. The matrices stay
-    as they are: in oneDNN's own order they would be 3 % faster, and take their memory once more.
+    PyTorch gives float32 to MKL, which was half as fast on an EPYC with AVX512. The matrices stay as they are: in
+    oneDNN's own order they were 3 % faster, and would take their memory once more.
     """
 
     def __torch_function__(
