@@ -115,8 +115,10 @@ def idle_parameters(config: ModelConfig, head: HeadSpec, names: Iterable[str]) -
     Returns:
         parameter -> its elements.
     """
-    tokens_compete = all(output.loss == "position" and not output.given for output in head.outputs)
-    idle = config.family.idle_parameters(config, names, competing=tokens_compete)
+    # Options are read through the pooler's tanh, so the last bias before it is only nearly idle: what is left of its
+    # gradient when it cancels is as small as rounding.
+    all_compete = all(output.loss in _COMPETING and not output.given for output in head.outputs)
+    idle = config.family.idle_parameters(config, names, competing=all_compete)
     for name, outputs in head.projections.items():
         if outputs[0].loss in _COMPETING:
             last = ("norm.bias", "output.bias") if name in head.given else ("bias",)
