@@ -51,11 +51,16 @@ def _linear_maps(device: torch.device, precision: str) -> AbstractContextManager
     return _OneDNN() if by_onednn else nullcontext()
 
 
+#: Rows that are multiplied at a time: batches have multiples of 32, so there are 16 numbers of rows for long.
+_BLOCK = 512
+
+
 class _OneDNN(TorchFunctionMode):
     """Computes the linear maps of float32 tensors by oneDNN, which has kernels for every processor's widest vectors.
 
     PyTorch gives float32 to MKL, which was half as fast on an EPYC with AVX512. The matrices stay as they are: in
-    oneDNN's own order they were 3 % faster, and would take their memory once more.
+    oneDNN's own order they were 3 % faster, and would take their memory once more. oneDNN keeps what it has compiled
+    for each number of rows, about a megabyte; so many rows are taken a block at a time.
     """
 
     def __torch_function__(
@@ -68,7 +73,9 @@ class _OneDNN(TorchFunctionMode):
         """Call a function of PyTorch, or oneDNN in the place of `F.linear`."""
         if func is F.linear and not kwargs and all(x is None or x.dtype == torch.float32 for x in args):
             x, weight, bias = (*args, None)[:3]
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+            blocks = x.reshape(-1, x.shape[-1]).split(_BLOCK)
+            parts = [torch.ops.mkldnn._linear_pointwise(block, weight, bias, "none", [], "") for block in blocks]
+            return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(*x.shape[:-1], weight.shape[0])
         return func(*args, **(kwargs or {}))
 
 

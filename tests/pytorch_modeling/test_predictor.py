@@ -12,7 +12,7 @@ from pytorch_modeling.predictor import _linear_maps
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("shape", [(0, 40), (1, 40), (40,), (3, 0, 40), (2, 70, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(0, 40), (1, 40), (40,), (3, 0, 40), (2, 70, 40), (3, 400, 40)], ids=str)
 @pytest.mark.parametrize("n_out", [1, 33])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
