@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--tasks", default="cmrc2018", help=f"one of {', '.join(FILES)}, or several with commas")
     ours, more = parser.parse_known_args()
     tasks = ours.tasks.split(",")
+    if "MRC_DATA_DIR" not in os.environ:
+        raise SystemExit("set MRC_DATA_DIR to the directory that holds vocab/ and the tasks' data")
     data = Path(os.environ["MRC_DATA_DIR"])
     with tempfile.TemporaryDirectory() as name:
         model, errors = Path(name, "model"), Path(name, "stderr")
