@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiment.answering import Prepared, about_cut_texts, prepare
+from experiment.answering import Prepared, about_cut_texts, find, prepare
 from experiment.inputs.data import read_examples
+from experiment.inputs.settings import read_settings, trained_task
 from experiment.io.outputs import check_directory
 from experiment.io.predictions import write_predictions, write_protocol
 from experiment.io.terminal import Bars, terminal, warn
@@ -35,8 +37,13 @@ def predict(options: PredictOptions) -> dict[str, Prediction]:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
         OSError: if the answers can't be written where they belong; it says where they are kept.
     """
+    model = None
+    if not options.task:
+        model = find(options.model_name_or_path, options.hidden_act)
+        name = trained_task(read_settings(model.directory), options.model_name_or_path)
+        options = replace(options, task=name)
     _check(options)
-    prepared = prepare(options)
+    prepared = prepare(options, model)
     task, console = prepared.task, terminal()
     warn(prepared.notes)
     if options.min_confidence > 0 and prepared.temperature == 1:

@@ -283,6 +283,23 @@ def about_tokenizer(settings: Settings | None, tokenizer: Tokenizer) -> list[str
     return [f"the checkpoint was fine-tuned with {'; '.join(different) or 'another vocabulary than that used here'}"]
 
 
+def trained_task(settings: Settings | None, name: str) -> str:
+    """Return the task that a model was fine-tuned for, for a user who has named none.
+
+    Args:
+        settings: of the checkpoint.
+        name: of the checkpoint, as the user gave it.
+
+    Raises:
+        UsageError: if it does not say, or there were several.
+    """
+    if settings is None:
+        raise UsageError(f"{name}: does not say what task it was fine-tuned for; give one (task)")
+    if settings.joint:
+        raise UsageError(f"{name}: fine-tuned for several tasks; give one (task) of {', '.join(settings.joint)}")
+    return settings.task
+
+
 def check_task(
     settings: Settings | None, task: Task, name: str, fitted: Callable[[Task], Task] = lambda task: task
 ) -> None:

@@ -35,6 +35,14 @@ class TaskChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskOfModel(TaskChoice):
+    """Task."""
+
+    task: str = ""
+    """Task (default: the one that the model was fine-tuned for)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TasksChoice(TaskChoice):
     """Task."""
 

@@ -20,6 +20,7 @@ from experiment.options.data import (
     FeatureCacheOptions,
     Files,
     TaskChoice,
+    TaskOfModel,
 )
 from experiment.options.devices import (
     DeviceChoice,
@@ -110,7 +111,7 @@ class PlanOptions(StepOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(
-    TaskChoice, FineTuned, TokenizerOptions, WindowOptions, EngineChoice, PrecisionOptions, FeatureCacheOptions
+    TaskOfModel, FineTuned, TokenizerOptions, WindowOptions, EngineChoice, PrecisionOptions, FeatureCacheOptions
 ):
     """Answer the questions of a file, or one question, with a fine-tuned model, or with what `export` made of it.
 
@@ -119,8 +120,7 @@ class PredictOptions(
     Examples:
         predict --task cmrc2018 --model_name_or_path runs/roberta/seed_123/checkpoint-best --test_file test.json \
             --output_dir predictions
-        predict --task cmrc2018 --model_name_or_path runs/roberta/seed_123/checkpoint-best \
-            --question 小猫住在哪里？ --context 小猫住在北京。
+        predict --model_name_or_path runs/roberta --question 小猫住在哪里？ --context 小猫住在北京。
         predict --task chnsenticorp --model_name_or_path my/model --context 房间很干净。
     """
 

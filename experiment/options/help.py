@@ -124,7 +124,7 @@ def default_of(option: Option, defaults: Mapping[str, Default]) -> str:
         return f" (default: {_text(value)}, {source})"
     if option.default is None and option.name in PUBLISHED_RECIPE:
         return f" (default: recipe's, e.g. {_text(PUBLISHED_RECIPE[option.name])})"
-    if option.default in (None, MISSING, ()):
+    if option.default in (None, MISSING, (), ""):
         return ""
     return f" (default: {_text(option.default)})"
 

@@ -37,7 +37,7 @@ class FineTuned:
     """Model."""
 
     model_name_or_path: NameOrPath
-    """Fine-tuned checkpoint of either framework, such as the checkpoint-best of a run."""
+    """Run directory, whose best seed answers; or a fine-tuned checkpoint of either framework."""
     hidden_act: HiddenAct | None = None
     """Activation, if the one of the checkpoint's config is to be overruled."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from experiment.answering import Prepared, find, outputs_of, prepare
 from experiment.backend import PACKAGES, Predictor
 from experiment.inputs.data import Data, read_examples, scorer_of
-from experiment.inputs.settings import read_settings
+from experiment.inputs.settings import read_settings, trained_task
 from experiment.io.terminal import Bars, terminal
 from experiment.options.arguments import from_values
 from experiment.options.flags import PredictOptions
@@ -334,14 +334,7 @@ def prepared_of(options: ReadingOptions) -> Prepared:
     """
     name = options.model_name_or_path
     model = find(name, options.hidden_act)
-    task = options.task
-    if task is None:
-        settings = read_settings(model.directory)
-        if settings is None:
-            raise UsageError(f"{name}: does not say what task it was fine-tuned for; give one (task)")
-        if settings.joint:
-            raise UsageError(f"{name}: fine-tuned for several tasks; give one (task) of {', '.join(settings.joint)}")
-        task = settings.task
+    task = options.task or trained_task(read_settings(model.directory), name)
     framework = options.framework or _framework_of(Path(name))
     return prepare(PredictOptions(**{**_shared(options), "task": task, "framework": framework}), model)
 

@@ -68,7 +68,8 @@ def cmrc(seeds):
 
 
 def _predict(seed, task, *more):
-    command = ["predict", "--task", task, "--model_name_or_path", seed / "checkpoint-best", *more]
+    named = () if task is None else ("--task", task)
+    command = ["predict", *named, "--model_name_or_path", seed / "checkpoint-best", *more]
     return main(list(map(str, command)))
 
 
@@ -228,6 +229,12 @@ def test_answers_outlive_a_disk_that_fills_up_while_they_are_computed(cmrc, tmp_
     assert _json(kept / "predictions.json") == _json(cmrc[0] / "predictions_dev.json")
 
 
+def test_model_answers_the_task_that_it_was_fine_tuned_for_where_none_is_named(drcd, tmp_path):
+    flags = ("--test_file", drcd[1], "--feature_cache_dir", "None", "--output_dir", tmp_path)
+    assert _predict(drcd[0], None, *flags) == 0
+    assert _json(tmp_path / "predictions.json") == _json(drcd[0] / "predictions_dev.json")
+
+
 def test_older_settings_file_is_used_with_a_line(cmrc, tmp_path, capsys):
     shutil.copytree(cmrc[0] / "checkpoint-best", tmp_path / "checkpoint-best")
     settings = tmp_path / "checkpoint-best" / "mrc_settings.json"
@@ -246,6 +253,8 @@ def test_weights_without_settings_take_the_recipe_of_the_task(cmrc, tmp_path, ca
     with pytest.raises(UsageError, match="does not say what task it was fine-tuned for"):
         Reader.load(tmp_path / "checkpoint-best")
     flags = ("--question", "谁？", "--context", "甲")
+    assert _predict(tmp_path, None, *flags) == 2
+    assert "does not say what task it was fine-tuned for; give one (task)" in capsys.readouterr().err
     assert _predict(tmp_path, "cmrc2018", *flags) == 2  # 512 tokens, which the model has no positions for
     assert "--max_seq_length 512 > max_position_embeddings 96" in capsys.readouterr().err
     assert _predict(tmp_path, "cmrc2018", *flags, "--max_seq_length", "64") == 0

@@ -113,6 +113,8 @@ def test_a_task_that_was_not_trained_is_refused_with_those_that_were(trained, ca
     assert (
         "of which squad is none; give one of them with --task: cmrc2018, drcd, toy_choice" in capsys.readouterr().err
     )
+    assert main(["predict", *asked]) == 2
+    assert "fine-tuned for several tasks; give one (task) of cmrc2018, drcd, toy_choice" in capsys.readouterr().err
     assert main(["predict", "--task", "cmrc2018,drcd", *asked]) == 2
     assert "are several tasks, which only train, plan and grid take" in capsys.readouterr().err
     assert read_settings(checkpoint, "drcd").task == "drcd" and read_settings(checkpoint).task == ",".join(TASKS)
