@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from experiment.backend import Backend, Predictor
@@ -21,11 +20,11 @@ from experiment.io.terminal import Bars
 from experiment.options.flags import PredictOptions
 from experiment.options.joint import task_name
 from experiment.options.recipe import Recipe, resolve_recipe, task_of
-from experiment.training.finished import best_seed, is_run, trained_by
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import UsageError
 from preprocess.batch import eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
-from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from pretrained_configs.checkpoint import Checkpoint
 from tasks.core.joint import SharedHead
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
@@ -144,12 +143,7 @@ def find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
     Raises:
         UsageError, CheckpointError: if there is none, or it can't be used.
     """
-    if (bundle := read_bundle(name)) is not None:
-        return bundle
-    path = Path(name)
-    if is_run(path):
-        name = str(trained_by(path, best_seed(path)).checkpoint)
-    return read_checkpoint(name, hidden_act)
+    return read_bundle(name) or read_finetuned(name, hidden_act)
 
 
 def _check_exported(options: PredictOptions, model: Checkpoint | Bundle) -> None:

@@ -18,10 +18,11 @@ from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.flags import ExportOptions, PredictOptions
 from experiment.options.recipe import task_of
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import new_directory
 from preprocess.types import HeadSpec, Output
-from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from pretrained_configs.checkpoint import Checkpoint
 from tasks.core.discovery import get_task
 from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
@@ -41,7 +42,7 @@ def export(options: ExportOptions) -> None:
     if options.check is None and options.max_eval_samples is not None:
         raise UsageError("--max_eval_samples is about the questions of --check; give that, too")
     form, console = FORMS[options.format], terminal()
-    checkpoint = read_checkpoint(options.model_name_or_path, options.hidden_act)
+    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act)
     settings = read_settings(checkpoint.directory, options.task)
     asked = _asked(options, settings, form.framework)
     if asked is not None and settings is not None and settings.joint:

@@ -19,9 +19,10 @@ from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_file
 from experiment.io.terminal import terminal
 from experiment.options.flags import InspectOptions
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import UsageError
 from preprocess.base.files import replacing
-from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.formats.reader import checksum
 from pretrained_configs.locate import locate
@@ -51,7 +52,7 @@ def inspect(options: InspectOptions) -> None:
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name")
     console = terminal()
-    checkpoint = read_checkpoint(name, options.hidden_act) if name is not None else None
+    checkpoint = read_finetuned(name, options.hidden_act) if name is not None else None
     if checkpoint is not None:
         config, directory = checkpoint.config, checkpoint.directory
     else:

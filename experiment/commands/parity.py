@@ -14,9 +14,9 @@ from experiment.parity.compare import TOLERANCES, Comparison, StageRow
 from experiment.parity.observe import FRAMEWORKS, observing
 from experiment.parity.verdict import print_rows, report, verdict
 from experiment.parity.windows import from_file, made_up
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
-from pretrained_configs.checkpoint import read_checkpoint
 
 
 def parity(options: ParityOptions) -> int:
@@ -33,7 +33,7 @@ def parity(options: ParityOptions) -> int:
     name = options.model_name_or_path
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
-    checkpoint = read_checkpoint(name, options.hidden_act) if name is not None else None
+    checkpoint = read_finetuned(name, options.hidden_act) if name is not None else None
     settings = read_settings(checkpoint.directory, task_name(options)) if checkpoint is not None else None
     recalled, notes = recall(settings, options)
     warn(notes)

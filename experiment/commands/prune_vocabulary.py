@@ -18,11 +18,12 @@ from experiment.io.terminal import terminal, warn
 from experiment.options.flags import PredictOptions
 from experiment.options.recipe import Recipe, resolve_recipe, task_of
 from experiment.options.smaller import PruneVocabularyOptions
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import new_directory, write_json
 from preprocess.tokenizers.base import Tokenizer, load_tokenizer
 from preprocess.types import Pieces
-from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+from pretrained_configs.checkpoint import Checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.published import saved_format
 from pretrained_configs.writer import write_checkpoint
@@ -57,7 +58,7 @@ def prune_vocabulary(options: PruneVocabularyOptions) -> None:
             written.
     """
     check_new_directory("--output", options.output)
-    checkpoint = read_checkpoint(options.model_name_or_path, options.hidden_act)
+    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act)
     task, recipe, source = _prepared(options, checkpoint)
     warn(source.loaded_tokenizer.warnings)
     console, tokenizer = terminal(), source.tokenizer

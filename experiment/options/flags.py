@@ -323,7 +323,7 @@ class ExportOptions(FineTuned, TokenizerOptions):
     """Write a fine-tuned checkpoint as SavedModel, ONNX or ExportedProgram, to be served without this toolkit.
 
     Examples:
-        export --model_name_or_path runs/roberta/seed_123/checkpoint-best --output served
+        export --model_name_or_path runs/roberta --output served
         export --model_name_or_path runs/roberta/seed_123/checkpoint-best --format onnx --check dev.json --output onnx
         export --model_name_or_path my/model --tokenizer_name vocab.txt --hidden_act gelu_tanh --output served
     """

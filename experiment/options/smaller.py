@@ -54,7 +54,7 @@ class PruneVocabularyOptions:
     """
 
     model_name_or_path: Annotated[NameOrPath, POSITIONAL]
-    """Checkpoint: a directory, weights file, hub id or short name."""
+    """Run directory, whose best seed is taken; or a checkpoint: a directory, weights file, hub id or short name."""
     data_files: Annotated[tuple[Path, ...], AT_LEAST_ONE]
     """Files in the task's layout whose texts the vocabulary shall serve."""
     output: Path

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from experiment.training.record import FILE_NAME, Record, run_records, seed_directory
 from experiment.training.rundir import BEST
 from preprocess.base.errors import UsageError
+from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
 
 
 class Trained(NamedTuple):
@@ -32,6 +33,18 @@ def best_seed(run: Path) -> Record:
     if not finished:
         raise UsageError(f"{run}: no seed of it is finished; run its train command again")
     return max(finished, key=lambda record: sum(record.scores["dev"][name] for name in record.selection))
+
+
+def read_finetuned(name: str, hidden_act: str | None) -> Checkpoint:
+    """Read what a name stands for: the checkpoint of a run's best seed, or any other checkpoint.
+
+    Raises:
+        UsageError, CheckpointError: if there is none, or it can't be used.
+    """
+    path = Path(name)
+    if is_run(path):
+        name = str(trained_by(path, best_seed(path)).checkpoint)
+    return read_checkpoint(name, hidden_act)
 
 
 def finished_seeds(run: Path) -> list[Trained]:

@@ -235,6 +235,21 @@ def test_model_answers_the_task_that_it_was_fine_tuned_for_where_none_is_named(d
     assert _json(tmp_path / "predictions.json") == _json(drcd[0] / "predictions_dev.json")
 
 
+@pytest.mark.parametrize("command", ["inspect", "prune_vocabulary", "export"])
+def test_run_stands_for_its_best_seed(cmrc, tmp_path, capsys, command):
+    flags = {
+        "inspect": ("--model_name_or_path", "MODEL"),
+        "prune_vocabulary": ("MODEL", "--data_files", cmrc[1], "--output", tmp_path / "out"),
+        "export": ("--model_name_or_path", "MODEL", "--format", "exported_program", "--output", tmp_path / "out"),
+    }[command]
+    said = []
+    for model in (cmrc[0].parent, cmrc[0] / "checkpoint-best"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert main([command, *(str(model if flag == "MODEL" else flag) for flag in flags)]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
 def test_older_settings_file_is_used_with_a_line(cmrc, tmp_path, capsys):
     shutil.copytree(cmrc[0] / "checkpoint-best", tmp_path / "checkpoint-best")
     settings = tmp_path / "checkpoint-best" / "mrc_settings.json"
