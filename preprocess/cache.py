@@ -21,6 +21,8 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +36,7 @@ from preprocess.types import Example, FeatureSet
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "manifest.json"
 #: Changes whenever the same examples, tokenizer and parameters are to give another FeatureSet, or other files.
-_VERSION = "5"
+_VERSION = "6"
 _KEY = re.compile("[0-9a-f]{32}")
 #: Files that others keep here, such as what teachers said of texts: a word for what they hold, and a key.
 _FILE = re.compile("[a-z]+-[0-9a-f]{32}[.]npz")
@@ -152,9 +154,11 @@ def cache_key(
     return hashlib.blake2b(json.dumps(content, default=asdict).encode(), digest_size=16).hexdigest()
 
 
+@cache
 def _code_version() -> str:
-    # Python's Unicode says which characters are letters, marks or nothing yet.
-    return f"{_VERSION}, Unicode {unicodedata.unidata_version}"
+    # Python's Unicode says which characters are letters, marks or nothing yet; these libraries cut texts into pieces.
+    libraries = [f"{name} {metadata.version(name)}" for name in ("sentencepiece", "tokenizers")]
+    return ", ".join([_VERSION, f"Unicode {unicodedata.unidata_version}", *libraries])
 
 
 def write_features(directory: str | Path, features: FeatureSet) -> None:

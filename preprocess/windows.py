@@ -148,9 +148,15 @@ def _map_back(pieces: Pieces, derived: Sequence[MappedText]) -> Pieces:
     if not len(pieces.ids):
         return pieces
     lengths = np.array([len(mapped.text) for mapped in derived], np.int64)
-    base = np.repeat(np.cumsum(lengths) - lengths, np.diff(pieces.splits))
-    starts = np.concatenate([mapped.starts for mapped in derived])[base + pieces.spans[:, 0]]
-    ends = np.concatenate([mapped.ends for mapped in derived])[base + pieces.spans[:, 1] - 1]
+    base, length = (np.repeat(each, np.diff(pieces.splits)) for each in (np.cumsum(lengths) - lengths, lengths))
+    first, last = pieces.spans.T
+    # One more than there are characters: behind the last one, and before the first one.
+    starts_of = np.concatenate([*(mapped.starts for mapped in derived), [0]])
+    ends_of = np.concatenate([*(mapped.ends for mapped in derived), [0]])
+    # A piece without a character, such as a lone "▁", stands where the next one begins, or at the end.
+    before = np.where(last > 0, ends_of[base + last - 1], 0)
+    starts = np.where(first < length, starts_of[base + first], before)
+    ends = np.maximum(starts, before)
     return Pieces(pieces.ids, np.stack([starts, ends], axis=1).astype(np.int32), pieces.splits)
 
 

@@ -95,7 +95,7 @@ def _task(opencc_config: str) -> Task:
     transform = opencc_transform(opencc_config)
     return Task(
         name="drcd",
-        version=f"1+{transform.name if transform is not None else f'opencc-{NO_CONVERSION}'}",
+        version=f"2+{transform.name if transform is not None else f'opencc-{NO_CONVERSION}'}",
         title="DRCD",
         read=_read,
         targets=_targets,

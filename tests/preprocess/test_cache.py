@@ -163,7 +163,8 @@ def test_exchanged_entries_are_rebuilt(tmp_path: Path, caplog: Any) -> None:
 
 
 #: `_VERSION` -> a digest of what `encode` makes of `odd_texts()`. What was cached under a version stays in use.
-DIGESTS = {"5": "03a3b3a9d963a22b68aec0c8225c04a142ff9142f29897e10b461f4dabff9974"}
+#: Version 6 places the pieces without a character of derived texts, of which there are none here.
+DIGESTS = {"6": "03a3b3a9d963a22b68aec0c8225c04a142ff9142f29897e10b461f4dabff9974"}
 
 
 def odd_texts() -> tuple[list[Example], list[Answer | None], WordPieceTokenizer]:

@@ -175,3 +175,27 @@ def test_every_drcd_answer_is_labelled_where_it_stands(data_dir: Path, config: s
     assert (char_start <= expected[:, 0]).all() and (char_end >= expected[:, 1]).all()
     assert len(set(index[wrong].tolist())) == counts["target_widened"]
     assert set(index.tolist()) == set(range(len(pairs)))
+
+
+@pytest.mark.realdata
+def test_pieces_without_a_character_keep_their_place_in_what_was_converted(data_dir: Path) -> None:
+    """SentencePiece puts a lone "▁" before most texts; where a conversion keeps all places, so must the pieces."""
+    examples, _ = read_examples(data_dir / "drcd" / "DRCD_dev.json", offset_unit="codepoint")
+    tokenizer, transform = load_tokenizer(data_dir / "vocab" / "xlnet-zh-spiece.model"), opencc_transform("t2s")
+    assert transform is not None
+    contexts = list(dict.fromkeys(example.context for example in examples))
+    features = encode(examples, [example.answers[0] for example in examples], tokenizer, transform=transform)
+    derived = tokenizer.encode([transform(context).text for context in contexts])
+    empty = derived.spans[:, 0] == derived.spans[:, 1]
+    assert empty.sum() == 715 and features.piece_splits.tolist() == derived.splits.tolist()
+    np.testing.assert_array_equal(features.piece_spans[:, 0], derived.spans[:, 0])
+    # Ends differ where a piece gets marks that the tokenizer drops.
+    assert (features.piece_spans[:, 1] >= derived.spans[:, 1]).all()
+    assert (features.piece_spans[empty, 0] == features.piece_spans[empty, 1]).all()
+    window = np.flatnonzero(features.targets["end"])
+    piece = features.piece_splits[features.context_index[window]] + features.piece_start[window]
+    piece += features.targets["start"][window] - features.doc_offset[window]
+    starts = np.array([example.answers[0].char_start for example in examples])[features.example_index[window]]
+    # An answer in the middle of a piece takes the piece.
+    assert np.mean(features.piece_spans[piece, 0] == starts) > 0.97
+    assert (starts - features.piece_spans[piece, 0] <= 8).all() and (features.piece_spans[piece, 0] <= starts).all()

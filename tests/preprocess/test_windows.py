@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from preprocess.base.errors import DataError
 from preprocess.ranges import ranges
+from preprocess.text.offsets import MappedText
 from preprocess.tokenizers.wordpiece import SPECIAL_TOKENS, WordPieceTokenizer
-from preprocess.types import NO_TARGET, Answer, Example, FeatureSet
+from preprocess.types import NO_TARGET, Answer, Example, FeatureSet, Pieces
 from preprocess.windows import cut_windows, max_context_ranges
 from tests.support.values import encode
 
@@ -250,3 +253,38 @@ def test_one_window_lies_around_a_place(place: int, held: tuple[int, int]) -> No
 def test_a_window_around_a_place_holds_all_of_a_short_context() -> None:
     features = cut_windows(["问", "谁谁"], ["甲乙", "甲乙"], TOKENIZER, max_seq_length=9, around=[0, 1])
     assert rows(features) == [[CLS, 12, SEP, 4, 5, SEP], [CLS, 13, 13, SEP, 4, 5, SEP]]
+
+
+class Halved:
+    """Leaves out every 甲, and converts 乙丙 to 丁 as one."""
+
+    name = "halved"
+
+    def __call__(self, text: str) -> MappedText:
+        kept = [(match[0].replace("乙丙", "丁"), *match.span()) for match in re.finditer("乙丙|[^甲]", text)]
+        starts, ends = (np.array([part[side] for part in kept], np.int32) for side in (1, 2))
+        return MappedText("".join(part[0] for part in kept), starts, ends)
+
+
+class Underlined:
+    """Cuts a text into its characters, with a piece of none before each, and one at the end."""
+
+    special_ids: ClassVar[dict[str, int]] = TOKENIZER.special_ids
+
+    def encode(self, texts: Sequence[str]) -> Pieces:
+        places = [[(i // 2, (i + 1) // 2) for i in range(2 * len(text) + 1)] for text in texts]
+        spans = np.array([span for of_text in places for span in of_text], np.int32).reshape(-1, 2)
+        splits = np.cumsum([0, *map(len, places)])
+        return Pieces(np.full(len(spans), 4, np.uint16), spans, splits)
+
+
+def test_pieces_of_derived_texts_stand_in_the_published_ones_whatever_is_empty() -> None:
+    contexts = ["", "甲乙丙戊甲", "甲", "戊"]
+    features = cut_windows([""] * 4, contexts, Underlined(), transform=Halved(), max_seq_length=20)  # type: ignore[arg-type]
+    spans = [part.tolist() for part in np.split(features.piece_spans, features.piece_splits[1:-1])]
+    assert spans == [
+        [[0, 0]],
+        [[1, 1], [1, 3], [3, 3], [3, 4], [4, 4]],
+        [[0, 0]],
+        [[0, 0], [0, 1], [1, 1]],
+    ]

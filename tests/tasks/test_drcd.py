@@ -130,11 +130,11 @@ def test_predictions_that_are_no_text_are_scored_as_text() -> None:
 
 
 def test_the_version_names_the_converter() -> None:
-    assert TASK.version == f"1+opencc-{opencc_version()}-t2s"
+    assert TASK.version == f"2+opencc-{opencc_version()}-t2s"
     assert configured(None) == get_task("drcd") and configured("t2s").version == TASK.version
-    assert configured("tw2sp").version == f"1+opencc-{opencc_version()}-tw2sp"
+    assert configured("tw2sp").version == f"2+opencc-{opencc_version()}-tw2sp"
     none = configured("none")
-    assert none.version == "1+opencc-none" and none.transform is None
+    assert none.version == "2+opencc-none" and none.transform is None
     assert TASK.transform is not None and TASK.transform.name in TASK.version
 
 
