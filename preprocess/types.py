@@ -192,9 +192,8 @@ class Batch:
 
 def n_windows_apart(batches: Sequence[Batch]) -> tuple[int, int]:
     """Return how many windows hold an answer, and how many do not."""
-    n = sum(len(batch) for batch in batches)
     n_answered = sum(int(np.count_nonzero(batch.answered)) for batch in batches if batch.answered is not None)
-    return n_answered, n - n_answered
+    return n_answered, sum(map(len, batches)) - n_answered
 
 
 #: What every model reads of a batch, and what one reads that scores the vocabulary.
@@ -238,6 +237,7 @@ class Output:
         among: the tokens that a position competes with: all real "tokens", or the "answers" of the "answer_mask".
         given: the earlier output, a position, that is given.
         beams: how many of its positions are, where its target is not known.
+        drops: whether a share of what it reads is dropped while it is learned, as its published programs do.
     """
 
     name: str
@@ -249,6 +249,7 @@ class Output:
     among: Literal["tokens", "answers"] = "tokens"
     given: str = ""
     beams: int = 1
+    drops: bool = False
 
     def __post_init__(self) -> None:
         """Name the projection; a loss that can't be had from what is read is a fault of the problem."""
@@ -299,10 +300,12 @@ class HeadSpec:
     Args:
         outputs: with names of their own; what is given to one comes before it.
         soft: how soft targets are learned from; None where batches have none.
+        dropout: share of what outputs read that drop some; None for the model's own.
     """
 
     outputs: tuple[Output, ...]
     soft: Soft | None = None
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can't be computed in order, a fault of the problem."""
@@ -352,10 +355,7 @@ class HeadSpec:
         return tuple(o.name for o in self.outputs if self.soft is not None and o.loss in MAY_BE_SOFT)
 
     def n_targets(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """Return how many targets each projection has in some batches, at least 1; none where it has no column.
-
-        Soft ones count by their sums, rounded, under a `soft_name`.
-        """
+        """Return how many targets each projection with a column has, at least 1; soft ones by their rounded sums."""
         first = {name: outputs[0] for name, outputs in self.projections.items()}
         hard = {
             name: max(1, sum(output.n_targets(batch.targets[output.name]) for batch in batches))

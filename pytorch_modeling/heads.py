@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from preprocess.base.methods import STATES
 from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
+from pytorch_modeling.dropout import dropout
 from pytorch_modeling.layers import ACTIVATIONS, Dropout, Embeddings
 from pytorch_modeling.objective import competing
 
@@ -24,6 +25,7 @@ class Head(nn.ModuleDict):
         own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
         super().__init__({**own, **{name: VocabularyHead(config) for name in spec.tied}})
         self.spec = spec
+        self.share_dropped = config.hidden_dropout_prob if spec.dropout is None else spec.dropout
 
     def pieces(self, sequence_output: Tensor, places: Tensor, embeddings: Embeddings) -> dict[str, Tensor]:
         """Score the vocabulary at some places alone: at all of them, the scores would be larger than the model.
@@ -73,7 +75,7 @@ class Head(nn.ModuleDict):
             else:
                 read = sequence_output if first.reads == "token" else pooled_output
                 assert read is not None, f"{name} reads the pooled output"
-                scores = self[name](read)
+                scores = self[name](dropout(read, self.share_dropped, self.training) if first.drops else read)
             values |= _divided(scores, outputs)
         if STATES in self:
             values[STATES] = self[STATES](sequence_output)

@@ -39,7 +39,7 @@ _FILES = {
 
 TASK = Task(
     name="c3",
-    version="1",
+    version="2",
     title="C3",
     read=read_c3,
     problem=ChoiceProblem(),

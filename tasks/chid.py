@@ -32,10 +32,7 @@ def _from_official(examples: Sequence[Example], predictions: Any) -> Any:
     if not isinstance(predictions, dict):
         return predictions
     blanks = {blank.id: blank for blank in examples}
-    return {
-        id: text_of(blanks[id], value) if id in blanks and not isinstance(value, str) else value
-        for id, value in predictions.items()
-    }
+    return {id: text_of(blanks[id], value) if id in blanks else value for id, value in predictions.items()}
 
 
 def _configure(options: TaskOptions) -> Task:
@@ -44,7 +41,7 @@ def _configure(options: TaskOptions) -> Task:
 
 TASK = Task(
     name="chid",
-    version="1",
+    version="2",
     title="CHID",
     read=partial(read_blanks, layout=CHID),
     problem=ClozeProblem(CHID.blank),

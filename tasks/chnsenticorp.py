@@ -18,7 +18,7 @@ _FILES = {
 
 TASK = class_task(
     name="chnsenticorp",
-    version="1",
+    version="2",
     title="ChnSentiCorp",
     columns=Columns((LABEL, CONTEXT)),
     labels=Labels(("0", "1"), {"negative": "0", "positive": "1"}),

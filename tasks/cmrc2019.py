@@ -46,18 +46,20 @@ def _official(examples: Sequence[Example], predictions: Mapping[str, str]) -> di
 
 
 def _from_official(examples: Sequence[Example], predictions: Any) -> Any:
-    if not isinstance(predictions, dict) or not any(isinstance(value, list) for value in predictions.values()):
+    if not isinstance(predictions, dict):
         return predictions
     passages = by_passage(examples)
-    texts = {passage: "" for passage in predictions if passage not in passages}
-    for passage, blanks in passages.items():
-        found = predictions.get(passage)
-        if isinstance(found, list):
+    answers: dict[str, Any] = {}
+    for id, found in predictions.items():
+        if not isinstance(found, list):  # a blank's text
+            answers[id] = found
+        elif id not in passages:
+            answers[id] = ""
+        else:
             # A shorter list has no predictions for the blanks at its end.
-            texts |= {
-                blank.id: text_of(blank, found[_place(blank)]) for blank in blanks if _place(blank) < len(found)
-            }
-    return texts
+            of_passage = [blank for blank in passages[id] if _place(blank) < len(found)]
+            answers |= {blank.id: text_of(blank, found[_place(blank)]) for blank in of_passage}
+    return answers
 
 
 def _configure(options: TaskOptions) -> Task:
@@ -79,7 +81,7 @@ def _source(split: str) -> Source:
 
 TASK = Task(
     name="cmrc2019",
-    version="1",
+    version="2",
     title="CMRC 2019",
     hub_dataset="hfl/cmrc2019",
     read=partial(read_blanks, layout=CMRC2019),

@@ -33,7 +33,7 @@ def _scorer(examples: Sequence[Example]) -> Scorer:
 
 TASK = class_task(
     name="dbqa",
-    version="1",
+    version="2",
     title="NLPCC-DBQA",
     columns=Columns((QUESTION, CONTEXT, LABEL)),
     labels=_LABELS,

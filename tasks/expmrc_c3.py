@@ -44,8 +44,9 @@ def _parts(content: bytes, path: str | Path) -> Parts:
 
 
 def _letter(example: Example, text: str) -> str:
-    """Return the letter of an option; the option itself of one behind Z."""
-    return dict(zip(example.options, ascii_uppercase, strict=False)).get(text, text)
+    """Return the letter of an option, the first of equal ones; the option itself of one behind Z."""
+    lettered = zip(example.options, ascii_uppercase, strict=False)
+    return next((letter for option, letter in lettered if option == text), text)
 
 
 def _targets(example: Example) -> tuple[Supported, ...]:
@@ -74,7 +75,7 @@ def _right_letter(example: Example, text: str) -> str:
 TASK = replace(
     C3,
     name="expmrc_c3",
-    version="1",
+    version="2",
     title="ExpMRC-C3",
     hub_dataset="hfl/expmrc",
     read=_read,

@@ -8,7 +8,7 @@ from tasks.problems.class_task import class_task
 
 TASK = class_task(
     name="lcqmc",
-    version="1",
+    version="2",
     title="LCQMC",
     columns=Columns((QUESTION, CONTEXT, LABEL)),
     labels=Labels(("0", "1")),

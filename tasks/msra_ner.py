@@ -46,7 +46,7 @@ def _report(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict
 
 TASK = Task(
     name="msra_ner",
-    version="1",
+    version="2",
     title="MSRA-NER",
     read=partial(read_tagged, types=_TYPES),
     problem=TagProblem(_TYPES),

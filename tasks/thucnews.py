@@ -23,7 +23,7 @@ _FILES = {
 
 TASK = class_task(
     name="thucnews",
-    version="1",
+    version="2",
     title="THUCNews",
     columns=Columns((CONTEXT, LABEL)),
     labels=Labels(NAMES, {f"{number}": name for number, name in enumerate(NAMES)}),

@@ -15,7 +15,7 @@ _LICENCE = "CC BY-NC 4.0"
 
 TASK = class_task(
     name="xnli",
-    version="1",
+    version="2",
     title="XNLI-zh",
     columns=Columns((QUESTION, CONTEXT, LABEL)),
     labels=Labels(("contradiction", "entailment", "neutral"), {"contradictory": "contradiction"}),

@@ -11,6 +11,7 @@ import tensorflow as tf
 from preprocess.base.methods import STATES
 from preprocess.types import NO_TARGET, HeadSpec, Output
 from pretrained_configs.config import ModelConfig
+from tf_modeling.dropout import dropout
 from tf_modeling.layers import ACTIVATIONS, Dropout, Embeddings
 from tf_modeling.nn import LayerNorm, Linear, Module, Pass
 from tf_modeling.objective import competing
@@ -23,6 +24,7 @@ class Head(Module):
         """Build the projections for `spec`."""
         super().__init__()
         self.spec = spec
+        self.share_dropped = config.hidden_dropout_prob if spec.dropout is None else spec.dropout
         own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
         self.projections = {**own, **{name: VocabularyHead(config) for name in spec.tied}}
 
@@ -82,7 +84,7 @@ class Head(Module):
             else:
                 read = sequence_output if first.reads == "token" else pooled_output
                 assert read is not None, f"{name} reads the pooled output"
-                scores = readout(read, run=run)
+                scores = readout(dropout(read, self.share_dropped, run.seed()) if first.drops else read, run=run)
             values |= _divided(scores, outputs)
         if STATES in self.projections:
             values[STATES] = self.projections[STATES](sequence_output, run=run)

@@ -292,9 +292,15 @@ class _Passes:
         return last * self.tokens + (4 + self._mask(1)) * family.elements_per_batch(self.config, self.length)
 
     def _in_head(self) -> int:
-        """What a head leaves that scores tokens given a position: a layer's tanh, and that normalised."""
+        """What a head leaves: of one that scores tokens given a position, a layer's tanh, and that normalised.
+
+        Of one that drops some of what it reads of each token, what is left of that, and the mask.
+        """
+        hidden = self.config.hidden_size
         n_given = list(self.head.given.values()).count("token_given")
-        return n_given * 8 * self.config.hidden_size * self.tokens
+        n_dropping = sum(output.drops and output.per_token for output in self.head.outputs)
+        dropped = (4 * hidden + self._mask(hidden)) * bool(self._mask(hidden))
+        return (n_given * 8 * hidden + n_dropping * dropped) * self.tokens
 
     def _layer_input(self) -> int:
         """What a layer leaves that is computed again."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from experiment.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_ONE, Rule
+from experiment.options.model import Share
 from experiment.options.windows import Size
 from preprocess.base.errors import UsageError
 
-Share = Annotated[float, Rule("at least 0 and less than 1", lambda x: 0 <= x < 1)]
 Factor = Annotated[float, Rule("more than 0 and at most 1", lambda x: 0 < x <= 1)]
 Length = Annotated[float, AT_LEAST_0]
 Layers = Annotated[int, AT_LEAST_0]

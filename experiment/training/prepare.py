@@ -87,7 +87,8 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     splits = read_all(found.tasks, taught=teach_all(teachers, options))
     reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
     several = len(splits) > 1
-    lines += [line for of_task in reports.values() for report in of_task.values() for line in report["lines"]]
+    each_report = [report for of_task in reports.values() for report in of_task.values()]
+    lines += [line for report in each_report for line in report["lines"]]
     parts = []
     for each in found.tasks:
         name = each.task.name
@@ -111,6 +112,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         device,
         n_devices,
         {"config": recipe.config, "hashes": hashes},
+        warnings=tuple(warning for report in each_report for warning in report.get("warnings", ())),
     )
     return setup, lines, reports if several else next(iter(reports.values()))
 
@@ -196,6 +198,8 @@ def resolved(options: TrainOptions) -> Resolved:
         for name, own in of_each.items()
     }
     head = SharedHead({name: task.problem.head for name, task in tasks.items()})
+    if options.classifier_dropout is not None and not any(output.drops for output in head.spec.outputs):
+        raise UsageError(f"--classifier_dropout: {', '.join(tasks)} reads no class, tag or option; leave it out")
     source, notes = _starting(source, head, options)
     found = []
     for name, task in tasks.items():

@@ -52,7 +52,12 @@ def index_of(blank: Example, text: Any) -> int:
     return blank.options.index(text) if text in blank.options else -1
 
 
-def text_of(blank: Example, index: Any) -> str:
-    """Return the candidate of an index, a number or its digits; "" where there is none."""
-    number = as_offset(index)
-    return blank.options[number] if number is not None and 0 <= number < len(blank.options) else ""
+def text_of(blank: Example, index: Any) -> Any:
+    """Return the candidate of an index, a number or its digits; "" where there is none; what is no index, as it is.
+
+    A candidate that is given itself is no index, even where it is digits.
+    """
+    number = None if index in blank.options else as_offset(index)
+    if number is None:
+        return index
+    return blank.options[number] if 0 <= number < len(blank.options) else ""

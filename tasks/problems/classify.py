@@ -49,7 +49,7 @@ class ClassProblem:
     @property
     def head(self) -> HeadSpec:
         """A logit per class."""
-        return HeadSpec((Output(CATEGORY, reads="sequence", size=len(self.labels), loss="class"),))
+        return HeadSpec((Output(CATEGORY, reads="sequence", size=len(self.labels), loss="class", drops=True),))
 
     def encode(
         self,
@@ -124,5 +124,5 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _number(share: float) -> str:
-    """Return a probability as text, of which also the smallest keeps what tells it from others."""
-    return f"{share:.9g}"
+    """Return a probability as text, with all that tells it from others."""
+    return repr(share)

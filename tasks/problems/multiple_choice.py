@@ -24,7 +24,7 @@ from tasks.core.prediction import Candidate, DecodeOptions, Prediction
 from tasks.problems.window_values import values_of
 
 #: The score of an option, and what its answers and predictions are called.
-OPTION = Output("option", reads="sequence", size=1, loss="choice")
+OPTION = Output("option", reads="sequence", size=1, loss="choice", drops=True)
 KIND = OPTION.name
 
 

@@ -56,7 +56,7 @@ class TagProblem:
     @property
     def head(self) -> HeadSpec:
         """A logit per tag for each token."""
-        return HeadSpec((Output(MARK, reads="token", size=len(self.tags), loss="tag"),))
+        return HeadSpec((Output(MARK, reads="token", size=len(self.tags), loss="tag", drops=True),))
 
     def encode(
         self,

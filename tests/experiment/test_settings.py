@@ -33,7 +33,7 @@ TOKENIZER = WordPieceTokenizer([*SPECIAL_TOKENS, "a"], do_lower_case=False)
 
 def settings(**changes):
     """Return those of a DRCD model that reads the text as published."""
-    values = {"task": "drcd", "version": "1+opencc-none", "options": WINDOWS | DECODING, "precision": "fp32"}
+    values = {"task": "drcd", "version": "2+opencc-none", "options": WINDOWS | DECODING, "precision": "fp32"}
     values |= {"task_options": {"opencc_config": "none", "answer_policy": None, "assignment": None}}
     values |= {"tokenizer": {**TOKENIZER.options, "fingerprint": TOKENIZER.fingerprint}, "template": BERT.as_json()}
     return Settings(**values | changes)
@@ -98,7 +98,7 @@ def test_flag_that_says_the_same_is_nothing_to_report():
 
 def test_other_version_of_the_task_is_said():
     _, (line,) = recall(settings(version="0+opencc-none"), predict())
-    assert "version 0+opencc-none of task drcd, which is version 1+opencc-none here" in line
+    assert "version 0+opencc-none of task drcd, which is version 2+opencc-none here" in line
 
 
 def test_other_task_is_said_and_reads_its_own_text_in_the_windows_of_the_fine_tuning():
@@ -109,13 +109,13 @@ def test_other_task_is_said_and_reads_its_own_text_in_the_windows_of_the_fine_tu
 
 def test_older_file_works_with_a_line_and_its_version_is_held_against_the_tasks(tmp_path):
     """Before, a DRCD model of published text answered on converted text, without a word."""
-    old = {"task": "drcd", "version": "1+opencc-none", "options": WINDOWS | DECODING}
+    old = {"task": "drcd", "version": "2+opencc-none", "options": WINDOWS | DECODING}
     (tmp_path / FILE_NAME).write_text(json.dumps(old))
     found = read_settings(tmp_path)
     options, lines = recall(found, predict())
     assert options.max_seq_length == 64 and len(lines) == 2
     assert f"{FILE_NAME} of the checkpoint is of an older version" in lines[0]
-    assert f"version 1+opencc-none of task drcd, which is version {get_task('drcd').version} here" in lines[1]
+    assert f"version 2+opencc-none of task drcd, which is version {get_task('drcd').version} here" in lines[1]
     assert lines[1].endswith("; give --opencc_config as in the fine-tuning")
     assert recall(found, predict(opencc_config="none"))[1] == lines[:1]
     assert about_tokenizer(found, TOKENIZER) == []

@@ -88,6 +88,10 @@ def test_where_a_class_is_sought_its_probability_is_the_answer():
     found, best = _decoded(problem, size=1)
     assert {id: problem.answer(one) for id, one in found.items()} == best
     assert float(best["b"]) == pytest.approx(1 / 3) and found["a"].text == "yes"
+    sure = [_outputs([[0.0, 0.0, 22.0], [0.0, 0.0, 25.0], [0.0, 0.0, 30.0]])] * 2
+    features = problem.encode(EXAMPLES, TARGETS, TOKENIZER, max_seq_length=12)
+    ranked = [float(text) for text in problem.best_answers(EXAMPLES, features, sure[0], DecodeOptions()).values()]
+    assert ranked[0] < ranked[1] < ranked[2] < 1, "what is all but sure is ranked, too"
 
 
 def test_chance_is_that_of_a_guess():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from experiment.io.predictions import read_predictions
 from preprocess.base.errors import DataError
 from preprocess.types import Answer, Example
 from tasks.core.discovery import get_task
@@ -114,6 +115,30 @@ def test_official_predictions_are_indices_and_are_read_back() -> None:
     assert chid.official([idiom], {"#idiom1#": "乙"}) == {"#idiom1#": 1} and chid.official([idiom], {}) == {}
     assert chid.from_official([idiom], {"#idiom1#": 1, "x": 2}) == {"#idiom1#": "乙", "x": 2}
     assert chid.score([idiom], chid.from_official([idiom], {"#idiom1#": 1})).values == {"accuracy": 100.0}
+    assert chid.from_official([idiom], {"#idiom1#": "1"}) == {"#idiom1#": "乙"}
+
+
+def test_what_is_no_index_is_not_taken_for_a_wrong_one(tmp_path: Path) -> None:
+    cmrc, chid, path = get_task("cmrc2019"), get_task("chid"), tmp_path / "p.json"
+    blanks = [_blank("P", n, ("甲", "乙"), 0) for n in (1, 2)]
+    idiom = Example("#idiom1#", "#idiom1#", "", (Answer("乙"),), "3", options=("甲", "乙"))
+    for task, examples, found in (
+        (cmrc, blanks, {"P": [None, 1]}),
+        (cmrc, blanks, {"P": [True, 1]}),
+        (cmrc, blanks, {"P": [1], "Q": None}),
+        (cmrc, blanks, {"P": {"1": 0}}),
+        (chid, [idiom], {"#idiom1#": None}),
+        (chid, [idiom], {"#idiom1#": True}),
+        (chid, [idiom], {"#idiom1#": [1]}),
+    ):
+        path.write_text(json.dumps(found))
+        with pytest.raises(DataError, match="1 answers are neither texts nor numbers"):
+            read_predictions(path, task, examples)
+    # Texts of some blanks beside indices of others; a text among indices.
+    path.write_text(json.dumps({"P": [1], "P-2": "甲"}))
+    assert read_predictions(path, cmrc, blanks) == {"P-1": "乙", "P-2": "甲"}
+    path.write_text(json.dumps({"P": ["乙", 0]}))
+    assert read_predictions(path, cmrc, blanks) == {"P-1": "乙", "P-2": "甲"}
 
 
 @pytest.mark.parametrize("name", ["chid", "cmrc2019"])
@@ -121,7 +146,7 @@ def test_assignment_is_a_choice_that_the_version_names(name: str) -> None:
     task = get_task(name)
     assert get_task(name, TaskOptions(assignment="independent")) is task
     together = get_task(name, TaskOptions(assignment="one_to_one"))
-    assert together.version == "1+one_to_one" and together.problem.one_to_one and not task.problem.one_to_one  # type: ignore[attr-defined]
+    assert together.version == "2+one_to_one" and together.problem.one_to_one and not task.problem.one_to_one  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="--assignment 'best': expected independent or one_to_one"):
         get_task(name, TaskOptions(assignment="best"))
     with pytest.raises(DataError, match="task 'c3' has no option --assignment"):
