@@ -74,7 +74,8 @@ def widened(features: FeatureSet, batch: Batch, width: int) -> Batch:
         width: at least its length.
     """
     template = template_of(features)
-    fill = {"input_ids": features.meta["pad_id"], "attention_mask": 0, "token_type_ids": template.padding_segment}
+    pad, segment = features.meta["pad_id"], template.padding_segment
+    fill = {"input_ids": pad, "attention_mask": 0, "token_type_ids": segment, "answer_mask": 0}
     missing = width - batch.inputs["input_ids"].shape[1]
     sides = (missing, 0) if template.padding_side == "left" else (0, missing)
     inputs = {name: np.pad(rows, ((0, 0), sides), constant_values=fill[name]) for name, rows in batch.inputs.items()}

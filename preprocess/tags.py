@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 OUTSIDE = "O"
@@ -35,11 +35,3 @@ def chunks(tags: Sequence[str]) -> list[Chunk]:
         if prefix in "BS" or (prefix in "IE" and (before in "OES" or kind != last)):
             start = place
     return found
-
-
-def tags_of(found: Iterable[Chunk], n_tokens: int) -> list[str]:
-    """Return the tags, B- and I-, of chunks that don't overlap."""
-    tags = [OUTSIDE] * n_tokens
-    for kind, start, end in found:
-        tags[start:end] = [f"B-{kind}", *[f"I-{kind}"] * (end - start - 1)]
-    return tags

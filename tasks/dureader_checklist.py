@@ -50,6 +50,7 @@ TASK = replace(
     name="dureader_checklist",
     version="1",
     title="DuReader-checklist",
+    hub_dataset="",
     read=_read,
     targets=_targets,
     problem=KindProblem({_UNANSWERABLE.kind: NO_ANSWER}),

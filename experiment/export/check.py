@@ -114,10 +114,11 @@ def _refuse_differences(
     )
 
 
-def _answer(prediction: Prediction) -> tuple[str, str, int, int]:
-    return prediction.kind, prediction.text, prediction.char_start, prediction.char_end
+def _answer(prediction: Prediction) -> tuple[Any, ...]:
+    return prediction.kind, prediction.text, prediction.char_start, prediction.char_end, prediction.value
 
 
 def _shown(prediction: Prediction) -> str:
     place = f" [{prediction.char_start}:{prediction.char_end}]" if prediction.char_start >= 0 else ""
-    return f"{prediction.text!r}{place} (score {prediction.score:.6g})"
+    value = "" if prediction.value is None else f", {prediction.value}"
+    return f"{prediction.text!r}{place}{value} (score {prediction.score:.6g})"

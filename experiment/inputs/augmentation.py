@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiment.inputs.data import read_examples
+from experiment.inputs.data import Apart, read_examples
 from experiment.options.data import AugmentOptions
 from preprocess.base.errors import UsageError
 from preprocess.types import Example
@@ -48,10 +48,10 @@ class Additions:
             DataError: naming a further file that can't be used.
         """
         kept, further, lines = list(examples), [], []
-        taken = {example.id for example in examples}
+        apart = Apart(examples)
         for number, (path, rate) in enumerate(self.files, start=2):
             read, report = read_examples(task, path)
-            found = drawn(read, rate, self.made.seed, number, taken)
+            found = drawn(apart.named(read, number), rate, self.made.seed, number)
             kept += found
             further.append({**report.to_json(), "rate": rate, "drawn": len(found)})
             lines += [

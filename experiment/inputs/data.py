@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from experiment.options.data import Files
 from experiment.options.recipe import Recipe
 from preprocess.base.errors import DataError
-from preprocess.base.hashing import sha256
+from preprocess.base.hashing import hash_of_files, sha256
 from preprocess.batch import collate
 from preprocess.cache import cached_encode
 from preprocess.readers.report import DataReport, merged, shown
@@ -32,8 +31,7 @@ _EVALUATION = (0x6576616C, 0x6576616C)
 def read_examples(task: Task, files: Files, limit: int | None = None) -> tuple[list[Example], DataReport]:
     """Read a data file of the task, or several as one.
 
-    A question whose id stands in a file before its own is another one (of rows, ids are numbers of lines), and gets
-    "#file-2" behind its id and group, as `tasks.core.augment.drawn` has it.
+    A question whose id stands in a file before its own is another one, see `Apart`.
 
     Args:
         task: whose layout the files have.
@@ -51,34 +49,37 @@ def read_examples(task: Task, files: Files, limit: int | None = None) -> tuple[l
         if not report.sha256:  # of a task whose own reader does not hash what it reads
             report.sha256 = sha256(files)
         return examples[:limit], report
-    examples, reports, problems = [], [], []
-    ids: set[str] = set()
-    groups: set[str] = set()
+    examples, reports, problems, apart = [], [], [], Apart()
     for number, path in enumerate(files, start=1):
         try:
             read, report = read_examples(task, path)
         except DataError as error:
             problems.append(str(error))
             continue
-        renamed = [
-            replace(one, id=_apart(one.id, ids, number), group=_apart(one.group, groups, number)) for one in read
-        ]
-        ids.update(one.id for one in renamed)
-        groups.update(one.group for one in renamed)
-        examples += renamed
+        examples += apart.named(read, number)
         reports.append(report)
     if problems:
         raise DataError("; ".join(dict.fromkeys(problems)))
     return examples[:limit], merged(reports, hash_of_files([report.sha256 for report in reports]))
 
 
-def _apart(name: str, taken: Set[str], number: int) -> str:
-    return f"{name}#file-{number}" if name and name in taken else name
+class Apart:
+    """Tells the questions of several files apart, and their articles: of rows, ids are numbers of lines."""
 
+    def __init__(self, examples: Sequence[Example] = ()) -> None:
+        """Begin with the examples of the first file, or none."""
+        self._ids, self._groups = {one.id for one in examples}, {one.group for one in examples}
 
-def hash_of_files(digests: Sequence[str]) -> str:
-    """Return what tells files apart that are read as one: the SHA-256 of the only one, or of all of theirs."""
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    def named(self, examples: Sequence[Example], number: int) -> list[Example]:
+        """Return the examples of the next file; behind an id or group that is taken, "#file-2" (by its number)."""
+
+        def free(name: str, taken: Set[str]) -> str:
+            return f"{name}#file-{number}" if name and name in taken else name
+
+        named = [replace(one, id=free(one.id, self._ids), group=free(one.group, self._groups)) for one in examples]
+        self._ids.update(one.id for one in named)
+        self._groups.update(one.group for one in named)
+        return named
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,13 @@ def read_splits(
             problems.append(str(error))
     if problems:
         raise DataError("; ".join(dict.fromkeys(problems)))
+    learned = {example.context for example in splits["train"].examples} if "train" in splits else set()
+    for name, split in splits.items():
+        texts = {example.context for example in split.examples if example.context}
+        if name != "train" and (n_shared := len(texts & learned)):
+            said = f"{n_shared} of the {len(texts)} texts of {name} are also trained on"
+            split.report["lines"].append(f"  warning: {said}")
+            split.report["warnings"] = [said]
     return splits
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.inputs.data import hash_of_files, read_examples
+from experiment.inputs.data import read_examples
 from preprocess.base.errors import DataError
+from preprocess.base.hashing import hash_of_files
 from preprocess.readers.lines import read_lines
 from preprocess.types import Example
 from tasks.core.task import Task

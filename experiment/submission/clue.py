@@ -14,6 +14,7 @@ from pathlib import Path
 from experiment.inputs.data import read_examples
 from experiment.submission.answers import answers_of, check_answers
 from preprocess.base.errors import DataError, UsageError
+from preprocess.readers.c3 import ID
 from preprocess.types import Example
 from tasks.core.discovery import get_task
 from tasks.core.task import Task
@@ -70,6 +71,8 @@ def _written(task: Task, examples: Sequence[Example], texts: Mapping[str, str]) 
 
 
 def _labels(examples: Sequence[Example], texts: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each question in the order of the file: its number, and the index of the option."""
+    """Yield a line for each question in the order of the file: its id, or number, and the index of the option."""
     for number, example in enumerate(examples):
-        yield json.dumps({"id": number, "label": example.options.index(texts[example.id])}) + "\n"
+        own = example.extra.get(ID, str(number))
+        label = example.options.index(texts[example.id])
+        yield json.dumps({"id": int(own) if own.isdecimal() else own, "label": label}) + "\n"

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.errors import DataError
+from preprocess.base.hashing import hash_of_files
 from preprocess.base.jsonfile import describe, read_bytes, read_json_object, text_of
 from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
@@ -73,7 +75,7 @@ def read_blanks(path: str | Path, layout: Layout) -> tuple[list[Example], DataRe
     """
     content, report = open_document(path, layout.name)
     examples: dict[str, Example] = {}
-    beside = _answers_beside(path) if layout is CHID else None
+    beside = _answers_beside(path, report) if layout is CHID else None
     for index, passage in enumerate(passages(path, content, layout)):
         place = f"passage {index}"
         report.n_articles += 1
@@ -133,23 +135,29 @@ def _ties(layout: Layout, passage: Any) -> Iterator[Tie]:
         yield "context", text
 
 
-def _answers_beside(path: str | Path) -> dict[str, Any] | None:
-    """Return the answers of a file of CHID's passages, by blank; None if there is no file of them."""
+def _answers_beside(path: str | Path, report: DataReport | None = None) -> dict[str, Any] | None:
+    """Return the answers of a file of CHID's passages, by blank; None if there is no file of them.
+
+    They are a part of the data: the report's hash becomes one of both files.
+    """
     stem, _, rest = Path(path).name.partition(".")
     for ending in (rest, "json", "csv"):
         beside = Path(path).with_name(f"{stem}_answer.{ending}")
         if beside.is_file():
-            return _read_answers(beside)
+            content = read_bytes(beside, DataError)
+            if report is not None:
+                report.sha256 = hash_of_files([report.sha256, hashlib.sha256(content).hexdigest()])
+            return _read_answers(beside, content)
     return None
 
 
-def _read_answers(path: Path) -> dict[str, Any]:
+def _read_answers(path: Path, content: bytes) -> dict[str, Any]:
     """Read a file of answers, by blank: a JSON object, or lines of a blank, a comma and an index.
 
     Raises:
         DataError: if it is neither, or gives a blank two answers.
     """
-    text = text_of(read_bytes(path, DataError), path, DataError)
+    text = text_of(content, path, DataError)
     if not text.lstrip().startswith("#"):
         return read_json_object(path, DataError, 'give JSON {"#idiom000123#": index}, or lines #idiom000123#,index')
     answers: dict[str, Any] = {}

@@ -23,6 +23,8 @@ from preprocess.text.offsets import is_unicode
 from preprocess.types import Answer, Example
 
 DIALOGUE, MIXED = "d", "m"
+#: What `Example.extra` holds of a question that has one: its own id.
+ID = "id"
 _DOCUMENT = '[[line, …], [{"question", "choice", "answer"}, …], id]'
 _TURN = re.compile(r"\s*\S{1,10}?\s*[：:]")
 
@@ -31,7 +33,8 @@ def read_c3(path: str | Path) -> tuple[list[Example], DataReport]:
     """Read a file of C3: an Example per question; "domain" in its `extra` is `DIALOGUE` or `MIXED`.
 
     Its id is made of the domain, the document's id and the question's number in the document, from 1; its group of
-    the first two. Lines are joined by line breaks. A question without "answer" is unlabelled.
+    the first two. Where documents have none (CLUE's test1.1.json), both are made of the question's own id. Lines are
+    joined by line breaks. A question without "answer" is unlabelled.
 
     Args:
         path: a file of JSON.
@@ -136,12 +139,16 @@ def _domain(document: Any) -> str:
 def _example(report: DataReport, document: list[Any], published: Any, place: str, number: int) -> Example:
     if not isinstance(published, dict):
         raise MalformedError("question_malformed", place, describe(published), "an object")
-    document_id = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
+    own = published.get(ID) if len(document) == 2 else None
+    if own is None:
+        named = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
+    else:
+        named = "question-" + checked_id(own, place, "the question's id, a string")
     if not _is_text(document[0]):
         raise MalformedError("context_not_text", place, describe(document[0]), "a list of lines, as texts")
     domain, context = _domain(document), "\n".join(_lines(document))
-    group = f"{domain}-{document_id}"
-    id = f"{group}-{number}"
+    group = f"{domain}-{named}"
+    id = f"{group}-{number}" if own is None else group
     question, answer = published.get("question"), published.get("answer")
     if not isinstance(question, str):
         raise MalformedError("question_not_text", id, found_in(published, "question"), 'a string in "question"')
@@ -155,5 +162,5 @@ def _example(report: DataReport, document: list[Any], published: Any, place: str
         raise MalformedError("answer_not_an_option", id, describe(answer), 'one of the texts in "choice"')
     else:
         answers = (Answer(str(answer), kind="option"),)
-    extra = {"domain": domain}
+    extra = {"domain": domain} if own is None else {"domain": domain, ID: str(own)}
     return Example(id, question, context, answers, group, extra, options, labelled=answer is not None)

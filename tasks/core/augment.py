@@ -116,22 +116,18 @@ def augmented(task: Task, examples: Sequence[Example], wanted: Augmentation) -> 
     return Augmented([*kept, *made], report)
 
 
-def drawn(examples: Sequence[Example], rate: float, seed: int, number: int, taken: set[str]) -> list[Example]:
-    """Return a share of the examples of a further file, in order, under ids that are not taken.
+def drawn(examples: Sequence[Example], rate: float, seed: int, number: int) -> list[Example]:
+    """Return a share of the examples of a further file, in order.
 
     Args:
         examples: of the file.
         rate: the share, 0-1.
         seed: of the draw.
         number: of the file, from 2; files are drawn from apart.
-        taken: ids of other files; those that are drawn are added.
     """
     rng = np.random.default_rng((seed, 0, number))
     places = sorted(rng.permutation(len(examples))[: round(rate * len(examples))].tolist())
-    found = [examples[place] for place in places]
-    found = [replace(e, id=f"{e.id}#file-{number}") if e.id in taken else e for e in found]
-    taken.update(example.id for example in found)
-    return found
+    return [examples[place] for place in places]
 
 
 def _has_places(task: Task, example: Example) -> bool:

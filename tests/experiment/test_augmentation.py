@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from experiment.cli import main
+from experiment.inputs.data import Apart
 from experiment.options.arguments import from_values
 from experiment.options.flags import TrainOptions
 from experiment.training.prepare import prepare
@@ -99,6 +101,9 @@ def test_a_share_of_further_files_is_trained_on_too_and_hashed(files):
     first, second = reports["train"]["augmentation"]["further_files"]
     assert (first["n_kept"], first["rate"], first["drawn"]) == (8, 0.5, 4) and second["drawn"] == 0
     assert "  drawn of these, at a rate of 0.5: 4 of 8 questions" in lines
+    # And so may an article: what another file calls "m" is none of its texts.
+    named = replace(plain.examples[0], group="m")
+    assert {one.group for one in Apart([named]).named([named, replace(named, group="n")], 2)} == {"m#file-2", "n"}
     again, _, _ = _prepared(files, "squad_v2", more_train_files=[str(more)], more_train_rates=[0.5])
     assert again.examples == data.examples
     setup, _, _ = prepare(_options(files, "squad_v2", more_train_files=[str(more)]))

@@ -85,6 +85,16 @@ def test_c3_questions_that_cant_be_used_are_counted(tmp_path: Path, document: An
     assert report.dropped == dropped and report.lost
 
 
+def test_c3_questions_name_themselves_where_documents_do_not(tmp_path: Path) -> None:
+    """CLUE's test1.1.json has its ids there."""
+    asked = [{"question": "?", "choice": ["甲", "乙"], "id": n} for n in (5, 6)]
+    examples, report = read_c3(_write(tmp_path, [[["她来了。"], asked], [["女：一。", "男：二。"], asked[:1]]]))
+    assert [(e.id, e.group) for e in examples] == [
+        (f"{name}",) * 2 for name in ("m-question-5", "m-question-6", "d-question-5")
+    ]
+    assert [e.extra["id"] for e in examples] == ["5", "6", "5"] and not report.dropped
+
+
 def test_c3_says_what_is_no_document_and_what_is_odd(tmp_path: Path) -> None:
     question = {"question": "?", "choice": [609, "906"], "answer": 609}
     unlabelled = {"question": "?", "choice": ["甲"]}
@@ -186,6 +196,10 @@ def test_chid_finds_the_answers_beside_its_file(tmp_path: Path) -> None:
         ("#idiom000002#", "#idiom000002#", "又#idiom000002#。", "3", "一心一意"),
     ]
     assert report.dropped == {"blank_without_answer": ["#idiom000003#"]}
+    hashed = report.sha256
+    _write(tmp_path, {"#idiom000001#": 0, "#idiom000002#": 0}, "dev_answer.json")
+    assert read_blanks(file, CHID)[1].sha256 != hashed, "other answers are other data"
+    _write(tmp_path, {"#idiom000001#": 1, "#idiom000002#": 0, "#idiom000009#": 0}, "dev_answer.json")
     packed = tmp_path / "dev.json.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
     assert read_blanks(packed, CHID)[0] == examples

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from preprocess.tags import Chunk, chunks, tags_of
+from preprocess.tags import Chunk, chunks
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,3 @@ def test_chunks_are_those_of_a_search_over_all_stretches():
         for _ in range(1000):
             tags = draw.choices(names, k=draw.randrange(12))
             assert [tuple(chunk) for chunk in chunks(tags)] == _brute_force(tags), tags
-
-
-def test_chunks_become_their_tags_and_back():
-    draw = random.Random(6)
-    for _ in range(200):
-        found = chunks(draw.choices(["O", "B-PER", "I-PER", "B-LOC"], k=9))
-        assert chunks(tags_of(found, 9)) == found

@@ -179,6 +179,7 @@ def test_c3_is_scored_by_letters_and_a_text_alone_means_the_option(tmp_path: Pat
     assert C3.score(examples, {"m1-2-0": wrong}).values == {"answer": 0.0, "evidence": 50.0, "overall": 0.0}
     assert C3.score(examples, {"m1-2-0": "丁", "m1-2-1": "A"}).values["answer"] == 50.0
     assert C3.problem.value(examples[0], "甲", []) == {"answer": "C", "evidence": ""}
+    assert C3.problem.value(examples[1], "一", []) == {"answer": "A", "evidence": ""}, "the first of equal options"
     assert C3.takes is not None and C3.takes(right) and not C3.takes({"answer": "B"}) and not C3.takes(["B"])
 
 

@@ -155,3 +155,12 @@ def test_an_error_goes_to_those_who_wait_for_it_and_nobody_else():
     assert not batcher.alive
     with pytest.raises(QueueFullError, match="ending"):
         batcher.submit(_features(30))
+
+
+def test_a_batch_that_says_which_tokens_may_answer_is_widened_too():
+    """That of an XLNet with the published head of SQuAD 2.0."""
+    features = _features(10, 20, 50, template=LEFT)
+    features.meta["answer_mask"] = True
+    wide, narrow = collate(features, [0, 1, 2]), collate(features, [0, 1])
+    assert "answer_mask" in narrow.inputs
+    np.testing.assert_array_equal(widened(features, narrow, 64).inputs["answer_mask"], wide.inputs["answer_mask"][:2])
