@@ -19,7 +19,9 @@ from experiment.reading.reader import Reader
 from experiment.reading.results import Alternative, Question, Result, Window
 from experiment.report.entries import Entry
 from experiment.report.measured import entries_of_run
+from experiment.report.remarks import remarks, with_remarks
 from experiment.report.table import leaderboard as table_of
+from experiment.training.finished import each_run
 from experiment.training.record import Record
 from preprocess.base.errors import CheckpointError, DataError, UsageError
 from tasks.core.prediction import Prediction, Score
@@ -111,11 +113,12 @@ class Leaderboard:
         Raises:
             UsageError: if one of them holds none.
         """
-        self._text = table_of(runs)
+        self.notes: list[str] = remarks(runs)
+        self._text = with_remarks(table_of(runs), self.notes)
         self.entries: list[Entry] = [entry for run in runs for entry in entries_of_run(run, None)]
 
     def __str__(self) -> str:
-        """Return the table as Markdown."""
+        """Return the table as Markdown, with the notes below it."""
         return self._text
 
     _repr_markdown_ = __str__
@@ -125,14 +128,15 @@ def leaderboard(*runs: str | Path) -> Leaderboard:
     """Tabulate run directories as mean(max) over their seeds.
 
     Args:
-        *runs: run directories.
+        *runs: run directories, or a grid's.
 
     Returns:
-        the table, whose `entries` hold every number.
+        the table, whose `entries` hold every number, and whose `notes` say which seeds did not learn and which rows
+        can't be compared.
 
     Raises:
         UsageError: if one of them holds no Record.
     """
     if not runs:
         raise UsageError("leaderboard: give run directories")
-    return Leaderboard(tuple(Path(run) for run in runs))
+    return Leaderboard(each_run([Path(run) for run in runs]))

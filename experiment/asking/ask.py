@@ -34,11 +34,11 @@ def ask_all(
     concurrency: int,
     advance: Callable[[], None],
 ) -> int:
-    """Ask what the journal does not hold, and add the replies to it.
+    """Ask, and add the replies to the journal.
 
     Args:
         endpoint: that is asked.
-        bodies: question id -> request.
+        bodies: question id -> request, of what is to be asked.
         journal: gets each reply, or why the server refuses the question.
         concurrency: requests at the same time.
         advance: called after each reply.
@@ -49,12 +49,12 @@ def ask_all(
     Raises:
         UsageError: if no request can succeed, or some have no reply yet.
     """
-    to_do = {id: body for id, body in bodies.items() if id not in journal.entries}
     n_done, failures, n_failed = 0, [], 0
     refused: list[dict[str, Any]] = []
     replied = any(not entry["error"] for entry in journal.entries.values())
-    for id, outcome in _outcomes(endpoint, to_do, concurrency):
-        entry = {"id": id, "request": fingerprint(to_do[id]), "reply": "", "error": ""}
+    unheard = {*bodies}
+    for id, outcome in _outcomes(endpoint, bodies, concurrency):
+        entry = {"id": id, "request": fingerprint(bodies[id]), "reply": "", "error": ""}
         if isinstance(outcome, PassingError):
             failures.append(outcome)
             n_failed += 1
@@ -75,16 +75,16 @@ def ask_all(
         if replied:
             while refused:
                 journal.add(refused.pop(0))
+        unheard.discard(id)
         n_done += 1
         advance()
     if refused:
         raise UsageError(_all_refused(endpoint, RefusedError(refused[0]["error"])))
     if n_failed:
-        n_left = sum(id not in journal.entries for id in bodies)
         last = failures[-1] if failures else "some requests failed too often"
         raise UsageError(
-            f"--base_url {endpoint.base_url}: {n_left} of {len(bodies)} questions have no reply yet ({last}); the "
-            "same command asks them again"
+            f"--base_url {endpoint.base_url}: {len(unheard)} of {len(bodies)} questions have no reply yet "
+            f"({last}); the same command asks them again"
         )
     return n_done
 

@@ -24,7 +24,7 @@ class Journal:
         self._file = file
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry, whose "id" is new.
+        """Append an entry, which takes the place of an earlier one with its "id".
 
         Raises:
             OSError: if the disk has no room for it; the next start drops what was half written.

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from experiment.chat.view import show
+from experiment.io.text import visible
 from experiment.reading.reader import Reader
-from experiment.report.render.text import visible
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.jsonfile import decode, read_bytes
 from preprocess.base.names import did_you_mean

@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from experiment.io.text import one_line
 from experiment.reading.results import Alternative, Result
-from experiment.report.render.text import one_line
 from tasks.core.prediction import UNKNOWN
 
 #: Characters of the text that are shown before and after an answer.

@@ -15,6 +15,7 @@ from experiment.reading.reader import Reader
 from experiment.training.finished import Trained, finished_seeds, framework_of, is_run
 from experiment.training.record import run_of
 from preprocess.base.errors import UsageError
+from tasks.core.confidence import HIGHEST, LOWEST
 
 
 def calibrate(options: CalibrateOptions) -> dict[Path, Calibration]:
@@ -33,8 +34,11 @@ def calibrate(options: CalibrateOptions) -> dict[Path, Calibration]:
         with Reader(prepared) as reader, Bars(console) as bars:
             one = reader.calibrate(options.data_file, options.max_eval_samples, seed=options.seed, bars=bars)
         write_calibration(place, prepared.task, one.as_json())
+        bound = (
+            "" if LOWEST < one.temperature < HIGHEST else ", the bound of the search: confidence tells little here"
+        )
         console.print(
-            f"{place}: temperature {one.temperature:.3f}, found on {one.n_fitted} questions\n"
+            f"{place}: temperature {one.temperature:.3f}, found on {one.n_fitted} questions{bound}\n"
             f"  on {one.n_held_out} others, before -> after: ECE {100 * one.error_before:.2f} -> "
             f"{100 * one.error_after:.2f} %, NLL {one.loss_before:.4f} -> {one.loss_after:.4f} ({one.metric})"
         )

@@ -12,9 +12,9 @@ from experiment.inputs.settings import FILE_NAME
 from experiment.inputs.tokenizer import describe_tokenizer
 from experiment.io.outputs import check_new_directory
 from experiment.options.flags import ConvertOptions
+from experiment.training.finished import read_finetuned
 from preprocess.base.errors import CheckpointError
 from preprocess.base.files import new_directory
-from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.namemap import NameMap
 from pretrained_configs.published import deviations, format_for
@@ -47,7 +47,7 @@ def convert(options: ConvertOptions) -> None:
         UsageError, CheckpointError: for an output that is taken, and models that the target has no place for.
     """
     check_new_directory("--output", options.output)
-    checkpoint = read_checkpoint(options.source, options.hidden_act)
+    checkpoint = read_finetuned(options.source, options.hidden_act)
     with checkpoint.stream(checkpoint.held(), fresh_head=False) as (report, tensors):
         ours = dict(tensors)
     config, namemap = _placed(checkpoint.config, ours, options.to)

@@ -32,6 +32,8 @@ def evaluate(options: EvaluateOptions) -> Score:
     task = task_of(options)
     if options.nbest_file is not None and isinstance(task.problem, Gathers):
         raise UsageError(f"--nbest_file: an answer of task {task.name} is all of its list, which has no probability")
+    if options.na_prob_file is None and options.na_prob_thresh != EvaluateOptions.na_prob_thresh:
+        raise UsageError("--na_prob_thresh is about the probabilities of --na_prob_file; give that, too")
     examples, report = read_examples(task, options.data_file)
     predictions = read_predictions(options.predictions, task, examples)
     console = terminal()

@@ -42,7 +42,7 @@ def export(options: ExportOptions) -> None:
     if options.check is None and options.max_eval_samples is not None:
         raise UsageError("--max_eval_samples is about the questions of --check; give that, too")
     form, console = FORMS[options.format], terminal()
-    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act)
+    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act, options.task)
     settings = read_settings(checkpoint.directory, options.task)
     asked = _asked(options, settings, form.framework)
     if asked is not None and settings is not None and settings.joint:

@@ -46,7 +46,11 @@ def _without_effect(options: GridOptions) -> Iterator[str]:
     """Yield what is said of options that nothing comes of: a file holds them for all ways to train its grid."""
     if options.gpu is not None and not options.dry_run:
         yield "--gpu says what --dry_run plans for; without that it changes nothing"
-    if options.executor == "local" and (options.gpus_per_cell is not None or options.executor_options):
-        yield "--gpus_per_cell and --executor_options are for ray and submitit; here --devices says who trains"
+    of_clusters = options.gpus_per_cell is not None or options.cpus_per_cell != GridOptions.cpus_per_cell
+    if options.executor == "local" and (of_clusters or options.executor_options):
+        yield (
+            "--gpus_per_cell, --cpus_per_cell and --executor_options are for ray and submitit; here --devices says "
+            "who trains"
+        )
     if options.executor != "local" and options.devices:
         yield f"--devices is for --executor local; of {options.executor} each cell asks for --gpus_per_cell"

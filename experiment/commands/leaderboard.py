@@ -10,14 +10,15 @@ from experiment.io.streams import say
 from experiment.options.flags import LeaderboardOptions
 from experiment.report.board import PARTS, Layout, Table, tables
 from experiment.report.entries import Entry
-from experiment.report.measured import Gold, entries_of_predictions, entries_of_run, failures, named_files, read_gold
-from experiment.report.mixed import mixed
+from experiment.report.measured import Gold, entries_of_predictions, entries_of_run, named_files, read_gold
 from experiment.report.published import HUMAN, entries_of, published
+from experiment.report.remarks import remarks
 from experiment.report.render.data import as_csv, as_json
 from experiment.report.render.latex import latex
 from experiment.report.render.markdown import markdown
 from experiment.report.render.terminal import terminal
 from experiment.report.table import leaderboard as leaderboard_of
+from experiment.training.finished import each_run
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_text
 from preprocess.base.names import did_you_mean
@@ -43,11 +44,11 @@ def leaderboard(options: LeaderboardOptions) -> None:
     if not (options.runs or options.predictions or options.published):
         raise UsageError("leaderboard: give RUNS, --predictions or --published")
     check_file("--output", options.output)
-    options = replace(options, runs=tuple(dict.fromkeys(options.runs)))
+    options = replace(options, runs=each_run(options.runs))
     if replace(options, output=None) == LeaderboardOptions(runs=options.runs):
         table = leaderboard_of(options.runs)
         # On standard error: the plain table has no room for it.
-        for line in (*(line for run in options.runs for line in failures(run)), *mixed(options.runs)):
+        for line in remarks(options.runs):
             say(line)
     else:
         table = _FORMS[options.format or "markdown"](_tables(options))
@@ -113,6 +114,10 @@ def _layout(options: LeaderboardOptions, entries: Sequence[Entry]) -> Layout:
                 raise UsageError(
                     f"{flag} {name!r}: one of {', '.join(allowed)} was expected{did_you_mean(name, allowed)}"
                 )
+    if options.format in ("csv", "json"):
+        given = {"--columns": options.columns, "--style": options.style, "--sort": options.sort}
+        for flag in (flag for flag, value in given.items() if value):
+            raise UsageError(f"{flag} is about tables to read; leave it out with --format {options.format}")
     style = options.style or "columns"
     return Layout(
         style=style,

@@ -33,7 +33,7 @@ def parity(options: ParityOptions) -> int:
     name = options.model_name_or_path
     if (name is None) == (options.config_name is None):
         raise UsageError("give either --model_name_or_path or --config_name (fresh weights)")
-    checkpoint = read_finetuned(name, options.hidden_act) if name is not None else None
+    checkpoint = read_finetuned(name, options.hidden_act, task_name(options)) if name is not None else None
     settings = read_settings(checkpoint.directory, task_name(options)) if checkpoint is not None else None
     recalled, notes = recall(settings, options)
     warn(notes)

@@ -106,7 +106,7 @@ def _about_memory(step: PlannedStep, options: PlanOptions) -> Iterator[str]:
         "for CUDA and libraries"
     )
     if options.gpu is None:
-        snapshot = (memory.weights + memory.moments) / 1e9
+        snapshot = (memory.weights + memory.moments + memory.averages) / 1e9
         yield (
             f"  assumed on the CPU: {CPU_OVERHEAD.gaps:.0%} more between tensors, {CPU_OVERHEAD.fixed / 1e9:.1f} GB "
             f"for Python, libraries and data, {snapshot:.3f} GB for a training checkpoint that is being written"

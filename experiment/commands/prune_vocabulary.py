@@ -58,7 +58,7 @@ def prune_vocabulary(options: PruneVocabularyOptions) -> None:
             written.
     """
     check_new_directory("--output", options.output)
-    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act)
+    checkpoint = read_finetuned(options.model_name_or_path, options.hidden_act, options.task)
     task, recipe, source = _prepared(options, checkpoint)
     warn(source.loaded_tokenizer.warnings)
     console, tokenizer = terminal(), source.tokenizer

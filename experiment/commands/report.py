@@ -8,6 +8,7 @@ from experiment.options.flags import ReportOptions
 from experiment.report.measured import Gold, named_files, read_gold
 from experiment.report.page.build import Sources, build
 from experiment.report.page.render import html
+from experiment.training.finished import each_run
 from experiment.training.record import runs_in
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_text
@@ -30,7 +31,7 @@ def report(options: ReportOptions) -> None:
         if not path.is_file():
             raise UsageError(f"--data_file {path}: no such file; check the path")
     sources = Sources(
-        runs=tuple(dict.fromkeys(part for run in options.runs for part in runs_in(run))),
+        runs=tuple(dict.fromkeys(part for run in each_run(options.runs) for part in runs_in(run))),
         gold=_gold(options),
         predictions=named_files(options.predictions),
         data_files=options.data_file,

@@ -25,6 +25,7 @@ from preprocess.batch import collate, eval_batches
 from preprocess.template import TEMPLATES, Template
 from preprocess.types import Example, FeatureSet
 from pretrained_configs.locate import locate
+from tasks.core.guessing import share_guessed
 from tasks.core.prediction import name_of
 from tasks.core.task import Task
 
@@ -113,15 +114,12 @@ def _option_table(examples: Sequence[Example]) -> Iterator[str]:
     asked = [example for example in examples if example.options and example.answers]
     if not asked:
         return
-    n_right = Counter[int]()
-    drawn = 0.0
-    for example in asked:
-        options = tuple(dict.fromkeys(example.options))
-        drawn += 1 / len(options)
-        n_right[options.index(example.answers[0].text)] += 1
-    place, most = n_right.most_common(1)[0]
+    drawn = share_guessed(asked)
+    assert drawn is not None, "all have options"
+    places = (tuple(dict.fromkeys(example.options)).index(example.answers[0].text) for example in asked)
+    place, most = Counter(places).most_common(1)[0]
     rows = [
-        ("one of the options, drawn", f"{drawn / len(asked):.1%}"),
+        ("one of the options, drawn", f"{drawn:.1%}"),
         (f"always option {place + 1}", f"{most / len(asked):.1%}"),
     ]
     yield from aligned(("answers without reading", "right"), rows, right=("right",))

@@ -9,12 +9,11 @@ from typing import Any
 import yaml
 
 from experiment.options.arguments import with_home
+from experiment.options.changed import OF_THE_RUN
 from experiment.options.flags import GridOptions, TrainOptions
 from experiment.options.recipe import to_plain
 
 GRID_FILE = "grid.yaml"
-#: Options that the grid's own say, or that belong to one command.
-_OWN = ("task", "model_name_or_path", "config_name", "framework", "seeds", "output_dir", "overwrite_output_dir")
 
 
 def grid_around(base: TrainOptions, variants: Mapping[str, TrainOptions], output_dir: Path) -> dict[str, Any]:
@@ -65,4 +64,4 @@ def grid_options(content: Mapping[str, Any], **others: Any) -> GridOptions:
 
 
 def _differing(options: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in _OWN and value != others[name]}
+    return {name: value for name, value in options.items() if name not in OF_THE_RUN and value != others[name]}

@@ -15,6 +15,7 @@ from typing import get_args
 
 from experiment.grid.models import GridModel, models_of
 from experiment.options.arguments import CommandLine, understand
+from experiment.options.changed import OF_THE_RUN
 from experiment.options.configfile import read_sections
 from experiment.options.devices import Framework
 from experiment.options.fields import Given, options_of
@@ -29,8 +30,6 @@ from tasks.core.discovery import get_task, task_names
 
 #: The section of --settings for every cell.
 _ALL = "all"
-#: Options of train that the grid itself gives.
-_OWN = ("task", "model_name_or_path", "config_name", "framework", "seeds", "output_dir", "overwrite_output_dir")
 #: Beside the run directories: what the cells are, and what their processes have said.
 CELLS_FILE, LOGS = "cells.json", "logs"
 
@@ -230,7 +229,7 @@ def _check_settings(sections: Sequence[tuple[str, list[Given]]]) -> None:
         f"{given.where}: the grid gives it; see --models, --config_names, --tasks, --frameworks, --seeds"
         for _, settings in sections
         for given in settings
-        if given.name.replace("-", "_") in _OWN
+        if given.name.replace("-", "_") in OF_THE_RUN
     ]
     if problems:
         raise UsageError("; ".join(problems))

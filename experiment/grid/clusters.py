@@ -64,7 +64,9 @@ class Ray:
     def _status(self, task: Any) -> int:
         try:
             return int(self._ray.get(task))
-        except self._ray.exceptions.RayTaskError:
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, OSError):
+                raise UsageError(f"--executor ray: {error.cause}; all its machines need the same disk") from None
             raise  # a fault of ours, and not of a node
         except self._ray.exceptions.RayError:
             return KILLED
@@ -123,6 +125,8 @@ class Submitit:
             import submitit
         except ImportError:
             raise UsageError("--executor submitit needs submitit: pip install 'chinese-mrc[slurm]'") from None
+        if gpus is not None and not float(gpus).is_integer():
+            raise UsageError(f"--gpus_per_cell {gpus:g}: Slurm gives whole GPUs; give a whole number")
         parameters = dict(options)
         try:
             self._executor = submitit.AutoExecutor(grid / LOGS / "submitit", cluster=parameters.pop("cluster", None))

@@ -14,6 +14,7 @@ from experiment.grid.run import alone, gpu_names, train_cells, visible_devices
 from experiment.grid.status import FAILED, FINISHED, lines_of, progress_of
 from experiment.io.terminal import terminal
 from experiment.options.flags import GridOptions
+from experiment.report.remarks import remarks, with_remarks
 from experiment.report.table import leaderboard
 from experiment.training.record import seed_records
 from preprocess.base.files import write_text
@@ -62,7 +63,8 @@ def train_table(
         train_cells(cells, options, say)
         directories = [run.directory for run in runs if seed_records(run.directory)]
         if directories:
-            write_text(options.output_dir / TABLE_FILE, leaderboard(directories))
+            said = remarks(directories, options.output_dir)
+            write_text(options.output_dir / TABLE_FILE, with_remarks(leaderboard(directories), said))
         n_in = Counter(progress_of(cell).state for cell in cells)
         if n_in[FAILED]:
             say(f"{n_in[FAILED]} cells have failed; --status says why, and --retry_failed trains them once more")

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 
 from rich.cells import cell_len
 
+from experiment.io.text import one_line
+
+#: What ends a cell, or makes links, tags and other type of a text. "_" does so at the edges of words alone, and
+#: stands within most names of models, which are read in terminals as well.
+_SPECIAL = re.compile(r"[\\|<`*\[\]]")
+
+
+class Strong(str):
+    """A cell that is to stand out."""
+
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Format a Markdown table; a "|" in a cell is escaped."""
+    """Format a Markdown table in which each text is shown as it is, in one line; a `Strong` one in bold type."""
     lines = [_markdown_row(header), "|" + "---|" * len(header), *map(_markdown_row, rows)]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(map(_markdown_cell, cells)) + " |"
+
+
+def _markdown_cell(cell: str) -> str:
+    text = _SPECIAL.sub(lambda match: "&lt;" if match[0] == "<" else f"\\{match[0]}", one_line(cell))
+    return f"**{text}**" if isinstance(cell, Strong) and text else text
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> Iterator[str]:

@@ -25,7 +25,7 @@ class AskLlmOptions(TaskChoice):
         ask_llm --task cjrc --test_file dev.json --base_url https://api.example.com/v1 --api_key_env EXAMPLE_KEY \
             --model large --concurrency 16 --price_input 0.5 --price_output 2 --output_dir llm
         ask_llm --task squad_v2 --test_file dev.json --base_url http://localhost:8000/v1 --model qwen \
-            --prompt my_prompt.json --extra_body {"seed":1} --output_dir llm
+            --prompt my_prompt.json --extra_body '{"seed": 1}' --output_dir llm
     """
 
     test_file: Files
@@ -54,6 +54,8 @@ class AskLlmOptions(TaskChoice):
     """Times that a request is sent again after 429, 5xx, a timeout or a reply that can't be read."""
     retry_wait: Annotated[float, ABOVE_0] = 1.0
     """Seconds before the first of them, doubled with each; longer where the server asks for it."""
+    retry_refused: bool = False
+    """Ask the questions that the server has refused once more; without, they stay without an answer."""
     max_eval_samples: Count | None = None
     """Use only the first so many questions."""
     price_input: _Price | None = None

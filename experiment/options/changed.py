@@ -11,7 +11,7 @@ from experiment.options.flags import TrainOptions
 from preprocess.base.errors import UsageError
 
 #: What belongs to a run and its place, and is no setting that one run may have and another not.
-_OF_THE_RUN = (
+OF_THE_RUN = (
     "task",
     "model_name_or_path",
     "config_name",
@@ -35,7 +35,7 @@ def changed(options: TrainOptions, settings: Mapping[str, str], where: str) -> T
     """
     many = {option.name: option.many for option in options_of(TrainOptions)}
     names = {name: name.replace("-", "_") for name in settings}
-    if fixed := [name for name in settings if names[name] in _OF_THE_RUN]:
+    if fixed := [name for name in settings if names[name] in OF_THE_RUN]:
         raise UsageError(f"{where}: {fixed[0]} is the same in all runs; take it out, and give --{fixed[0]} itself")
     given = [
         Given("task", (options.task,), "--task"),

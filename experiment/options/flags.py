@@ -225,7 +225,7 @@ class LeaderboardOptions:
     """
 
     runs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Run directories."""
+    """Run directories, or one that holds several, such as a grid's."""
     output: Path | None = None
     """File for the table."""
     published: str | None = None
@@ -309,7 +309,7 @@ class ConvertOptions:
     """
 
     source: Annotated[NameOrPath, Named("from")]
-    """Checkpoint: directory, weights file, TensorFlow prefix, hub id or short name."""
+    """Checkpoint: directory, weights file, TensorFlow prefix, hub id or short name; of a run directory, its best."""
     to: Literal["transformers", "tf1", "reference", "native"]
     """Who shall read it: transformers, the authors' TensorFlow 1 programs, the reference system, or this toolkit."""
     output: Path

@@ -15,7 +15,7 @@ class ReportInputs:
     """What the page is made of."""
 
     runs: Annotated[tuple[Path, ...], POSITIONAL] = ()
-    """Run directories."""
+    """Run directories, or one that holds several, such as a grid's."""
     data_file: tuple[Path, ...] = ()
     """Files with the questions, any number; a run finds its own by its hash (default: where the run found them)."""
     predictions: tuple[str, ...] = ()

@@ -17,7 +17,8 @@ class Difference:
 
     Args:
         points: in percent.
-        reproduced: whether the published mean lies in our interval, and is known to be of the same metric and data.
+        reproduced: whether the published mean lies in our interval, is known to be of the same metric and data, and
+            nothing is known that makes the number another one, or one not to be trusted.
     """
 
     points: float
@@ -49,6 +50,8 @@ def difference(published: Entry, ours: Entry | None, metric: str) -> Difference 
         return None
     reproduced = (
         published.comparable
+        and not published.is_suspect
+        and not ours.trained_otherwise
         and ours.published_file == published.split
         and not _lengths_differ(published, ours)
         and theirs.mean is not None

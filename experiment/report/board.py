@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from experiment.report.against import counterpart, difference
 from experiment.report.analysis import Verdicts, verdicts, with_intervals
 from experiment.report.entries import Entry, Protocol
+from experiment.report.recipes import deviations
 from experiment.report.statistics import Interval
 
 Part = Literal["score", "sd", "interval", "delta", "seeds"]
@@ -142,7 +143,13 @@ class _Builder:
         if True in marks:
             notes["†"] = f"{NOT_WORSE} (paired test over questions and seeds, Holm, 5 %)"
         notes |= self.notes
-        return Table(self.task, self.split, tuple(header), tuple(body), notes, tuple(self.entries), self.verdicts)
+        entries = tuple(self._with_metrics(entry) for entry in self.entries)
+        return Table(self.task, self.split, tuple(header), tuple(body), notes, entries, self.verdicts)
+
+    def _with_metrics(self, entry: Entry) -> Entry:
+        """Leave the values that were asked for, or all."""
+        chosen = self.layout.metrics
+        return replace(entry, values={n: v for n, v in entry.values.items() if n in chosen}) if chosen else entry
 
     def _rows(self) -> list[_Row]:
         labels: dict[tuple[str, str], _Row] = {}
@@ -228,8 +235,20 @@ class _Builder:
         return Cell(title, notes=() if protocol is None else (str(self.protocols.index(protocol) + 1),))
 
     def _first_cell(self, row: _Row) -> Cell:
-        said = [f"{self.entries[n].model}: {text}" for n in row.entries for text in self.entries[n].notes]
+        said = [
+            f"{self.entries[n].model}: {text}"
+            for n in row.entries
+            for text in (*self.entries[n].notes, self._deviations(row, self.entries[n]))
+            if text
+        ]
         return Cell(row.label, notes=tuple(self._note(text) for text in dict.fromkeys(said)))
+
+    def _counterpart(self, row: _Row, published: Entry) -> Entry | None:
+        return counterpart(published, [self.entries[n] for n in row.entries if self.entries[n].measured])
+
+    def _deviations(self, row: _Row, entry: Entry) -> str:
+        ours = None if entry.measured else self._counterpart(row, entry)
+        return "" if ours is None else deviations(entry, ours)
 
     def _note(self, text: str) -> str:
         for mark, known in self.notes.items():
@@ -274,11 +293,11 @@ class _Builder:
         rivals = [
             value.main
             for other in self.entries
-            if other.protocol == entry.protocol and other.kind != "human" and not _suspect(other)
+            if other.protocol == entry.protocol and other.kind != "human" and not other.is_suspect
             if (value := other.values.get(metric)) is not None and value.main is not None
         ]
         own = entry.values[metric].main
-        if own is None or _suspect(entry):
+        if own is None or entry.is_suspect:
             return False
         if len(rivals) > 1:
             return own == max(rivals)
@@ -290,8 +309,7 @@ class _Builder:
         number = self._entry(row, protocol)
         if number is None:
             return ""
-        ours = counterpart(self.entries[number], [self.entries[n] for n in row.entries if self.entries[n].measured])
-        found = difference(self.entries[number], ours, metric)
+        found = difference(self.entries[number], self._counterpart(row, self.entries[number]), metric)
         return found.text if found is not None else ""
 
     def _seeds(self, row: _Row) -> str:
@@ -316,10 +334,6 @@ def _protocol_order(protocol: Protocol) -> tuple[bool, int, str]:
     rules = ("checkpoint", "given", "each_best", "best_dev")
     rank = rules.index(protocol.selection) if protocol.selection in rules else len(rules)
     return bool(protocol.source), rank if not protocol.source else 0, ""
-
-
-def _suspect(entry: Entry) -> bool:
-    return any(note.startswith("suspect: ") for note in entry.notes)
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -102,7 +102,7 @@ def _chosen(run: Path, records: Sequence[Record], seed: int | None) -> Record:
 
 def _published(task: Task, record: Record, split: str) -> str:
     """Return the data set on the hub, if what was scored is its published file: its name alone says little."""
-    whole = not record.config.get("max_eval_samples")
+    whole = record.limit_of(split) is None
     return task.hub_dataset if whole and task.split_of(record.hashes.get(f"{split}_file", "")) else ""
 
 
@@ -154,6 +154,15 @@ def _entries(record: Record, entry: Entry, dataset: str) -> list[EvalResultEntry
     return entries
 
 
+def _place(record: Record, best: Record, n: int) -> str:
+    """Say how a checkpoint stands among those of the seeds of its run."""
+    if n == 1:
+        return ""
+    if record.seed == best.seed:
+        return f"; the best on dev of {n} seeds of one run"
+    return f"; one of {n} seeds of one run, of which seed {best.seed} is the best on dev"
+
+
 def _body(
     run: Path, task: Task, record: Record, records: Sequence[Record], measured: Sequence[Entry], board: str
 ) -> str:
@@ -163,15 +172,15 @@ def _body(
         for metric in entry.shown
         if metric in record.scores[entry.split]
     ]
-    several = len(records) > 1
+    n_finished = sum(each.status == "finished" for each in records)
+    place = _place(record, _chosen(run, records, None), n_finished)
     others = [escaped(get_task(name).title) for name in record.joint if name != task.name]
     beside = f" together with {', '.join(others)}" if others else ""
     lines = [
         f"# {escaped(record.model)}, fine-tuned on {escaped(task.title)}{beside}",
         "",
-        f"The checkpoint of seed {record.seed}, step {record.step} of {record.n_steps}"
-        + (f"; the best on dev of {len(records)} seeds of one run. " if several else ". ")
-        + "Its step was chosen on dev: a score on dev is a little too good, one on test is not.",
+        f"The checkpoint of seed {record.seed}, step {record.step} of {record.n_steps}{place}. "
+        "Its step was chosen on dev: a score on dev is a little too good, one on test is not.",
         "",
         "| split | metric | in % |",
         "|---|---|---|",

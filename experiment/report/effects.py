@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from experiment.report.analysis import with_intervals
 from experiment.report.board import TITLES, Cell, Table, interval_text, seeds_text
 from experiment.report.entries import Entry
+from experiment.report.remarks import differences
 from experiment.report.statistics import Comparison, compare, holm
 
 #: What a difference of the table is, for its footnote.
@@ -44,15 +46,21 @@ def _table(entries: Sequence[Entry]) -> Table:
     for metric in metrics:
         title = TITLES.get(metric, metric)
         header += [Cell(title), Cell(f"95 % {title}"), Cell(f"Δ {title}", notes=("1",)), Cell("p", notes=("2",))]
+    notes = {"1": _NOTE.format(base=base.model), "2": _P, "3": f"of {base.model}: {base.protocol.words()}"}
+    marks: dict[int, str] = {}
+    for number, entry in enumerate(entries):
+        # Seeds that are not finished leave the others comparable.
+        if differing := ", ".join(differences([base.protocol, replace(entry.protocol, n_runs=base.protocol.n_runs)])):
+            marks[number] = str(len(notes) + 1)
+            notes[marks[number]] = f"not to be compared with {base.model}, from which it differs in {differing}"
     body = []
     for number, entry in enumerate(entries):
-        cells = [Cell(entry.model)]
+        cells = [Cell(entry.model, notes=(marks[number],) if number in marks else ())]
         for metric in metrics:
             value = entry.values[metric]
             cells += [Cell(value.text), Cell(interval_text(value.interval))]
             cells += _difference(comparisons.get((number, metric)), ps.get((number, metric)), base, entry, metric)
         body.append((*cells, Cell(seeds_text(entry))))
-    notes = {"1": _NOTE.format(base=base.model), "2": _P, "3": base.protocol.words()}
     return Table(base.task, base.split, (*header, Cell("seeds", notes=("3",))), tuple(body), notes, tuple(entries))
 
 

@@ -19,6 +19,8 @@ SELECTIONS = {
     "best_mean": "best mean over numbers of epochs",
     "given": "as given",
 }
+#: How the note begins that says why a published score should not be trusted.
+SUSPECT = "suspect: "
 #: Which of mean and maximum a source prints -> in words.
 _ORDERS = {"single": "a single value", "mean_only": "the mean alone", "max_only": "the maximum alone"}
 
@@ -124,7 +126,8 @@ class Entry:
         n_collapsed: seeds that did not learn.
         notes: what a reader of the scores should know.
         detail: tells it from others of its name: how it was typed, or the run directory.
-        hyperparameters: name -> text, of published ones.
+        hyperparameters: name -> text, as published ones call them.
+        trained_otherwise: what makes the training of a run another one than what is published; "" for nothing.
         shown: metrics that a table shows, if nobody says which.
         metric_is_ours: whether a published score is of our task's metric: "same", "unstated" or "other".
         comparable: whether a published mean may be called reproduced: metric and data are known to be the same.
@@ -145,6 +148,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     detail: str = ""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    trained_otherwise: str = ""
     shown: tuple[str, ...] = ()
     metric_is_ours: Literal["same", "unstated", "other"] = "same"
     comparable: bool = False
@@ -154,3 +158,8 @@ class Entry:
     def measured(self) -> bool:
         """Whether it was measured here."""
         return self.kind in ("run", "predictions")
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a published score should not be trusted."""
+        return any(note.startswith(SUSPECT) for note in self.notes)

@@ -16,6 +16,8 @@ from experiment.io.predictions import read_predictions, read_protocol, read_scor
 from experiment.options.joint import sampling_words
 from experiment.report.clusters import contexts_of
 from experiment.report.entries import Entry, Protocol, Value
+from experiment.report.failures import did_not_learn, failure_of
+from experiment.report.recipes import hyperparameters_of, trained_otherwise
 from experiment.report.statistics import Sample
 from experiment.training.record import Record, run_records, runs_in, seed_directory
 from preprocess.base.errors import DataError, UsageError
@@ -23,8 +25,6 @@ from preprocess.types import Example
 from tasks.core.discovery import get_task, task_names
 from tasks.core.task import Task
 
-#: EM in percent, below which a seed is said not to have learned. A published table has 3.08 without remark.
-_LOWEST_EM = 5.0
 #: How far a mean over questions may lie from the score in the record, in percent: rounding.
 _TOLERANCE = 1e-6
 _HASH_DIGITS = 8
@@ -42,22 +42,6 @@ def value_of(numbers: Sequence[float], *, with_max: bool = True) -> Value:
 def single_value(number: float) -> Value:
     """Return a value that is no mean."""
     return Value(None, number, None, None, ("", f"{number:.3f}"))
-
-
-def did_not_learn(values: Mapping[str, float], answers: Mapping[str, Any] | None) -> str:
-    """Say why a seed must have failed to train; "" if nothing says so.
-
-    Args:
-        values: its scores.
-        answers: question id -> answer; None if they are not there.
-    """
-    all_right = bool(values) and max(values.values()) >= 100  # of a file all of whose answers are one
-    if answers is not None and len(answers) > 1 and len(set(map(str, answers.values()))) == 1 and not all_right:
-        answer = str(next(iter(answers.values())))
-        return f"all {len(answers)} answers are {'empty' if not answer else 'the same'}"
-    if "em" in values and values["em"] < _LOWEST_EM:
-        return f"EM {values['em']:.2f}"
-    return ""
 
 
 @dataclass(frozen=True)
@@ -118,22 +102,6 @@ def _entries_of_all(
             yield replace(entry, values=values_of_all, samples=samples, ids=ids, protocol=protocol, notes=())
 
 
-def failures(run: Path) -> list[str]:
-    """Say of each finished seed that did not learn why that is known, from its scores and dev answers."""
-    found = []
-    if (parts := runs_in(run)) != [run]:
-        return [line for part in parts for line in failures(part)]
-    for record in run_records(run):
-        path = seed_directory(run, record.seed) / "predictions_dev.json"
-        try:
-            answers = read_predictions(path, written_here=True)
-        except DataError:
-            answers = None  # gone or damaged: the scores tell most of it
-        if why := did_not_learn(record.scores.get("dev", {}), answers if record.status == "finished" else None):
-            found.append(f"{run}: seed {record.seed} did not learn, and is in the mean ({why})")
-    return found
-
-
 def _read_seed(run: Path, record: Record, split: str) -> _Seed:
     return _read_answers(seed_directory(run, record.seed), split, record, record.scores[split])
 
@@ -142,7 +110,7 @@ def _read_answers(directory: Path, suffix: str, record: Record, values: Mapping[
     scores, predictions = directory / f"scores_{suffix}.json", directory / f"predictions_{suffix}.json"
     per_example = read_scores(scores) if scores.is_file() else None
     answers = read_predictions(predictions, written_here=True) if predictions.is_file() else None
-    return _Seed(record, values, per_example, did_not_learn(values, answers))
+    return _Seed(record, values, per_example, did_not_learn(values, answers) or failure_of(record))
 
 
 def _without_scores(run: Path, records: Sequence[Record]) -> Entry:
@@ -167,6 +135,7 @@ def _entries_of_split(
         name: value_of([seed.values[name] for seed in seeds if name in seed.values], with_max=split != "test")
         for name in names
     }
+    why_none = why_none or _without_interval(first.selection, samples)
     notes = (*_notes_on_seeds(first.selection, seeds), *([why_none] if why_none else []))
     entry = replace(
         _entry(run, first, split, values, protocol_of(first, split, len(seeds))),
@@ -250,6 +219,11 @@ def _samples(
     return ids, samples, ""
 
 
+def _without_interval(names: Sequence[str], samples: Mapping[str, Sample]) -> str:
+    missing = [name for name in names if name not in samples]
+    return f"no interval of {', '.join(missing)}: no mean over the questions" if missing else ""
+
+
 def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], protocol: Protocol) -> Entry:
     return Entry(
         task=record.task,
@@ -262,18 +236,20 @@ def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], p
         detail=str(run),
         shown=tuple(record.selection),
         published_file=_published_file(record, split),
+        hyperparameters=hyperparameters_of(record),
+        trained_otherwise=trained_otherwise(record),
     )
 
 
 def _published_file(record: Record, split: str) -> str:
-    if record.task not in task_names() or record.config.get("max_eval_samples"):
+    if record.task not in task_names() or record.limit_of(split):
         return ""
     return get_task(record.task).split_of(record.hashes.get(f"{split}_file", ""))
 
 
 def protocol_of(record: Record, split: str, n_seeds: int) -> Protocol:
     """Return what the scores of a run's selected checkpoints must share with those that they stand with."""
-    config, limit = record.config, record.config.get("max_eval_samples")
+    config, limit = record.config, record.limit_of(split)
     return Protocol(
         scorer=f"{record.task}, version {record.task_version}",
         data=record.hashes.get(f"{split}_file", "")[:_HASH_DIGITS],
@@ -334,7 +310,10 @@ def named_files(predictions: Sequence[str]) -> dict[str, list[Path]]:
         name, equals, path = text.partition("=")
         if not (name.strip() and equals and path):
             raise UsageError(f"--predictions {text!r}: name=FILE was expected")
-        files[name.strip()].append(Path(path).expanduser())
+        file = Path(path).expanduser()
+        if file in files[name.strip()]:
+            raise UsageError(f"--predictions {text!r}: stands there twice; give each seed its own file")
+        files[name.strip()].append(file)
     return dict(files)
 
 
@@ -367,9 +346,11 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
             notes.append(f"{path.name}: did not learn, and is in the mean ({failure})")
     names = list(scores[0].values)
     ids, samples, why_none = _samples(names, [(score.values, score.per_example) for score in scores], gold.articles)
+    why_none = why_none or _without_interval(gold.task.selection, samples)
+    split = gold.task.split_of(gold.sha256)
     return Entry(
         task=gold.task.name,
-        split=gold.task.split_of(gold.sha256) or "given",
+        split=split or "given",
         model=name,
         known_as=name,
         kind="predictions",
@@ -377,15 +358,18 @@ def _entry_of_files(gold: Gold, name: str, paths: Sequence[Path]) -> Entry:
             scorer=f"{gold.task.name}, version {gold.task.version}",
             data=gold.sha256[:_HASH_DIGITS],
             selection="given",
-            order="mean(max)",
+            order="mean_only" if split == "test" else "mean(max)",
             n_runs=str(len(paths)),
             other="; ".join(dict.fromkeys(said for path in paths if (said := _how_come_by(path)))),
         ),
-        values={n: value_of([score.values[n] for score in scores if n in score.values]) for n in names},
+        values={
+            n: value_of([score.values[n] for score in scores if n in score.values], with_max=split != "test")
+            for n in names
+        },
         samples=samples,
         ids=ids,
         n_collapsed=n_collapsed,
         notes=(*notes, *([why_none] if why_none else [])),
         shown=gold.task.selection,
-        published_file=gold.task.split_of(gold.sha256),
+        published_file=split,
     )

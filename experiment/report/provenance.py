@@ -60,12 +60,16 @@ def facts_of(records: Sequence[Record]) -> list[tuple[str, str]]:
         ("task", f"{first.task}, version {first.task_version}"),
         *([("learned together", ", ".join(first.joint))] if first.joint else []),
         ("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items())),
-        *((f"SHA-256 of {name.replace('_', ' ')}", value) for name, value in first.hashes.items() if value),
+        *((_hash_of(name), value) for name, value in first.hashes.items() if value),
     ]
     for record in records:
         facts.append((f"seed {record.seed}", "; ".join(_of_seed(record))))
     facts += [("warning", text) for text in dict.fromkeys(text for record in records for text in record.warnings)]
     return facts
+
+
+def _hash_of(name: str) -> str:
+    return f"{'fingerprint' if name == 'tokenizer' else 'SHA-256'} of {name.replace('_', ' ')}"
 
 
 def _of_seed(record: Record) -> list[str]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pretrained_configs
-from experiment.report.entries import Entry, Protocol, Value
+from experiment.report.entries import SUSPECT, Entry, Protocol, Value
 from preprocess.base.errors import UsageError
 from preprocess.base.names import did_you_mean
 
@@ -141,7 +141,7 @@ def _entry(scores: Sequence[PublishedScore]) -> Entry:
     first = scores[0]
     other = first.scorer not in ("", "unstated") or "not comparable" in first.protocol
     ours = all(score.our_metric for score in scores)
-    suspect = list(dict.fromkeys(f"suspect: {score.suspect}" for score in scores if score.suspect))
+    suspect = list(dict.fromkeys(f"{SUSPECT}{score.suspect}" for score in scores if score.suspect))
     return Entry(
         task=first.task,
         split=_GUESSED.sub("", first.split),

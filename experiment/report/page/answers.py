@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.inputs.data import hash_of_files, read_examples
+from experiment.inputs.data import read_examples
 from experiment.io.predictions import read_nbest, read_predictions, read_scores
 from experiment.options.data import Files
 from experiment.report.measured import Gold
 from experiment.training.record import Record, run_records, seed_directory
 from preprocess.base.errors import DataError, UsageError
-from preprocess.base.hashing import sha256
+from preprocess.base.hashing import hash_of_files, sha256
 from preprocess.types import Example
 from tasks.core.discovery import get_task
 from tasks.core.task import Task
@@ -108,7 +108,7 @@ class Questions:
 
     def of(self, record: Record, split: str) -> tuple[Task, list[Example]] | None:
         """Return the questions that a run was scored on; None, with a note, if their file is not there any more."""
-        wanted, limit = record.hashes.get(f"{split}_file", ""), record.config.get("max_eval_samples")
+        wanted, limit = record.hashes.get(f"{split}_file", ""), record.limit_of(split)
         key = record.task, wanted, limit
         if key not in self._read:
             self._read[key] = self._find(record, split, wanted, limit)
@@ -117,22 +117,26 @@ class Questions:
     def _find(self, record: Record, split: str, wanted: str, limit: int | None) -> tuple[Task, list[Example]] | None:
         name = record.config.get("validation_file" if split == "dev" else f"{split}_file")
         name = name.get(record.task) if isinstance(name, dict) else name
-        files = self._given.get(wanted) or (tuple(map(Path, name)) if isinstance(name, list) else name and Path(name))
-        paths = files if isinstance(files, tuple) else (files,) if files else ()
-        label = ", ".join(map(str, paths)) or "its file"
-        why = ""
-        if not files or not all(path.is_file() for path in paths):
-            why = f"{label} is not there"
-        elif hash_of_files(list(map(sha256, paths))) != wanted:
-            why = f"{label} has changed"
-        else:
+        own = tuple(map(Path, name)) if isinstance(name, list) else name and Path(name)
+        # Of some layouts the hash is that of two files, one of which lies beside what is given.
+        tried = dict.fromkeys(filter(None, (self._given.get(wanted), own, *self._given.values())))
+        why = [] if tried else ["its file is not there"]
+        for files in tried:
+            label = ", ".join(map(str, files)) if isinstance(files, tuple) else str(files)
+            if not all(path.is_file() for path in (files if isinstance(files, tuple) else (files,))):
+                why.append(f"{label} is not there")
+                continue
             try:
                 task = get_task(record.task)
-                return task, read_examples(task, files, limit)[0]
+                examples, report = read_examples(task, files, limit)
             except DataError as error:
-                why = str(error)
+                why.append(str(error))
+                continue
+            if report.sha256 == wanted:
+                return task, examples
+            why.append(f"{label} has changed" if files == own else f"{label} is another file")
         self.notes.append(
-            f"{record.task}, {split}: no questions to look at ({why}); give the file with --data_file "
+            f"{record.task}, {split}: no questions to look at ({why[0]}); give the file with --data_file "
             f"(SHA-256 {wanted[:8] or 'unknown'})"
         )
         return None
@@ -152,7 +156,7 @@ def question_sets(
     Raises:
         UsageError, DataError: if a file of a run can't be read.
     """
-    found: dict[tuple[str, str, int | None], tuple[Task, str, list[Example], list[System]]] = {}
+    found: dict[tuple[str, str, int | None, str], tuple[Task, list[Example], list[System]]] = {}
     for run, label in runs.items():
         for record in run_records(run):
             for split in sorted(record.scores) if record.status == "finished" else ():
@@ -162,13 +166,13 @@ def question_sets(
                 if system is None:
                     questions.notes.append(f"{run}, seed {record.seed}: no predictions or scores of {split} there")
                     continue
-                data = record.hashes.get(f"{split}_file", ""), record.config.get("max_eval_samples")
-                found.setdefault((record.task, *data), (read[0], split, read[1], []))[-1].append(system)
+                key = record.task, record.hashes.get(f"{split}_file", ""), record.limit_of(split), split
+                found.setdefault(key, (*read, []))[-1].append(system)
     if gold is not None and predictions:
-        key = gold.task.name, gold.sha256, None
-        systems = found.setdefault(key, (gold.task, "given", list(gold.examples), []))[-1]
-        systems += _systems_of_files(gold, predictions)
-    return [QuestionSet(*values) for values in found.values()]
+        data = gold.task.name, gold.sha256, None
+        key = next((key for key in found if key[:3] == data), (*data, "given"))
+        found.setdefault(key, (gold.task, list(gold.examples), []))[-1].extend(_systems_of_files(gold, predictions))
+    return [QuestionSet(task, key[-1], examples, systems) for key, (task, examples, systems) in found.items()]
 
 
 def _system(run: Path, label: str, record: Record, split: str) -> System | None:

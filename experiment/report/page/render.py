@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from experiment.io.text import visible
 from experiment.report.board import Table
 from experiment.report.page.browser import script_json
 from experiment.report.page.mistakes import MISTAKES
 from experiment.report.page.plots import Bars, Chart, Strips, draw
 from experiment.report.page.views import View
-from experiment.report.render.text import visible
 
 #: The number that a cell begins with.
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from experiment.io.text import one_line
 from experiment.report.against import counterpart, difference
 from experiment.report.board import Table
 from experiment.report.entries import Entry
-from experiment.report.render.text import one_line
 
 #: What makes a spreadsheet take a text for a formula, in both widths.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

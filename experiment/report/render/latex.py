@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from experiment.io.text import one_line
 from experiment.report.board import Cell, Table
-from experiment.report.render.text import one_line
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

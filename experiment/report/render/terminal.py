@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiment.io.tables import aligned
+from experiment.io.text import one_line
 from experiment.report.board import Cell, Table
-from experiment.report.render.text import one_line
 
 
 def terminal(tables: Sequence[Table]) -> str:

@@ -167,6 +167,14 @@ def test_a_question_that_the_server_refuses_is_counted_as_wrong(ask, stub, tmp_p
     assert ask() == 0
     assert "T_0_Q_1" not in _json(tmp_path / "llm" / "predictions.json")
     assert _json(tmp_path / "llm" / "protocol.json")["n_refused"] == 1
+    # It is asked again only where that is wanted: what a server refuses it mostly refuses always.
+    stub.answer, n_seen = _right, len(stub.seen)
+    capsys.readouterr()
+    assert ask() == 0 and len(stub.seen) == n_seen
+    assert "5 of 6 questions have their reply, 1 were refused; --retry_refused asks" in capsys.readouterr().out
+    assert ask("--retry_refused") == 0 and len(stub.seen) == n_seen + 1
+    assert _json(tmp_path / "llm" / "predictions.json")["T_0_Q_1"] == "上海。"
+    assert _json(tmp_path / "llm" / "protocol.json")["n_refused"] == 0
 
 
 def test_a_request_that_is_wrong_for_all_questions_is_said_and_not_kept(ask, stub, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -137,3 +138,12 @@ def test_a_setting_without_a_finished_seed_leaves_the_others_their_table(trained
     (base, *_) = entries_of_run(trained)
     (table,) = effects([[base], []])
     assert len(table.rows) == 1
+
+
+def test_a_setting_of_another_protocol_is_not_called_the_bases(trained):
+    (base, *_) = entries_of_run(trained)
+    longer = replace(base, model="longer", protocol=replace(base.protocol, max_seq_length="999", n_runs="7"))
+    (table,) = effects([[base], [longer]])
+    (mark,) = table.rows[1][0].notes
+    assert table.notes[mark] == f"not to be compared with {base.model}, from which it differs in length (64, 999)"
+    assert not table.rows[0][0].notes and table.notes["3"].startswith(f"of {base.model}: measured here; ")

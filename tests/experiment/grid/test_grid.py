@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from experiment.cli import main
+from experiment.report.remarks import remarks, with_remarks
 from experiment.report.table import leaderboard
 
 CMRC, DRCD = "tiny.cmrc2018.pytorch", "tiny.drcd.pytorch"
@@ -16,7 +17,8 @@ CMRC, DRCD = "tiny.cmrc2018.pytorch", "tiny.drcd.pytorch"
 def test_cells_are_trained_once_and_their_table_is_the_leaderboards(write, begun, tmp_path, capsys):
     assert main(write()) == 0
     assert begun == [f"{CMRC} seed 1", f"{DRCD} seed 1"]
-    table = leaderboard([tmp_path / "table" / name for name in (CMRC, DRCD)])
+    runs = [tmp_path / "table" / name for name in (CMRC, DRCD)]
+    table = with_remarks(leaderboard(runs), remarks(runs, tmp_path / "table"))
     assert (tmp_path / "table" / "leaderboard.md").read_text() == table
     assert capsys.readouterr().out.endswith(table + "\n")
     # The same command again, and one with a seed more: what is finished is not trained again.
@@ -81,7 +83,7 @@ def test_options_that_nothing_comes_of_are_named(write, begun, fates, capsys):
     assert main([*write(), "--gpu", "a100-40gb", "--gpus_per_cell", "1"]) == 1
     said = capsys.readouterr().err
     assert "warning: --gpu says what --dry_run plans for" in said
-    assert "warning: --gpus_per_cell and --executor_options are for ray and submitit" in said
+    assert "warning: --gpus_per_cell, --cpus_per_cell and --executor_options are for ray and submitit" in said
     assert main([*write(), "--status", "--dry_run"]) == 2
     assert "--status and --dry_run: give one of them" in capsys.readouterr().err
 

@@ -10,9 +10,7 @@ import pytest
 from experiment.cli import main
 from experiment.report.board import Layout, tables
 from experiment.report.measured import did_not_learn, entries_of_run, value_of
-from experiment.report.published import entries_of, published
 from experiment.training.record import read_record, seed_directory
-from tasks.core.discovery import get_task
 from tests.experiment.report.conftest import IDS
 
 
@@ -206,96 +204,6 @@ def test_reference_style_marks_what_is_best_in_all_metrics(runs):
     assert marks == [(True, False), (False, True), (False, False)]
 
 
-# Beside published scores
-
-
-def _published(split):
-    return next(source.sha256 for source in get_task("cmrc2018").sources if source.split == split)
-
-
-#: A run that was scored on the published file of dev.
-WHOLE = {"hashes": {"dev_file": _published("dev")}}
-
-
-def beside(run, names="reference", **layout):
-    here = entries(run)
-    found = [e for e in entries_of(published(names.split(","))) if (e.task, e.split) == ("cmrc2018", "dev")]
-    (table,) = tables([*here, *found], Layout(**layout))
-    return table
-
-
-def row_with(table, text):
-    (found,) = [row for name, row in cells(table).items() if text in name]
-    return found
-
-
-def test_published_scores_stand_beside_ours_with_source_and_difference(runs):
-    table = beside(runs.make("bert-base-chinese", [0.75, 0.75, 0.75]))
-    row = row_with(table, "bert-base-chinese")
-    assert row["EM 1"].text == "75.000(75.000)"
-    assert row["EM 2"].text == "75.000(75.000)"  # by the reference's own rule
-    assert row["EM 3"].text == "64.765(65.921)"
-    assert row["Δ EM 3"].text.startswith("+10.2")
-    assert "ewrfcas/bert_cn_finetune" in table.notes["3"] and "5 runs" in table.notes["3"]
-
-
-def test_reproduced_is_only_what_has_the_published_mean_in_its_interval(runs):
-    """64.765: 78 of 120 are 65 %, 108 are 90 %."""
-    near = row_with(beside(runs.make("bert-base-chinese", [0.65, 0.65, 0.65], **WHOLE)), "bert-base-chinese")
-    assert near["Δ EM 3"].text == "+0.23 reproduced"
-    assert near["Δ F1 3"].text == "-2.98"
-    far = runs.make("far", [0.9, 0.9, 0.9], model="bert-base-chinese", **WHOLE)
-    far = row_with(beside(far), "bert-base-chinese")
-    assert far["Δ EM 3"].text == "+25.23"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {**WHOLE, "config": {"max_seq_length": 384}},
-        {},  # a file that nobody has published
-        {"hashes": {"dev_file": _published("train")}},  # one that is published, as another split
-        {**WHOLE, "config": {"max_seq_length": 512, "max_eval_samples": 120}},
-    ],
-    ids=["length", "file", "split", "part"],
-)
-def test_what_is_of_another_length_or_other_data_is_never_called_reproduced(changes, runs):
-    run = runs.make("bert-base-chinese", [0.65, 0.65, 0.65], **changes)
-    assert row_with(beside(run), "bert-base-chinese")["Δ EM 3"].text == "+0.23"
-
-
-def test_no_difference_from_a_score_of_another_metric(runs):
-    """PaddleNLP's F1 is of bags of characters."""
-    run = runs.make("bert-base-chinese", [0.65, 0.65, 0.65])
-    row = row_with(beside(run, "paddlenlp"), "bert-base-chinese")
-    published_values = [cell.text for title, cell in row.items() if title in ("F1 2", "EM 2")]
-    assert len(published_values) == 2 and all(published_values)
-    assert not any(title.startswith("Δ") for title in row)
-
-
-def test_data_form_holds_the_difference_beside_each_run(runs, capsys):
-    made = [runs.make(name, [0.65, 0.65], model="bert-base-chinese", **WHOLE) for name in ("x", "y")]
-    command = ["leaderboard", *map(str, made), "--published", "reference", "--format", "json"]
-    assert main(command) == 0
-    facts = [
-        f for f in json.loads(capsys.readouterr().out) if f["model"] == "google_bert_base" and f["metric"] == "em"
-    ]
-    assert [fact["beside"] for fact in facts] == [f"bert-base-chinese ({run})" for run in made]
-    assert {round(fact["ours_minus_published"], 3) for fact in facts} == {0.235}
-    assert all(fact["reproduced"] for fact in facts)
-
-
-def test_suspect_rows_bear_a_footnote_and_are_never_the_best():
-    (table,) = tables([e for e in entries_of(published(["reference"])) if e.task == "cmrc2018"], Layout())
-    marks = {name: row["model"].notes for name, row in cells(table).items()}
-    suspect = [name for name, notes in marks.items() if notes and "suspect" in table.notes[notes[0]]]
-    assert sorted(suspect) == ["chinese-roberta-wwm-ext (hfl roberta_wwm_ext_base)", "sibert-base (sibert_base)"]
-    (clue,) = tables([e for e in entries_of(published(["others"])) if e.split == "test(CLUE)"], Layout())
-    typo = row_with(clue, "ChineseBERT-base")
-    assert "95.7" in {cell.text for cell in typo.values()}
-    assert not any(cell.best for cell in typo.values())
-
-
 # The command
 
 
@@ -382,3 +290,31 @@ def test_answers_to_other_questions_are_refused(corpus, tmp_path, capsys):
 
 def test_value_of_no_seed_is_a_dash():
     assert value_of([]).text == "-"
+
+
+def test_a_seed_at_chance_did_not_learn(runs, capsys):
+    """Where options are chosen there is no EM: two of four are guessed by nobody who has read."""
+    run = runs.make("a", [0.7, 0.3], guessing={"em": 31.5}, selection=["em"])
+    table = table_of(run)
+    assert "seed 2: em 30.00 on dev, a guess up to 31.50" in table.notes[table.rows[0][0].notes[0]]
+    assert main(["leaderboard", str(run)]) == 0
+    assert (
+        "seed 2 did not learn, and is in the mean (em 30.00 on dev, a guess up to 31.50)" in capsys.readouterr().err
+    )
+
+
+def test_a_limit_on_dev_is_none_on_test(runs):
+    """Dev questions are limited, those of test never."""
+    config = {"max_seq_length": 512, "max_eval_samples": 4}
+    dev, test = (runs.make(split, [0.7], split=split, config=config) for split in ("dev", "test"))
+    assert "first 4 questions" in entries(dev)[0].protocol.words()
+    assert "first" not in entries(test)[0].protocol.words()
+
+
+def test_data_forms_refuse_what_is_about_tables_and_keep_to_the_metrics(runs, capsys):
+    run = str(runs.make("a", [0.7, 0.7]))
+    for flags in (("--columns", "score"), ("--style", "reference"), ("--sort", "model")):
+        assert main(["leaderboard", run, "--format", "csv", *flags]) == 2
+        assert f"{flags[0]} is about tables to read" in capsys.readouterr().err
+    assert main(["leaderboard", run, "--format", "json", "--metrics", "f1"]) == 0
+    assert {fact["metric"] for fact in json.loads(capsys.readouterr().out)} == {"f1"}

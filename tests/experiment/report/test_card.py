@@ -44,7 +44,9 @@ def test_the_hub_reads_the_metrics_of_the_best_seed_and_the_means(run):
 def test_a_seed_can_be_chosen(run):
     made = make_card(run, seed=1)
     assert [r.metric_value for r in _model_card(made).data.eval_results if r.metric_name == "EM"] == [70.0]
-    assert "The checkpoint of seed 1, step 10 of 20" in made.files["README.md"]
+    said = "The checkpoint of seed 1, step 10 of 20; one of 2 seeds of one run, of which seed 2 is the best on dev."
+    assert said in made.files["README.md"]
+    assert "seed 2, step 10 of 20; the best on dev of 2 seeds of one run." in make_card(run).files["README.md"]
 
 
 def test_one_seed_has_no_mean(runs):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from experiment.api import leaderboard
 from experiment.cli import main
 from tasks.core.discovery import get_task
 
@@ -40,3 +43,28 @@ def test_damaged_scores_are_one_line(command, damaged, runs, tmp_path, monkeypat
     assert main([command[0], str(run), *command[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("score the seed again") and "scores_dev.json: " in line
+
+
+def test_a_directory_of_runs_stands_for_them_all(runs, tmp_path, capsys):
+    """Such as a grid's."""
+    runs.make("a", [0.7]), runs.make("b", [0.6])
+    (tmp_path / "logs").mkdir()
+    assert main(["leaderboard", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "| a |" in out and "| b |" in out and out == str(leaderboard(tmp_path))
+    assert main(["leaderboard", str(tmp_path / "logs")]) == 2
+    assert "logs: not a run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [r"<img src=x>", "[x](javascript:y)", r"a\|b | c", "a\n| b", "`c` *d*"])
+def test_names_stay_text_in_the_plain_table(name, runs):
+    lines = str(leaderboard(runs.make("a", [0.7], model=name))).splitlines()
+    shown = re.sub(r"\\([\\|`*\[\]])", r"\1", lines[2].replace("&lt;", "<"))
+    assert len(lines) == 3 and f"| {' '.join(name.split())} | " in shown
+    assert not re.search(r"(?<!\\)[\[\]`*]|<", lines[2])
+
+
+def test_the_api_says_what_the_table_has_no_room_for(runs):
+    table = leaderboard(runs.make("a", [0.7, 0.02]), runs.make("b", [0.7], config={"max_seq_length": 256}))
+    assert len(table.notes) == 2 and all(note in str(table) for note in table.notes)
+    assert "seed 2 did not learn" in table.notes[0] and "rows differ in number of seeds" in table.notes[1]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from experiment.io.text import one_line
 from experiment.report.board import Layout, tables
 from experiment.report.measured import entries_of_run
 from experiment.report.render.data import as_csv, as_json
@@ -20,7 +21,6 @@ from experiment.report.render.latex import latex
 from experiment.report.render.markdown import escaped as markdown_escaped
 from experiment.report.render.markdown import markdown
 from experiment.report.render.terminal import terminal
-from experiment.report.render.text import one_line
 
 NASTY = [
     "a | b",

@@ -6,16 +6,17 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from experiment.cli import main
+from experiment.io.text import visible
 from experiment.report.page.answers import QuestionSet, System
 from experiment.report.page.browser import script_json
 from experiment.report.page.views import View
-from experiment.report.render.text import visible
 from tasks.core.discovery import get_task
 from tests.support.answered import ANSWERS, BETTER, CONTEXT, NASTY, PARAGRAPHS, candidates, write_data, write_run
 from tests.support.markup import Parsed
@@ -126,6 +127,22 @@ def test_a_file_that_is_gone_or_changed_is_named_and_the_rest_is_shown(place, tm
     assert said.err == "" and 'id="browser"' in page
     write_data(data, PARAGRAPHS)
     assert "has changed" in page_of(capsys, run, output=tmp_path / "c")[1].err
+
+
+def test_dev_and_test_may_be_one_file_and_a_limit_is_on_dev_alone(place, tmp_path, capsys):
+    data = write_data(tmp_path / "dev.json", PARAGRAPHS)
+    run = write_run(tmp_path / "run", "cmrc2018", data, [ANSWERS])
+    seed = run / "seed_1"
+    for name in ("predictions", "scores", "nbest_predictions"):
+        shutil.copy(seed / f"{name}_dev.json", seed / f"{name}_test.json")
+    record = json.loads((seed / "record.json").read_text())
+    record["scores"]["test"], record["hashes"]["test_file"] = record["scores"]["dev"], record["hashes"]["dev_file"]
+    record["config"] |= {"test_file": str(data), "max_eval_samples": 2}
+    (seed / "record.json").write_text(json.dumps(record))
+    page, _ = page_of(capsys, run, output=tmp_path / "out")
+    sets = json.loads(Parsed(page).scripts[0])["sets"]
+    assert [len(questions["systems"]) for questions in sets] == [1, 1]
+    assert [len(questions["questions"]) for questions in sets] == [2, len(ANSWERS)]
 
 
 def test_prediction_files_stand_beside_runs(place, tmp_path, capsys):
