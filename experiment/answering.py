@@ -110,7 +110,7 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
     Raises:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
-    model = model or find(options.model_name_or_path, options.hidden_act)
+    model = model or find(options.model_name_or_path, options.hidden_act, task_name(options))
     settings = read_settings(model.directory, task_name(options))
     exported = isinstance(model, Bundle) or options.framework in RUNTIMES
     if exported:
@@ -137,13 +137,15 @@ def _fitted(model: Checkpoint | Bundle, task: Task) -> Task:
     return task if isinstance(model, Bundle) else task_for(task, model.config, model)
 
 
-def find(name: str, hidden_act: str | None) -> Checkpoint | Bundle:
+def find(name: str, hidden_act: str | None, task: str | None = None) -> Checkpoint | Bundle:
     """Find what a name stands for: an exported model, the best checkpoint of a run, or any other checkpoint.
+
+    A run of several tasks has a best one for each; see `read_finetuned`.
 
     Raises:
         UsageError, CheckpointError: if there is none, or it can't be used.
     """
-    return read_bundle(name) or read_finetuned(name, hidden_act)
+    return read_bundle(name) or read_finetuned(name, hidden_act, task)
 
 
 def _check_exported(options: PredictOptions, model: Checkpoint | Bundle) -> None:

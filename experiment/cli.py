@@ -23,6 +23,8 @@ from preprocess.base.names import did_you_mean
 _PATIENCE_S = 5.0
 #: Commands that train, and go on where they were interrupted.
 _TRAINING = {"train", "pretrain", "grid", "search", "ablate"}
+#: Of these, those that train one run: on several devices, too, and over what is there if they are told to.
+_DISTRIBUTED = {"train", "pretrain"}
 #: Options with which commands that train only tell something.
 _LOOKS = {"-h", "--help", "--dry_run", "--status", "--watch"}
 #: Exit status of a program whose reader has gone, as a shell sees one that SIGPIPE has ended.
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with standard_streams(unfailing=trains):
             status = _carry_out(arguments)
     except KeyboardInterrupt:
-        again = GOES_ON if arguments[:1] == ["train"] else "the same command goes on"  # others overwrite nothing
+        again = GOES_ON if _DISTRIBUTED & set(arguments[:1]) else "the same command goes on"
         what = "trials" if arguments[:1] == ["search"] else "seeds"
         hint = f"; {again} with the {what} that are not finished" if trains else ""
         if launched().rank == 0:
@@ -79,8 +81,8 @@ def _carry_out(arguments: list[str]) -> int:
     if line.asks_help:
         print(help_text(program(), command, options_class, _defaults(line)))
         return 0
-    if command != "train" and launched().size > 1:
-        raise UsageError(f"torchrun is for train; start {command} without it")
+    if command not in _DISTRIBUTED and launched().size > 1:
+        raise UsageError(f"torchrun is for train and pretrain; start {command} without it")
     options = command_line.understand(line, options_class)
     signal.signal(signal.SIGTERM, _interrupt)
     result = COMMANDS[command].run(options)

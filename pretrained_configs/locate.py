@@ -255,6 +255,8 @@ def _choose_weights(directory: Path) -> Path:
         raise CheckpointError(f"{directory}: several weights files ({names}); name the one you mean")
     if stray := next(directory.glob("*.data-*-of-*"), None):
         files_of_prefix(stray)
+    if trained := sorted(path.parent for path in directory.glob("seed_*/*/config.json")):
+        raise CheckpointError(f"{directory}: a run directory; give one of its checkpoints, such as {trained[0]}")
     held = ", ".join(sorted(path.name for path in directory.iterdir())[:12]) or "nothing"
     known = ", ".join((*STANDARD_WEIGHTS, "a TensorFlow checkpoint"))
     raise CheckpointError(f"{directory}: no weights file ({known}); it holds {held}; give the model's directory")

@@ -237,8 +237,11 @@ class Reader:
         self, asked: Asked, outputs: Iterable[Outputs], *, n_best: int = 5, min_confidence: float = 0.0
     ) -> list[Result]:
         """Return the answers to questions, given what the model says of all their windows."""
-        if n_best < 1 or not 0 <= min_confidence <= 1:
-            raise UsageError(f"n_best {n_best} must be at least 1, and min_confidence {min_confidence} from 0 to 1")
+        numbers = isinstance(n_best, int) and isinstance(min_confidence, int | float)
+        if not numbers or n_best < 1 or not 0 <= min_confidence <= 1:
+            raise UsageError(
+                f"n_best {n_best!r} must be a whole number from 1, and min_confidence {min_confidence!r} from 0 to 1"
+            )
         predictions = iter(self.prepared.decode(asked.data, outputs).values())
         results, example = [], 0
         for question, cut in zip(asked.questions, asked.cut, strict=True):
@@ -299,6 +302,9 @@ class Reader:
             raise UsageError(f"{where}task {self.task}: an answer is all that was found, which has no probability")
 
     def _check(self, question: Question, where: str) -> None:
+        for name, given in (("context", question.context), ("options", question.options)):
+            if not isinstance(given, Sequence):
+                raise UsageError(f"{where}{name}: texts were expected, found {type(given).__name__}")
         named = [("question", question.question), *(("option", option) for option in question.options)]
         for name, text in [*named, *(("context", text) for text in question.documents)]:
             if not isinstance(text, str):
@@ -333,7 +339,7 @@ def prepared_of(options: ReadingOptions) -> Prepared:
         UsageError, DataError, CheckpointError: for options and files that can't be used.
     """
     name = options.model_name_or_path
-    model = find(name, options.hidden_act)
+    model = find(name, options.hidden_act, options.task)
     task = options.task or trained_task(read_settings(model.directory), name)
     framework = options.framework or _framework_of(Path(name))
     return prepare(PredictOptions(**{**_shared(options), "task": task, "framework": framework}), model)

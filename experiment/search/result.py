@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiment.grid.around import GRID_FILE, grid_around, grid_text
-from experiment.io.tables import markdown
+from experiment.io.tables import Strong, markdown
 from experiment.options.changed import changed
 from experiment.options.flags import TrainOptions
 from experiment.options.searching import SearchOptions
@@ -71,10 +71,10 @@ def _table(study: Study, metrics: str) -> str:
         said = trial.user_attrs.get("error", "" if same is None else f"as trial {same}")
         state = _STATES[trial.state.name] + given_up + (f" ({said})" if said else "")
         score = _score(trial)
-        mark = "**" if best is not None and trial.number == best.number else ""
+        score = Strong(score) if best is not None and trial.number == best.number else score
         minutes = f"{trial.duration.total_seconds() / 60:.1f}" if trial.duration is not None else "-"
         settings = [_short(trial.params.get(name)) for name in names]
-        rows.append([str(trial.number), f"{mark}{score}{mark}", *settings, state, minutes])
+        rows.append([str(trial.number), score, *settings, state, minutes])
     return markdown(["trial", metrics, *names, "state", "minutes"], rows)
 
 

@@ -101,7 +101,8 @@ class Study:
     def n_trials(self) -> int:
         """How many there are to be."""
         if self._options.sampler == "grid":
-            return min(self._options.n_trials or len(self._combinations), len(self._combinations))
+            most = len(self.trials) + len(self._left())
+            return min(self._options.n_trials or most, most)
         return self._options.n_trials or _N_TRIALS
 
     @property
@@ -109,6 +110,10 @@ class Study:
         """The best of those that are finished, the first of equals; None if none is."""
         finished = [trial for trial in self.trials if trial.state.name == "COMPLETE"]
         return max(finished, key=lambda trial: trial.value, default=None)
+
+    def is_drawn(self, trial: Any) -> bool:
+        """Whether all settings of an earlier trial are known: its worker may have ended before."""
+        return {dimension.name for dimension in self.space.dimensions} <= trial.params.keys()
 
     def settings(self, trial: Any) -> dict[str, str]:
         """Return what an earlier trial was trained with."""
@@ -162,10 +167,15 @@ class Study:
         if number >= self.n_trials:
             return None
         held.enter_context(locked(self._claim(number)))
-        if self._combinations and number == len(self.trials):
-            self.study.enqueue_trial(self._combinations[number])
+        if self._options.sampler == "grid" and number == len(self.trials):
+            self.study.enqueue_trial(self._left()[0])
         self.study.sampler = self._sampler(number)
         return self._drawn(self.study.ask())
+
+    def _left(self) -> list[dict[str, Any]]:
+        """Return the combinations that no trial has had, whoever drew it."""
+        had = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in self.trials]
+        return [combination for combination in self._combinations if combination not in had]
 
     def _drawn(self, asked: Any) -> Trial:
         known = self.trials[asked.number].intermediate_values

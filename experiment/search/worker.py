@@ -16,6 +16,7 @@ from experiment.search.result import tidy, write_result
 from experiment.search.space import space_of
 from experiment.search.study import Study, Trial, import_optuna
 from experiment.search.trials import directory_of, options_of_trial, run_trial, value_of
+from experiment.training.finished import is_run
 from experiment.training.record import PRUNED
 from preprocess.base.errors import TrainingError, UsageError
 from preprocess.base.files import locked
@@ -78,7 +79,7 @@ def _check_run(options: TrainOptions, *, differs: bool) -> None:
 def _check_same(options: SearchOptions, base: TrainOptions, study: Study) -> None:
     """Refuse to go on with another model, other data or options than those of the trials that are there."""
     for trial in study.trials:
-        if trial.state.name == "COMPLETE" and directory_of(options.output_dir, trial.number).is_dir():
+        if study.is_drawn(trial) and is_run(directory_of(options.output_dir, trial.number)):
             settings = study.settings(trial)
             _check_run(options_of_trial(base, settings, trial.number, options.trial_seeds), differs=True)
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiment.training.record import FILE_NAME, Record, run_records, seed_directory
+from experiment.training.record import FILE_NAME, Record, run_of, run_records, seed_directory
 from experiment.training.rundir import BEST
 from preprocess.base.errors import UsageError
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
@@ -23,6 +24,15 @@ def is_run(path: Path) -> bool:
     return any(path.glob(f"seed_*/{FILE_NAME}"))
 
 
+def each_run(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return run directories, each once; a directory of several, such as a grid's, stands for all of them."""
+    found: list[Path] = []
+    for path in paths:
+        within = [] if is_run(path) or not path.is_dir() else sorted(filter(is_run, path.iterdir()))
+        found += within or [path]
+    return tuple(dict.fromkeys(found))
+
+
 def best_seed(run: Path) -> Record:
     """Return the finished seed of a run that is best on dev.
 
@@ -35,14 +45,20 @@ def best_seed(run: Path) -> Record:
     return max(finished, key=lambda record: sum(record.scores["dev"][name] for name in record.selection))
 
 
-def read_finetuned(name: str, hidden_act: str | None) -> Checkpoint:
+def read_finetuned(name: str, hidden_act: str | None, task: str | None = None) -> Checkpoint:
     """Read what a name stands for: the checkpoint of a run's best seed, or any other checkpoint.
+
+    Args:
+        name: of a run directory, or of a checkpoint.
+        hidden_act: activation, where the checkpoint does not say it.
+        task: of a run of several tasks, the one whose own best checkpoint is read; None for that of all.
 
     Raises:
         UsageError, CheckpointError: if there is none, or it can't be used.
     """
     path = Path(name)
     if is_run(path):
+        path = path if task is None else run_of(path, task)
         name = str(trained_by(path, best_seed(path)).checkpoint)
     return read_checkpoint(name, hidden_act)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from experiment.backend import by_first
 from experiment.options.flags import TrainOptions
+from experiment.report.remarks import remarks, with_remarks
 from experiment.report.table import leaderboard
 from experiment.training import rundir
 from experiment.training.build import rehearse
@@ -74,7 +75,7 @@ def run_seeds(
     if setup.group.rank == 0:
         log.console.print()
         # All seeds of the directory: some may have been trained by other commands.
-        table = leaderboard([directory])
+        table = with_remarks(leaderboard([directory]), remarks([directory], directory))
         write_text(directory / "leaderboard.md", table)
         log.console.print(table)
     return records

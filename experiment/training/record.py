@@ -16,7 +16,7 @@ FILE_NAME = "record.json"
 #: Status of a seed that a search has given up.
 PRUNED = "pruned"
 _PACKAGES = (
-    *("chinese-mrc", "jieba", "numpy", "nltk", "opencc"),
+    *("chinese-mrc", "jieba", "numpy", "nltk", "opencc", "sentencepiece", "tokenizers"),
     *("torch", "bitsandbytes", "tensorflow", "tensorflow-cpu"),
 )
 
@@ -53,6 +53,8 @@ class Record:
         eval_samples: split -> its windows, which are more than its questions.
         peak_bytes: most memory held by the process up to the end of this seed: on the GPU, or in all on a CPU.
         error: what ended a run that did not finish.
+        guessing: metric -> up to what a guess may come on dev, in percent, where that is known and more than next to
+            nothing: whoever has not read the texts draws an option, or takes the commonest class.
         joint: names of the tasks that were learned together, where there were several. The Record of all of them has
             them with commas as its task; that of each tells how it fared, with the checkpoint that is its own best.
     """
@@ -81,6 +83,7 @@ class Record:
     eval_samples: dict[str, int] = field(default_factory=dict)
     peak_bytes: int = 0
     error: str = ""
+    guessing: dict[str, float] = field(default_factory=dict)
     joint: list[str] = field(default_factory=list)
 
     @property
@@ -96,11 +99,16 @@ class Record:
         said = ["" if framework == "pytorch" else framework, "" if self.is_of_all else together]
         return ", ".join([self.model, *filter(None, said)])
 
+    def limit_of(self, split: str) -> int | None:
+        """Return how many of a split's first questions were scored; None for all of them: a limit is one on dev."""
+        return self.config.get("max_eval_samples") if split == "dev" else None
+
     def write(self, directory: Path) -> None:
         """Write `record.json` into the seed's directory, atomically."""
         values = asdict(self)
-        if not self.joint:
-            del values["joint"]
+        for name in ("guessing", "joint"):
+            if not values[name]:
+                del values[name]
         write_json(directory / FILE_NAME, values)
 
 

@@ -35,6 +35,7 @@ from experiment.training.tracking import Curves
 from experiment.training.watching import Profile, TrainingLog
 from preprocess.types import Outputs
 from pretrained_configs.checkpoint import read_checkpoint
+from tasks.core.guessing import guessing
 from tasks.core.prediction import DecodeOptions
 
 
@@ -67,11 +68,12 @@ def run_seed(
         selection=list(setup.rules[0].metrics),
         versions=versions(),
         n_devices=setup.n_devices,
+        guessing={} if setup.is_joint else guessing(setup.parts[0].task, setup.parts[0].dev.examples),
         joint=list(setup.tasks) if setup.is_joint else [],
         **setup.record_fields,
     )
     run = SeedRun(setup, seed, directory, log, record, Saving(checkpoints), [make() for make in methods])
-    run.progress.warnings += setup.source.loaded_tokenizer.warnings
+    run.progress.warnings += [*setup.source.loaded_tokenizer.warnings, *setup.warnings]
     if saved is not None:
         run.restore(saved)
     run.write_record()
@@ -208,9 +210,9 @@ class SeedRun:
         self.progress.wall_s = self.wall_s
         self.progress.enter_into(self.record)
         if self.writes:
-            self.record.write(self.directory)
             for part in self.setup.parts if self.setup.is_joint else ():
                 self._record_of(part).write(directory_of(self.directory, part.task.name))
+            self.record.write(self.directory)  # the last one: by it, the seed is finished
 
     def _record_of(self, part: Part) -> Record:
         """Return the Record of one of several tasks: the seed's, by the task's own rule."""
@@ -226,6 +228,7 @@ class SeedRun:
             scores=self.own_scores.get(task.name, {}),
             evaluations=[{**e, "dev": own_values(task, e["dev"])} for e in self.record.evaluations],
             eval_samples=_eval_samples([part]) if self.record.eval_samples else {},
+            guessing=guessing(task, part.dev.examples),
         )
 
     def run(self, saved: Saved | None) -> None:

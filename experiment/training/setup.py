@@ -77,6 +77,7 @@ class RunSetup:
         device: name of the device that computes.
         n_devices: how many devices share each batch.
         record_fields: config and hashes as every Record holds them.
+        warnings: what a reader of the scores should know of the data.
         pretrains: whether what comes out is a model to start from, which answers nothing: it is saved without the
             settings that answering reads.
     """
@@ -90,6 +91,7 @@ class RunSetup:
     device: str
     n_devices: int
     record_fields: dict[str, Any]
+    warnings: tuple[str, ...] = ()
     pretrains: bool = False
 
     @property

@@ -44,9 +44,13 @@ def test_every_page_can_be_reached():
 def test_chinese_readme_has_the_commands_of_the_english_one_and_explains_what_there_is():
     text = (ROOT / "README.zh.md").read_text(encoding="utf-8")
     assert len(_commands("README.zh.md")) > 20
-    assert _commands("README.zh.md") <= _commands("README.md")
-    assert set(re.findall(r"^\| `(\w+)` \|", text.partition("## 命令")[2], re.M)) <= {*COMMANDS}
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    assert _commands("README.zh.md") == _commands("README.md")
+    assert set(re.findall(r"^\| `(\w+)` \|", text.partition("## 命令")[2], re.M)) == {*COMMANDS}
+    english, chinese = (
+        {*re.findall(r"\]\((?!http)([^)#]+)", page)} for page in ((ROOT / "README.md").read_text("utf-8"), text)
+    )
+    assert english - chinese == {"README.zh.md", "docs/index.md"}, "and its own in their place"
+    for target in chinese:
         assert (ROOT / target).exists(), target
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from experiment.options.data import DEFAULT_DATA_DIR
 from experiment.options.flags import TrainOptions
 from experiment.report.page.answers import Questions
 from experiment.training.prepare import files_of, resolved
+from experiment.training.record import Record
 from preprocess.base.errors import DataError, UsageError
 from preprocess.readers.report import DataReport
 from preprocess.types import Example
@@ -202,7 +202,8 @@ def test_a_report_finds_several_files_again(tmp_path: Path) -> None:
     dev = _halves(tmp_path, "dev")
     wanted = hash_of_files([hashlib.sha256(path.read_bytes()).hexdigest() for path in dev])
     config = {"validation_file": [str(path) for path in dev]}
-    record: Any = SimpleNamespace(task="c3", hashes={"dev_file": wanted}, config=config)
+    facts: Any = {"model": "m", "seed": 1, "status": "finished", "selection": [], "versions": {}, "task_version": ""}
+    record = Record(task="c3", hashes={"dev_file": wanted}, config=config, **facts)
     found = Questions(()).of(record, "dev")
     assert found is not None and [one.id for one in found[1]] == ["m-1-1", "d-1-1"]
     moved = tuple(path.rename(path.with_suffix(".moved")) for path in dev)

@@ -179,8 +179,30 @@ def test_mistake_is_said_once_and_ends_all(torchrun, train, tmp_path, more, mess
     assert not (tmp_path / "run").exists()
 
 
+def test_two_processes_pretrain_as_one(torchrun, place, tmp_path):
+    """What is hidden of a window depends on seed, epoch and window, whoever computes it."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("小猫住在北京。小狗住在上海。\n张三喜欢苹果，李四喜欢香蕉。\n王五有三本书，赵六有九支笔。\n" * 1)
+
+    def command(output, n_processes):
+        return [
+            "pretrain", "--text_file", str(texts), "--validation_file", str(texts), "--output_dir", str(output),
+            "--max_seq_length", "32", "--per_device_train_batch_size", str(2 // n_processes), "--seeds", "1",
+            "--num_train_epochs", "2", "--learning_rate", "1e-2", "--report_to", "none", *_still(place),
+            "--feature_cache_dir", "None",
+        ]  # fmt: skip
+
+    assert main(command(tmp_path / "one", 1)) == 0
+    done = torchrun(*command(tmp_path / "two", 2))
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(tmp_path / name / "seed_1/checkpoint-best/model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, atol=2e-5, err_msg=name)
+
+
 def test_other_commands_are_no_work_for_several(monkeypatch, capsys):
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert main(["tasks"]) == 2
-    assert capsys.readouterr().err == "error: torchrun is for train; start tasks without it\n"
+    assert capsys.readouterr().err == "error: torchrun is for train and pretrain; start tasks without it\n"

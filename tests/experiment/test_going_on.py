@@ -55,6 +55,12 @@ def test_run_that_goes_on_on_another_device_says_so(interrupt, corpus, flags, mo
     assert "seed 1: begun on a GPU, now on CPU, " in capsys.readouterr().out
 
 
+def test_hint_of_an_interrupted_pretraining_keeps_its_progress(monkeypatch, capsys):
+    monkeypatch.setattr("experiment.cli._carry_out", Mock(side_effect=KeyboardInterrupt))
+    assert main(["pretrain", "--overwrite_output_dir"]) == 130
+    assert "the same command goes on (without --overwrite_output_dir)" in capsys.readouterr().err
+
+
 def test_hint_of_an_interrupted_grid_names_no_option_that_it_has_not(monkeypatch, capsys):
     monkeypatch.setattr("experiment.cli._carry_out", Mock(side_effect=KeyboardInterrupt))
     assert main(["grid"]) == 130

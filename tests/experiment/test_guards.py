@@ -24,6 +24,8 @@ from tasks.problems.kinds import KindProblem
 from tasks.problems.span import SpanProblem
 from tests.support.values import SPAN
 
+#: The tiny corpus is trained on and is dev, too.
+SHARED = "3 of the 3 texts of dev are also trained on"
 CONFIG = ModelConfig(
     vocab_size=20,
     hidden_size=8,
@@ -128,7 +130,7 @@ def test_single_steps_that_are_not_finite_are_skipped_and_counted(poison, corpus
     poison(2, 7)
     assert _train(flags, corpus, tmp_path, "--logging_steps", "1", "--eval_epochs", "1") == 0
     record = _record(tmp_path)
-    assert (record["status"], record["n_skipped"], record["warnings"]) == ("finished", 2, [])
+    assert (record["status"], record["n_skipped"], record["warnings"]) == ("finished", 2, [SHARED])
     assert all(math.isfinite(evaluation["loss"]) for evaluation in record["evaluations"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "skipped_steps" in line]
     assert [line.split()[3] for line in lines] == ["2/12", "7/12"]
@@ -169,7 +171,7 @@ def test_divergence_is_warned_of_once(corpus, flags, tmp_path, monkeypatch, caps
     monkeypatch.setattr(Trainer, "metrics", diverging)
     assert _train(flags, corpus, tmp_path, "--logging_steps", "1") == 0
     expected = "training has diverged: loss 4 at step 6 is that of chance"
-    assert _record(tmp_path)["warnings"] == [expected]
+    assert _record(tmp_path)["warnings"] == [SHARED, expected]
     assert capsys.readouterr().out.count(f"seed 1 warning: {expected}") == 1
 
 
@@ -181,7 +183,7 @@ def test_model_that_answers_nothing_is_reported(corpus, flags, tmp_path, monkeyp
     monkeypatch.setattr("experiment.training.seed.predict_split", empty)
     assert _train(flags, corpus, tmp_path) == 0
     expected = "the model answers no question of dev: all 6 answers are empty"
-    assert _record(tmp_path)["warnings"] == [expected]
+    assert _record(tmp_path)["warnings"] == [SHARED, expected]
     assert f"seed 1 warning: {expected}" in capsys.readouterr().out
 
 

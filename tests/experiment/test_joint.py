@@ -15,7 +15,8 @@ from benchmarks.kill import digest
 from experiment.cli import main
 from experiment.inputs.settings import read_settings
 from experiment.report.measured import entries_of_run
-from experiment.training.record import run_of, run_records, runs_in
+from experiment.training.finished import read_finetuned
+from experiment.training.record import Record, run_of, run_records, runs_in
 from tests.experiment.conftest import train_flags, write_corpus
 from tests.support.additions import CHOICE, added_tasks
 
@@ -272,6 +273,38 @@ def test_a_plan_knows_all_heads_and_the_turns(place, tmp_path, capsys):
     time = json.loads(path.read_text())["time"]
     # 3 + 3 + 4 steps see all windows once; ten turns go 1 : 1 : 8.
     assert time["n_steps"] == 10 and Path(place.data).is_file() and time["n_windows"] == 2 + 2 + 8 * 3
+
+
+def test_a_run_with_a_task_is_the_tasks_own_best_checkpoint(trained, tmp_path, monkeypatch):
+    """The one that the table scores and that is calibrated; not the one that is best for all."""
+    run = trained("pytorch")
+    read = []
+    monkeypatch.setattr("experiment.training.finished.read_checkpoint", lambda name, _: read.append(Path(name)))
+    for task in ("drcd", None, "squad"):
+        read_finetuned(str(run), None, task)
+    own, of_all = (place / "seed_1" / "checkpoint-best" for place in (run / "drcd", run))
+    assert read == [own, of_all, of_all]
+    read_finetuned(str(own), None, "cmrc2018")
+    assert read[-1] == own
+
+
+def test_the_seeds_record_is_finished_after_those_of_its_tasks(place, tmp_path, monkeypatch):
+    """Whoever is killed between two of them goes on, and has all of them in the end."""
+    written, write = [], Record.write
+
+    def full(self, directory):
+        if self.status == "finished" and directory.parent.name == "drcd" and not written:
+            written.append(directory)
+            raise OSError(28, "No space left on device")
+        write(self, directory)
+
+    monkeypatch.setattr(Record, "write", full)
+    flags = _flags(place, tmp_path / "run", "--num_train_epochs", "1", tasks=TASKS[:2])
+    assert main(flags) == 2 and written and _record(tmp_path / "run" / "seed_1")["status"] != "finished"
+    assert main(flags) == 0
+    for directory in ("seed_1", "cmrc2018/seed_1", "drcd/seed_1"):
+        assert _record(tmp_path / "run" / directory)["status"] == "finished"
+        assert _record(tmp_path / "run" / directory)["scores"]
 
 
 def test_each_task_is_calibrated_alone(trained, place, tmp_path, capsys):

@@ -212,7 +212,7 @@ def test_seed_whose_best_checkpoint_is_lost_goes_on_from_its_state(die, tmp_path
     record = json.loads((seed / "record.json").read_text())
     assert "seed 1: goes on after step 8/12" in (tmp_path / "run" / "run.log").read_text()
     assert record["status"] == "finished" and record["step"] >= 8
-    (warning,) = record["warnings"]
+    _, warning = record["warnings"]
     assert warning.startswith(f"checkpoint-best of step {before['step']} was damaged; the best checkpoint is chosen")
     assert record["evaluations"][:5] == before["evaluations"][:5]
     assert [evaluation["step"] for evaluation in record["evaluations"]] == [2, 3, 4, 6, 8, 9, 10, 12]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -239,7 +240,7 @@ def test_every_example_of_the_help_is_understood(command, tmp_path, monkeypatch)
     found = list(examples(options))
     assert len(found) == (2 if command == "tasks" else 3)
     for example in found:
-        name, *arguments = re.split(" [<>]", example)[0].split()
+        name, *arguments = shlex.split(re.split(" [<>]", example)[0])
         assert name == command
         understand(split(arguments, options), options)
 

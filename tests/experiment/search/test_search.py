@@ -187,6 +187,47 @@ def test_a_grid_of_values_is_gone_through_once(understood):
     assert seen != sorted(seen)  # one that is ended early has seen a fair part of it
 
 
+def test_a_grid_of_values_is_gone_through_whoever_drew_before(understood):
+    """Two trials by chance, then the grid, then the grid in another order: every combination once, and none twice."""
+    seen = []
+    for flags, n in (
+        (("--sampler", "random"), 2),
+        (("--sampler", "grid"), 2),
+        (("--sampler", "grid", "--search_seed", "9"), 9),
+    ):
+        study = _study(understood(*RATES, *flags))
+        for _ in range(n):
+            with study.next_trial() as trial:
+                if trial is not None:
+                    seen.append(tuple(trial.settings.values()))
+                    study.finished(trial, 0.0)
+    assert sorted(set(seen)) == [(rate, share) for rate in ("1e-3", "2e-3", "4e-3") for share in ("0", "0.5")]
+    assert len(seen[2:]) == len(set(seen[2:])) and not {*seen[2:]} & {*seen[:2]}
+
+
+def test_an_interrupted_trial_is_kept_from_a_search_with_other_options(
+    command, record, monkeypatch, tmp_path, capsys
+):
+    step, n_steps = pytorch_modeling.Trainer.step, []
+
+    def interrupted(self, batches):
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise KeyboardInterrupt
+        return step(self, batches)
+
+    monkeypatch.setattr(pytorch_modeling.Trainer, "step", interrupted)
+    typed = command(*RATES, "--n_trials", "1", "--save_steps", "1")
+    assert main(typed) == 130
+    kept = sorted((tmp_path / "search" / "trial_000" / "seed_42" / DIRECTORY).iterdir())
+    assert kept
+    capsys.readouterr()
+    assert main([*typed, "--weight_decay", "0.05"]) == 2
+    assert "its trials are other runs (weight_decay" in capsys.readouterr().err
+    assert sorted((tmp_path / "search" / "trial_000" / "seed_42" / DIRECTORY).iterdir()) == kept
+    assert main(typed) == 0 and record(tmp_path / "search", 0)["status"] == "finished"
+
+
 def test_a_bad_trial_is_given_up_and_its_record_says_so(search, understood, record, capsys):
     # The first three are what it is compared with; a rate of 0 learns nothing.
     flags = ("--space", "learning_rate: [5e-3, 6e-3, 7e-3, 0]", "--sampler", "grid", "--num_train_epochs", "3")
