@@ -189,6 +189,7 @@ def _about(service: Service) -> dict[str, Any]:
         "model": service.reader.name,
         "task": prepared.task.name,
         "title": prepared.task.title,
+        "inputs": list(prepared.task.inputs),
         "max_seq_length": prepared.recipe.max_seq_length,
         "documents": any(output.loss == "position" for output in prepared.task.problem.head.outputs),
         "limits": {name: getattr(limits, name) for name in told},

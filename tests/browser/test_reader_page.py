@@ -156,7 +156,9 @@ def test_who_is_not_sure_enough_says_so_and_an_empty_question_asks_nothing(opene
     n = len(opened.requests)
     page.fill("#question", "   ")
     page.click("#ask")
-    assert page.locator("#status").inner_text() == "Give a text and a question." and len(opened.requests) == n
+    assert (
+        page.locator("#status").inner_text() == "Fill in every field of the question." and len(opened.requests) == n
+    )
 
 
 def test_no_answer_is_not_an_unsure_one_and_what_is_more_than_a_text_is_shown(browser, tmp_path):
@@ -238,4 +240,32 @@ def test_contrast_and_labels(browser, server, scheme):
     page.evaluate(axe)
     found = page.evaluate("() => axe.run()")["violations"]
     assert not found, json.dumps([(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found], indent=1)
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shown"), [(["context"], []), (["question", "context", "options"], ["question", "options"])]
+)
+def test_a_task_is_asked_by_the_texts_that_it_reads(browser, server, inputs, shown):
+    """A single text that gets a class, and a question with options: what is not read is not asked for."""
+    page, sent = browser.new_page(locale="en"), []
+    about = {"model": "m", "task": "t", "title": "T", "inputs": inputs, "max_seq_length": 64, "documents": False}
+    page.route("**/v1/about", lambda route: route.fulfill(json=about))
+
+    def refuse(route):
+        sent.append(json.loads(route.request.post_data))
+        route.fulfill(status=422, json={"error": "no"})
+
+    page.route("**/v1/answer", refuse)
+    page.goto(server.address)
+    playwright.expect(page.locator("#about")).to_contain_text("m, task t")
+    assert [name for name in ("question", "options") if page.locator(f"#{name}").is_visible()] == shown
+    page.fill("#context", "小猫住在北京。")
+    if shown:
+        page.fill("#question", "谁？")
+        page.fill("#options", "甲\n\n乙")
+    page.click("#ask")
+    playwright.expect(page.locator("#status")).to_contain_text("no")
+    (body,) = sent
+    assert (body["question"], body["options"]) == (("谁？", ["甲", "乙"]) if shown else ("", []))
     page.close()

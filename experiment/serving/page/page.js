@@ -42,6 +42,16 @@ function measure() {
   at("size").textContent = say("size", { n: Array.from(at("context").value).length });
 }
 
+// A task asks by some of these; what it does not read is not there to be typed.
+const reads = (name) => (about ? about.inputs : ["question", "context"]).includes(name);
+
+function fields() {
+  for (const name of ["question", "options"]) {
+    at(`${name}_field`).hidden = !reads(name);
+    at(name).required = reads(name);
+  }
+}
+
 function chooseDemo() {
   const demo = demos[Number(at("demo").value)];
   at("questions").replaceChildren();
@@ -63,10 +73,12 @@ function headers() {
 
 async function ask(event) {
   event.preventDefault();
-  const context = at("context").value, question = at("question").value;
-  if (!context.trim() || !question.trim()) return status(say("both"), true);
+  const context = at("context").value, question = reads("question") ? at("question").value : "";
+  const options = reads("options") ? at("options").value.split("\n").filter((line) => line.trim()) : [];
+  const missing = [!context.trim(), reads("question") && !question.trim(), reads("options") && !options.length];
+  if (missing.some((each) => each)) return status(say("all"), true);
   const body = {
-    question, context, n_best: Number(at("n_best").value) || 5,
+    question, context, options, n_best: Number(at("n_best").value) || 5,
     min_confidence: Math.min(1, Math.max(0, Number(at("min_confidence").value) || 0)),
   };
   at("ask").disabled = true;
@@ -195,6 +207,7 @@ async function start() {
     at("demo").append(option);
   });
   about = settings.key ? null : await read("/v1/about");
+  fields();
   translate();
 }
 
@@ -204,6 +217,6 @@ at("context").addEventListener("input", () => { at("demo").value = ""; measure()
 at("context").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("form").requestSubmit();
 });
-at("key").addEventListener("change", async () => { about = await read("/v1/about"); translate(); });
+at("key").addEventListener("change", async () => { about = await read("/v1/about"); fields(); translate(); });
 at("language").addEventListener("change", () => { language = at("language").value; translate(); });
 start().catch(() => status(say("unreachable"), true));

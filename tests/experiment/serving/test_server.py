@@ -87,6 +87,7 @@ def test_it_says_that_it_lives_and_which_model_answers(server):
     assert server.request("GET", "/readyz").json == {"status": "ready"}
     about = server.request("GET", "/v1/about").json
     assert about["task"] == "cmrc2018" and about["max_seq_length"] == 64 and about["documents"] is True
+    assert about["inputs"] == ["question", "context"]
     for path in ("/", "/healthz", "/metrics"):
         head = server.request("HEAD", path)
         assert (head.status, head.content) == (200, b"") and int(head.headers["content-length"]) > 0
