@@ -23,7 +23,7 @@ from preprocess.base.names import did_you_mean
 _PATIENCE_S = 5.0
 #: Commands that train, and go on where they were interrupted.
 _TRAINING = {"train", "pretrain", "grid", "search", "ablate"}
-#: Of these, those that train one run: on several devices, too, and over what is there if they are told to.
+#: Of these, those that train a single run: they work under torchrun, and take --overwrite_output_dir.
 _DISTRIBUTED = {"train", "pretrain"}
 #: Options with which commands that train only tell something.
 _LOOKS = {"-h", "--help", "--dry_run", "--status", "--watch"}

@@ -300,12 +300,12 @@ class HeadSpec:
     Args:
         outputs: with names of their own; what is given to one comes before it.
         soft: how soft targets are learned from; None where batches have none.
-        dropout: share of what outputs read that drop some; None for the model's own.
+        dropout: share of what is read by outputs that drop some.
     """
 
     outputs: tuple[Output, ...]
     soft: Soft | None = None
-    dropout: float | None = None
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what can't be computed in order, a fault of the problem."""

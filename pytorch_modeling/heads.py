@@ -25,7 +25,6 @@ class Head(nn.ModuleDict):
         own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
         super().__init__({**own, **{name: VocabularyHead(config) for name in spec.tied}})
         self.spec = spec
-        self.share_dropped = config.hidden_dropout_prob if spec.dropout is None else spec.dropout
 
     def pieces(self, sequence_output: Tensor, places: Tensor, embeddings: Embeddings) -> dict[str, Tensor]:
         """Score the vocabulary at some places alone: at all of them, the scores would be larger than the model.
@@ -75,7 +74,7 @@ class Head(nn.ModuleDict):
             else:
                 read = sequence_output if first.reads == "token" else pooled_output
                 assert read is not None, f"{name} reads the pooled output"
-                scores = self[name](dropout(read, self.share_dropped, self.training) if first.drops else read)
+                scores = self[name](dropout(read, self.spec.dropout, self.training) if first.drops else read)
             values |= _divided(scores, outputs)
         if STATES in self:
             values[STATES] = self[STATES](sequence_output)

@@ -48,13 +48,13 @@ def _official(examples: Sequence[Example], predictions: Mapping[str, str]) -> di
 def _from_official(examples: Sequence[Example], predictions: Any) -> Any:
     if not isinstance(predictions, dict):
         return predictions
-    passages = by_passage(examples)
+    passages, by_id = by_passage(examples), {blank.id: blank for blank in examples}
     answers: dict[str, Any] = {}
     for id, found in predictions.items():
-        if not isinstance(found, list):  # a blank's text
-            answers[id] = found
-        elif id not in passages:
-            answers[id] = ""
+        if id in by_id:
+            answers[id] = text_of(by_id[id], found)
+        elif id not in passages or not isinstance(found, list):
+            answers[id] = "" if isinstance(found, list) else found
         else:
             # A shorter list has no predictions for the blanks at its end.
             of_passage = [blank for blank in passages[id] if _place(blank) < len(found)]

@@ -24,7 +24,6 @@ class Head(Module):
         """Build the projections for `spec`."""
         super().__init__()
         self.spec = spec
-        self.share_dropped = config.hidden_dropout_prob if spec.dropout is None else spec.dropout
         own = {name: _readout(config, spec.given.get(name, ""), n) for name, n in spec.rows.items()}
         self.projections = {**own, **{name: VocabularyHead(config) for name in spec.tied}}
 
@@ -84,7 +83,7 @@ class Head(Module):
             else:
                 read = sequence_output if first.reads == "token" else pooled_output
                 assert read is not None, f"{name} reads the pooled output"
-                scores = readout(dropout(read, self.share_dropped, run.seed()) if first.drops else read, run=run)
+                scores = readout(dropout(read, self.spec.dropout, run.seed()) if first.drops else read, run=run)
             values |= _divided(scores, outputs)
         if STATES in self.projections:
             values[STATES] = self.projections[STATES](sequence_output, run=run)

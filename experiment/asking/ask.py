@@ -83,8 +83,8 @@ def ask_all(
     if n_failed:
         last = failures[-1] if failures else "some requests failed too often"
         raise UsageError(
-            f"--base_url {endpoint.base_url}: {len(unheard)} of {len(bodies)} questions have no reply yet "
-            f"({last}); the same command asks them again"
+            f"--base_url {endpoint.base_url}: {len(unheard)} of {len(bodies)} questions that were asked now "
+            f"have no reply yet ({last}); the same command asks them again"
         )
     return n_done
 

@@ -299,7 +299,7 @@ class _Passes:
         hidden = self.config.hidden_size
         n_given = list(self.head.given.values()).count("token_given")
         n_dropping = sum(output.drops and output.per_token for output in self.head.outputs)
-        dropped = (4 * hidden + self._mask(hidden)) * bool(self._mask(hidden))
+        dropped = 5 * hidden if self.head.dropout else 0
         return (n_given * 8 * hidden + n_dropping * dropped) * self.tokens
 
     def _layer_input(self) -> int:

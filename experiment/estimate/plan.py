@@ -16,6 +16,7 @@ from experiment.inputs.methods import check_methods
 from experiment.inputs.model import check_limits
 from experiment.options.flags import PlanOptions
 from experiment.options.joint import of_each_task
+from experiment.options.model import TransferOptions
 from experiment.options.recipe import StepRecipe, resolve_recipe, task_of
 from experiment.options.together import together
 from preprocess.base.errors import UsageError
@@ -109,7 +110,7 @@ def planned_step(options: PlanOptions, model: Architecture) -> PlannedStep:
         tasks.append(PlannedTask(task, own, of_task))
     recipe, notes = together(options, {each.task.name: each.recipe for each in tasks})
     fitted = [task_for(each.task, model.config, None) for each in tasks]
-    head = SharedHead({task.name: task.problem.head for task in fitted}).spec
+    head = SharedHead({task.name: task.problem.head for task in fitted}, TransferOptions.classifier_dropout).spec
     check_methods(recipe, model.name, model.config, head)
     batch = recipe.per_device_train_batch_size
     if batch % n_sharing:

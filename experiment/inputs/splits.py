@@ -66,9 +66,15 @@ def read_splits(
             problems.append(str(error))
     if problems:
         raise DataError("; ".join(dict.fromkeys(problems)))
-    learned = {example.context for example in splits["train"].examples} if "train" in splits else set()
+    # Of a pair, the same text beside another one is another question.
+    of_pairs = "question" in task.inputs and all(output.loss == "class" for output in task.problem.head.outputs)
+
+    def texts_of(split: Split) -> set[tuple[str, str]]:
+        return {(e.context, e.question if of_pairs else "") for e in split.examples if e.context}
+
+    learned = texts_of(splits["train"]) if "train" in splits else set()
     for name, split in splits.items():
-        texts = {example.context for example in split.examples if example.context}
+        texts = texts_of(split)
         if name != "train" and (n_shared := len(texts & learned)):
             said = f"{n_shared} of the {len(texts)} texts of {name} are also trained on"
             split.report["lines"].append(f"  warning: {said}")

@@ -43,6 +43,8 @@ AT_LEAST_0 = Rule("at least 0", lambda x: x >= 0)
 AT_LEAST_1 = Rule("at least 1", lambda x: x >= 1)
 SHARE = Rule("at least 0 and at most 1", lambda x: 0 <= x <= 1)
 ABOVE_0 = Rule("more than 0", lambda x: x > 0)
+#: A share of which something has to be left.
+Share = Annotated[float, Rule("at least 0 and less than 1", lambda x: 0 <= x < 1)]
 #: Far beyond what can be meant, and what 64 bits hold the products of.
 TO_A_MILLION = Rule("at least 1 and at most 1000000", lambda x: 1 <= x <= 10**6)
 #: Of all values of an option together.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiment.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_ONE, Rule
-from experiment.options.model import Share
+from experiment.options.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_ONE, Rule, Share
 from experiment.options.windows import Size
 from preprocess.base.errors import UsageError
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from experiment.options.fields import NameOrPath, Rule
+from experiment.options.fields import NameOrPath, Share
 
-Share = Annotated[float, Rule("at least 0 and less than 1", lambda x: 0 <= x < 1)]
 HiddenAct = Literal["gelu", "gelu_tanh", "quick_gelu", "relu"]
 
 
@@ -31,9 +30,8 @@ class TransferOptions:
     keep_head: bool | None = None
     """Of a checkpoint that was fine-tuned for another task keep the head, too, as far as it fits (default: its
     encoder alone)."""
-    classifier_dropout: Share | None = None
-    """Share that is dropped, while training, of what classes, tags and options are read from (default: the model's
-    hidden_dropout_prob)."""
+    classifier_dropout: Share = 0.1
+    """Share that is dropped, while training, of what classes, tags and options are read from."""
 
 
 @dataclass(frozen=True, kw_only=True)

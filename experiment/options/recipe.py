@@ -164,7 +164,6 @@ class TrainRecipe(StepRecipe):
         distill_weight: share of their loss in the whole.
         distill_temperature: what their logits and the student's are divided by.
         distill_hidden: weight of the distance of the hidden states of teacher and student; 0 for none.
-        classifier_dropout: share dropped of what classes, tags and options are read from; None for the model's own.
         config: every option as config.yaml and Records hold it, by the flag's name: YAML- and JSON-able.
     """
 
@@ -189,7 +188,6 @@ class TrainRecipe(StepRecipe):
     distill_weight: float
     distill_temperature: float
     distill_hidden: float
-    classifier_dropout: float | None = None
     config: Mapping[str, Any]
 
     @property

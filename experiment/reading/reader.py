@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,7 @@ class Reader:
         self, asked: Asked, outputs: Iterable[Outputs], *, n_best: int = 5, min_confidence: float = 0.0
     ) -> list[Result]:
         """Return the answers to questions, given what the model says of all their windows."""
-        numbers = isinstance(n_best, int) and isinstance(min_confidence, int | float)
+        numbers = isinstance(n_best, Integral) and isinstance(min_confidence, Real)
         if not numbers or n_best < 1 or not 0 <= min_confidence <= 1:
             raise UsageError(
                 f"n_best {n_best!r} must be a whole number from 1, and min_confidence {min_confidence!r} from 0 to 1"
@@ -303,7 +304,7 @@ class Reader:
 
     def _check(self, question: Question, where: str) -> None:
         for name, given in (("context", question.context), ("options", question.options)):
-            if not isinstance(given, Sequence):
+            if not isinstance(given, Sequence) or name == "options" and isinstance(given, str):
                 raise UsageError(f"{where}{name}: texts were expected, found {type(given).__name__}")
         named = [("question", question.question), *(("option", option) for option in question.options)]
         for name, text in [*named, *(("context", text) for text in question.documents)]:

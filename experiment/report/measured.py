@@ -221,7 +221,7 @@ def _samples(
 
 def _without_interval(names: Sequence[str], samples: Mapping[str, Sample]) -> str:
     missing = [name for name in names if name not in samples]
-    return f"no interval of {', '.join(missing)}: no mean over the questions" if missing else ""
+    return f"no interval of {', '.join(missing)}, which is not a mean over the questions" if missing else ""
 
 
 def _entry(run: Path, record: Record, split: str, values: Mapping[str, Value], protocol: Protocol) -> Entry:

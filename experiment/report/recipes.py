@@ -7,9 +7,11 @@ from dataclasses import fields
 
 from experiment.options.data import AugmentOptions
 from experiment.options.distillation import DistillationOptions
-from experiment.options.methods import MethodOptions
+from experiment.options.methods import MethodOptions, StoppingOptions
+from experiment.options.model import TransferOptions
 from experiment.report.entries import Entry
 from experiment.training.record import Record
+from tasks.core.discovery import get_task, task_names
 
 #: What few published scores tell, and what moves them -> in words.
 _WORDS = {
@@ -21,6 +23,8 @@ _WORDS = {
 #: Options that make another training of a published recipe -> what is done where they are left out.
 _PLAIN = {
     "max_train_samples": None,
+    "classifier_dropout": TransferOptions.classifier_dropout,
+    "early_stopping_patience": StoppingOptions.early_stopping_patience,
     **{
         each.name: each.default
         for cls in (AugmentOptions, DistillationOptions, MethodOptions)
@@ -34,10 +38,12 @@ _DETAILS = {"augment_seed", "more_train_rates", "pgd_steps", "pgd_alpha", "lora_
 def hyperparameters_of(record: Record) -> dict[str, str]:
     """Return what a published score may tell of its training, by the names that it has there."""
     config = record.config
+    # Of examples with several windows each, such as options, published batches count the examples.
+    counts_windows = record.task in task_names() and not get_task(record.task).problem.head.whole_groups
     factors = [config.get(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
     values = {
         "learning_rate": config.get("learning_rate"),
-        "batch_size": factors[0] * (factors[1] or 1) * record.n_devices if factors[0] else None,
+        "batch_size": factors[0] * (factors[1] or 1) * record.n_devices if factors[0] and counts_windows else None,
         "num_train_epochs": config.get("num_train_epochs"),
         "warmup": config.get("warmup_steps") or config.get("warmup_ratio"),
     }

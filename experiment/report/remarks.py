@@ -65,8 +65,8 @@ def _mixed(runs: Sequence[Path]) -> Iterator[str]:
     for (task, split), protocols in found.items():
         if differing := list(differences(protocols)):
             yield (
-                f"{task}, {split}: rows differ in {', '.join(differing)}: not to be compared; --format markdown "
-                "gives each protocol a column of its own"
+                f"{task}, {split}: rows differ in {', '.join(differing)}: not to be compared; `leaderboard "
+                "--format markdown` gives each protocol a column of its own"
             )
 
 

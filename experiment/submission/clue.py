@@ -72,7 +72,8 @@ def _written(task: Task, examples: Sequence[Example], texts: Mapping[str, str]) 
 
 def _labels(examples: Sequence[Example], texts: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each question in the order of the file: its id, or number, and the index of the option."""
+    named = all(ID in example.extra for example in examples)
     for number, example in enumerate(examples):
-        own = example.extra.get(ID, str(number))
+        own = example.extra[ID] if named else str(number)
         label = example.options.index(texts[example.id])
         yield json.dumps({"id": int(own) if own.isdecimal() else own, "label": label}) + "\n"

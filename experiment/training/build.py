@@ -37,8 +37,7 @@ def build(setup: RunSetup, seed: int, n_steps: int, *, loads: bool) -> tuple[Any
         the model, its trainer, and lines on what was loaded.
     """
     backend, source = setup.backend, setup.source
-    options = setup.options
-    head = dataclasses.replace(setup.head.spec, soft=options.soft, dropout=options.classifier_dropout)
+    head = dataclasses.replace(setup.head.spec, soft=setup.options.soft)
     backend.set_seed(seed)
     lines: list[str] = []
     if loads and source.checkpoint is not None:

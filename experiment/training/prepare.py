@@ -25,6 +25,7 @@ from experiment.io.trackers import trackers_of
 from experiment.options.data import Files
 from experiment.options.flags import PretrainOptions, TrainOptions
 from experiment.options.joint import of_each_task, sampling_words
+from experiment.options.model import TransferOptions
 from experiment.options.recipe import TrainRecipe, resolve_recipe, task_of
 from experiment.options.together import together
 from experiment.training import rundir
@@ -87,8 +88,7 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
     splits = read_all(found.tasks, taught=teach_all(teachers, options))
     reports = {name: {split: read.report for split, read in of_task.items()} for name, of_task in splits.items()}
     several = len(splits) > 1
-    each_report = [report for of_task in reports.values() for report in of_task.values()]
-    lines += [line for report in each_report for line in report["lines"]]
+    lines += [line for of_task in reports.values() for report in of_task.values() for line in report["lines"]]
     parts = []
     for each in found.tasks:
         name = each.task.name
@@ -97,7 +97,8 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         lines += [f"{name} {line}" if several else line for line in counts]
     hashes = {**hashes_of(flat(reports), source), **hashes_of_teachers(teachers)}
     group, n_devices = backend.Group.current(), backend.n_devices(device)
-    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices))
+    version = ",".join(each.task.version for each in found.tasks)
+    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices, version))
     if teachers:
         parts = [_taught(part, splits[part.task.name]["train"], teachers, options, group) for part in parts]
     if recipe.distill_hidden:
@@ -112,7 +113,12 @@ def prepare(options: TrainOptions) -> tuple[RunSetup, list[str], dict[str, Any]]
         device,
         n_devices,
         {"config": recipe.config, "hashes": hashes},
-        warnings=tuple(warning for report in each_report for warning in report.get("warnings", ())),
+        warnings=tuple(
+            f"{name}: {warning}" if several else warning
+            for name, of_task in reports.items()
+            for report in of_task.values()
+            for warning in report.get("warnings", ())
+        ),
     )
     return setup, lines, reports if several else next(iter(reports.values()))
 
@@ -197,8 +203,9 @@ def resolved(options: TrainOptions) -> Resolved:
         name: task_for(task_of(own), source.config, checkpoint and own_heads(checkpoint, name))
         for name, own in of_each.items()
     }
-    head = SharedHead({name: task.problem.head for name, task in tasks.items()})
-    if options.classifier_dropout is not None and not any(output.drops for output in head.spec.outputs):
+    head = SharedHead({name: task.problem.head for name, task in tasks.items()}, options.classifier_dropout)
+    is_given = options.classifier_dropout != TransferOptions.classifier_dropout
+    if is_given and not any(output.drops for output in head.spec.outputs):
         raise UsageError(f"--classifier_dropout: {', '.join(tasks)} reads no class, tag or option; leave it out")
     source, notes = _starting(source, head, options)
     found = []

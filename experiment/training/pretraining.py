@@ -74,7 +74,7 @@ def prepare_pretraining(options: PretrainOptions) -> tuple[RunSetup, list[str], 
         hashes["similar_words"] = sha256(options.similar_words)
     data = Source(task, encoded["train"])
     group, n_devices = backend.Group.current(), backend.n_devices(device)
-    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices))
+    lines += by_first(group, lambda: rundir.check_inputs(recipe, hashes, n_devices, task.version))
     part = Part(task, recipe, data, encoded["dev"], None, {"dev": task.scorer(texts["dev"])}, hashes)
     setup = RunSetup(
         recipe,

@@ -100,13 +100,14 @@ def check_place(options: TrainRecipe) -> None:
     _check_options(options, old)
 
 
-def check_inputs(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int) -> list[str]:
+def check_inputs(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int, task_version: str) -> list[str]:
     """Refuse a run, in a directory that `check_place` lets pass, whose seeds can't be averaged with new ones.
 
     Args:
         options: the recipe.
         hashes: of the data, tokenizer and model of this run.
         n_devices: how many share each batch.
+        task_version: that it is trained and scored by.
 
     Returns:
         what is worth saying of a run that goes on.
@@ -122,6 +123,7 @@ def check_inputs(options: TrainRecipe, hashes: Mapping[str, str], n_devices: int
         _check_batch(options, n_devices, record.config, record.n_devices)
         if record.status == "finished" or (path / CHECKPOINTS).is_dir():
             _check_hashes(options, hashes, record.seed, record.hashes)
+            _check_version(options, task_version, record.seed, record.task_version)
     differing = _differing(old, options.config)
     said = ", ".join(differing[name] for name in sorted(differing.keys() & _HASHED.keys()))
     return [f"--output_dir {directory}: goes on with other names of the same inputs ({said})"] if said else []
@@ -142,6 +144,7 @@ def check_resumed(options: TrainRecipe, record: Record, state: Mapping[str, Any]
         _check_options(options, state["config"])
         _check_batch(options, record.n_devices, state["config"], state["n_devices"])
         _check_hashes(options, record.hashes, record.seed, state["hashes"])
+        _check_version(options, record.task_version, record.seed, state.get("task_version", record.task_version))
 
 
 def changes(options: TrainRecipe, hashes: Mapping[str, str], task_version: str) -> list[str]:
@@ -172,7 +175,8 @@ def changes(options: TrainRecipe, hashes: Mapping[str, str], task_version: str) 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     """Say of options that differ how, by name."""
-    old = {**_DEFAULTS, **old}  # an older version did not have all options, and did as is done without them
+    # An older version did not have all options, and did as is done without them, or tasks were of another version.
+    old = {**_DEFAULTS, **old}
     return {name: f"{name} {old.get(name)!r} there, {new[name]!r} here" for name in new if old.get(name) != new[name]}
 
 
@@ -201,6 +205,15 @@ def _check_hashes(options: TrainRecipe, hashes: Mapping[str, str], seed: int, ke
     if differences := " and ".join(_differences(kept, hashes)):
         raise UsageError(
             f"--output_dir {options.output_dir}: seed {seed} was trained {differences}; use another directory"
+        )
+
+
+def _check_version(options: TrainRecipe, version: str, seed: int, kept: str) -> None:
+    """Refuse to average, or go on with, what another version of the task has trained or scored."""
+    if kept != version:
+        raise UsageError(
+            f"--output_dir {options.output_dir}: seed {seed} is of version {kept} of the task, here {version}; "
+            "use another directory"
         )
 
 

@@ -67,6 +67,7 @@ class Saving(Hook):
                 "versions": run.record.versions,
                 "config": run.record.config,
                 "hashes": run.record.hashes,
+                "task_version": run.record.task_version,
                 "device": run.record.device,
                 "n_devices": run.record.n_devices,
             }

@@ -19,7 +19,7 @@ from typing import Any
 
 from preprocess.base.errors import DataError
 from preprocess.base.hashing import hash_of_files
-from preprocess.base.jsonfile import describe, read_bytes, read_json_object, text_of
+from preprocess.base.jsonfile import describe, parse_json, read_bytes, text_of
 from preprocess.readers.documents import checked_id, checked_options, close_report, keep, open_document
 from preprocess.readers.layouts import found_in, is_scalar
 from preprocess.readers.location import as_offset
@@ -159,7 +159,11 @@ def _read_answers(path: Path, content: bytes) -> dict[str, Any]:
     """
     text = text_of(content, path, DataError)
     if not text.lstrip().startswith("#"):
-        return read_json_object(path, DataError, 'give JSON {"#idiom000123#": index}, or lines #idiom000123#,index')
+        remedy = 'give JSON {"#idiom000123#": index}, or lines #idiom000123#,index'
+        found = parse_json(content, path, DataError, remedy)
+        if not isinstance(found, dict):
+            raise DataError(f"{path}: a JSON object was expected, found {describe(found)}; {remedy}")
+        return found
     answers: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():

@@ -33,8 +33,8 @@ def read_c3(path: str | Path) -> tuple[list[Example], DataReport]:
     """Read a file of C3: an Example per question; "domain" in its `extra` is `DIALOGUE` or `MIXED`.
 
     Its id is made of the domain, the document's id and the question's number in the document, from 1; its group of
-    the first two. Where documents have none (CLUE's test1.1.json), both are made of the question's own id. Lines are
-    joined by line breaks. A question without "answer" is unlabelled.
+    the first two. Where documents have none (CLUE's test1.1.json), the id is made of the question's own, and the
+    group of the first question's. Lines are joined by line breaks. A question without "answer" is unlabelled.
 
     Args:
         path: a file of JSON.
@@ -139,16 +139,17 @@ def _domain(document: Any) -> str:
 def _example(report: DataReport, document: list[Any], published: Any, place: str, number: int) -> Example:
     if not isinstance(published, dict):
         raise MalformedError("question_malformed", place, describe(published), "an object")
-    own = published.get(ID) if len(document) == 2 else None
-    if own is None:
-        named = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
+    own, first = published.get(ID), document[1][0].get(ID)
+    names_itself = len(document) == 2 and own is not None
+    if names_itself:
+        named = "question-" + checked_id(own if first is None else first, place, "the question's id, a string")
     else:
-        named = "question-" + checked_id(own, place, "the question's id, a string")
+        named = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
     if not _is_text(document[0]):
         raise MalformedError("context_not_text", place, describe(document[0]), "a list of lines, as texts")
     domain, context = _domain(document), "\n".join(_lines(document))
     group = f"{domain}-{named}"
-    id = f"{group}-{number}" if own is None else group
+    id = f"{domain}-question-{own}" if names_itself else f"{group}-{number}"
     question, answer = published.get("question"), published.get("answer")
     if not isinstance(question, str):
         raise MalformedError("question_not_text", id, found_in(published, "question"), 'a string in "question"')

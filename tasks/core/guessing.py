@@ -16,14 +16,11 @@ _ERRORS = 1.96
 
 
 def share_guessed(examples: Sequence[Example]) -> float | None:
-    """Return the share of questions that a guess answers rightly, 0-1; None where it is next to nothing, or unknown.
+    """Return the share of labelled questions that a guess answers rightly; None where next to nothing, or unknown.
 
     A guess is an option, drawn; or always the class that is right most often.
-
-    Args:
-        examples: labelled ones are looked at.
     """
-    asked = [example for example in examples if example.labelled and example.answers]
+    asked = _labelled(examples)
     if not asked:
         return None
     if all(example.options for example in asked):
@@ -34,9 +31,16 @@ def share_guessed(examples: Sequence[Example]) -> float | None:
 
 
 def guessing(task: Task, examples: Sequence[Example]) -> dict[str, float]:
-    """Return up to what score a guess may come, in percent, by the metric; nothing where that is not known."""
+    """Return up to what score a guess may come, in percent, by the metric; nothing where it is unknown, or 100."""
     share = share_guessed(examples)
     if share is None:
         return {}
-    most = share + _ERRORS * math.sqrt(share * (1 - share) / len(examples))
-    return {metric: 100 * min(1.0, most) for metric in task.selection if metric in _SHARES}
+    asked = _labelled(examples)
+    # Who draws options may be lucky; the commonest class is right as often as it stands there.
+    luck = math.sqrt(share * (1 - share) / len(asked)) if asked[0].options else 0.0
+    most = share + _ERRORS * luck
+    return {metric: 100 * most for metric in task.selection if metric in _SHARES} if most < 1 else {}
+
+
+def _labelled(examples: Sequence[Example]) -> list[Example]:
+    return [example for example in examples if example.labelled and example.answers]

@@ -26,16 +26,20 @@ class SharedHead:
 
     Args:
         heads: task -> the head that its problem asks for; at least one.
+        dropout: of what is read by outputs that drop some of it.
     """
 
     heads: Mapping[str, HeadSpec]
+    dropout: float = 0.0
 
     @cached_property
     def spec(self) -> HeadSpec:
         """What the model has to say in all."""
         if not self._is_shared:
-            return next(iter(self.heads.values()))
-        return HeadSpec(tuple(_renamed(task, output) for task, head in self.heads.items() for output in head.outputs))
+            (own,) = self.heads.values()
+            return own if own.dropout == self.dropout else replace(own, dropout=self.dropout)
+        outputs = tuple(_renamed(task, output) for task, head in self.heads.items() for output in head.outputs)
+        return HeadSpec(outputs, dropout=self.dropout)
 
     def projections(self, task: str) -> dict[str, str]:
         """Return what a task's projections are called here, by their own names."""

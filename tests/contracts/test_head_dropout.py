@@ -51,7 +51,7 @@ def tensorflow(spec, training):
 
 
 @pytest.mark.parametrize("compute", [pytorch, tensorflow])
-@pytest.mark.parametrize(("share", "expected"), [(None, 0.25), (0.5, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(("share", "expected"), [(0.25, 0.25), (0.5, 0.5), (0.0, 0.0)])
 def test_a_share_of_the_state_is_dropped_while_it_is_learned_and_the_rest_makes_up_for_it(compute, share, expected):
     found = compute(replace(SPEC, dropout=share), True)
     for name in ("class", "tag"):

@@ -14,7 +14,7 @@ import pytest
 from experiment import evaluate as score_of
 from experiment.cli import main
 from experiment.inputs import splits
-from experiment.inputs.data import hash_of_files, read_examples
+from experiment.inputs.data import read_examples
 from experiment.inputs.download import how_to_get
 from experiment.options.arguments import from_values
 from experiment.options.data import DEFAULT_DATA_DIR
@@ -23,6 +23,7 @@ from experiment.report.page.answers import Questions
 from experiment.training.prepare import files_of, resolved
 from experiment.training.record import Record
 from preprocess.base.errors import DataError, UsageError
+from preprocess.base.hashing import hash_of_files
 from preprocess.readers.report import DataReport
 from preprocess.types import Example
 from tasks.core.discovery import get_task, task_names

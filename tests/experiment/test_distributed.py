@@ -182,7 +182,7 @@ def test_mistake_is_said_once_and_ends_all(torchrun, train, tmp_path, more, mess
 def test_two_processes_pretrain_as_one(torchrun, place, tmp_path):
     """What is hidden of a window depends on seed, epoch and window, whoever computes it."""
     texts = tmp_path / "texts.txt"
-    texts.write_text("小猫住在北京。小狗住在上海。\n张三喜欢苹果，李四喜欢香蕉。\n王五有三本书，赵六有九支笔。\n" * 1)
+    texts.write_text("小猫住在北京。小狗住在上海。\n张三喜欢苹果，李四喜欢香蕉。\n王五有三本书，赵六有九支笔。\n")
 
     def command(output, n_processes):
         return [

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,6 +20,7 @@ from experiment.training.record import run_records
 from experiment.training.rundir import clear
 from preprocess.base.errors import UsageError
 from preprocess.base.files import locked
+from tasks import cmrc2018
 
 
 def _record(run_directory, seed=1):
@@ -291,3 +293,24 @@ def test_files_are_not_read_for_a_run_that_has_no_place(read, corpus, flags, tmp
         command = ["pretrain", "--text_file", str(corpus.data), *model, "--output_dir", str(tmp_path / "mine")]
     assert main(command) == 2
     assert "holds files that are not a run" in capsys.readouterr().err
+
+
+def _of_version(run, version):
+    path = run / "seed_1" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task_version": version}))
+
+
+def test_seeds_of_another_version_of_the_task_are_not_averaged(trained, corpus, flags, capsys):
+    _of_version(trained, "0")
+    assert main(flags(corpus, trained, "--seeds", "1", "2", "3")) == 2
+    assert "seed 1 is of version 0 of the task, here 1; use another directory" in capsys.readouterr().err
+
+
+def test_a_seed_of_another_version_of_the_task_does_not_go_on(interrupted, corpus, flags, monkeypatch, capsys):
+    _of_version(interrupted, "0")
+    assert main(flags(corpus, interrupted, "--seeds", "1")) == 2
+    assert "seed 1 is of version 0 of the task, here 1; use another directory" in capsys.readouterr().err
+    (interrupted / "seed_1" / "record.json").unlink()  # the training checkpoint knows it, too
+    monkeypatch.setattr(cmrc2018, "TASK", replace(cmrc2018.TASK, version="2"))
+    assert main(flags(corpus, interrupted, "--seeds", "1")) == 2
+    assert "seed 1 is of version 1 of the task, here 2; use another" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_answers_that_can_not_be_meant_are_not_submitted(change, message, clue, 
 
 #: Test files of C3 and CHID in CLUE's layouts: without answers, those of CHID a passage a line.
 C3 = [
-    [["男：你喜欢什么？", "女：苹果。"], [{"question": "女的喜欢什么？", "choice": ["梨", "苹果"], "id": 0}], "0"],
+    [["男：你喜欢什么？", "女：苹果。"], [{"question": "女的喜欢什么？", "choice": ["梨", "苹果"], "id": 4}], "0"],
     [["他住在北京。"], [{"question": "他住哪里？", "choice": ["上海", "广州", "北京"], "id": 7}]],
 ]
 CHID = {
@@ -77,7 +77,7 @@ OTHERS = {
 
 
 def test_clue_gets_a_file_for_each_of_its_reading_tasks(clue, tmp_path, capsys):
-    """The layouts of the test files say whose they are; C3's answers have the question's id, or are numbered."""
+    """The layouts of the test files say whose they are; C3's answers have the questions' ids, or are numbered."""
     _, right, corpus = clue
     files = {"c3": json.dumps(C3), "chid": json.dumps(CHID) + "\n"}
     flags = ["--for", "clue", "--output", str(tmp_path / "submit_us_1201.zip"), "--data_file", str(corpus.data)]
@@ -93,7 +93,7 @@ def test_clue_gets_a_file_for_each_of_its_reading_tasks(clue, tmp_path, capsys):
     with ZipFile(tmp_path / "submit_us_1201.zip") as archive:
         content = {name: archive.read(name).decode() for name in archive.namelist()}
     assert content.keys() == {"cmrc2018_predict.json", "c311_predict.json", "chid11_predict.json"}
-    assert content["c311_predict.json"] == '{"id": 0, "label": 1}\n{"id": 7, "label": 2}\n'
+    assert content["c311_predict.json"] == '{"id": 4, "label": 1}\n{"id": 7, "label": 2}\n'
     assert json.loads(content["chid11_predict.json"]) == {"#idiom000007#": 0, "#idiom000008#": 1}
     assert json.loads(content["cmrc2018_predict.json"]) == right
     capsys.readouterr()

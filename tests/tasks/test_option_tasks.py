@@ -127,6 +127,7 @@ def test_what_is_no_index_is_not_taken_for_a_wrong_one(tmp_path: Path) -> None:
         (cmrc, blanks, {"P": [True, 1]}),
         (cmrc, blanks, {"P": [1], "Q": None}),
         (cmrc, blanks, {"P": {"1": 0}}),
+        (cmrc, blanks, {"P-1": [0]}),
         (chid, [idiom], {"#idiom1#": None}),
         (chid, [idiom], {"#idiom1#": True}),
         (chid, [idiom], {"#idiom1#": [1]}),
@@ -138,6 +139,8 @@ def test_what_is_no_index_is_not_taken_for_a_wrong_one(tmp_path: Path) -> None:
     path.write_text(json.dumps({"P": [1], "P-2": "甲"}))
     assert read_predictions(path, cmrc, blanks) == {"P-1": "乙", "P-2": "甲"}
     path.write_text(json.dumps({"P": ["乙", 0]}))
+    assert read_predictions(path, cmrc, blanks) == {"P-1": "乙", "P-2": "甲"}
+    path.write_text(json.dumps({"P-1": 1, "P-2": "0"}))
     assert read_predictions(path, cmrc, blanks) == {"P-1": "乙", "P-2": "甲"}
 
 

@@ -23,6 +23,6 @@ const WORDS = {
     facts_other: "置信度 {share}，{kind}，{ms} 毫秒", empty: "（没有答案）",
     windows_about: "文本分为 {n} 个窗口阅读，每个最多 {length} 个词元；深色窗口包含答案。",
     window: "窗口 {number}：第 {start} 至 {end} 字", cut: "问题过长，末尾部分未读。",
-    unreachable: "无法连接服务器。", failed: "未能回答：{error}", all: "请填写所有的输入框。",
+    unreachable: "无法连接服务器。", failed: "未能回答：{error}", all: "请填写问题的每一项。",
   },
 };

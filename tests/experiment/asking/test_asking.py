@@ -199,7 +199,9 @@ def test_the_same_command_goes_on_with_what_has_no_reply(ask, stub, tmp_path, ca
     stub.answer = lambda body: _right(body) if len(stub.seen) <= 2 else (502, "", {})
     assert ask("--concurrency", "1", "--max_retries", "1") == 2
     said = capsys.readouterr().err
-    assert "4 of 6 questions have no reply yet (HTTP 502); the same command asks them again" in said
+    assert (
+        "4 of 6 questions that were asked now have no reply yet (HTTP 502); the same command asks them again" in said
+    )
     assert not (tmp_path / "llm" / "predictions.json").exists()
     with (tmp_path / "llm" / "answers.jsonl").open("ab") as file:
         file.write(b'{"id": "T_1_Q_1", "reply": "half a l')

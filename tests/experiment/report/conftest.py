@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiment.report.measured import entries_of_run
 from experiment.training.record import Record, seed_directory
 
 N_CONTEXTS, PER_CONTEXT = 30, 4
@@ -59,3 +60,13 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path):
     return Runs(tmp_path)
+
+
+def entries(*runs):
+    return [entry for run in runs for entry in entries_of_run(run)]
+
+
+def cells(table):
+    """Return {row: {title with its protocol's number: cell}}."""
+    titles = [f"{cell.text} {' '.join(cell.notes)}".strip() for cell in table.header]
+    return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}

@@ -10,7 +10,7 @@ from experiment.cli import main
 from experiment.report.board import Layout, tables
 from experiment.report.published import entries_of, published
 from tasks.core.discovery import get_task
-from tests.experiment.report.test_board import cells, entries
+from tests.experiment.report.conftest import cells, entries
 
 
 def _published(split):

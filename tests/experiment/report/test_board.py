@@ -9,24 +9,15 @@ import pytest
 
 from experiment.cli import main
 from experiment.report.board import Layout, tables
-from experiment.report.measured import did_not_learn, entries_of_run, value_of
+from experiment.report.failures import did_not_learn
+from experiment.report.measured import value_of
 from experiment.training.record import read_record, seed_directory
-from tests.experiment.report.conftest import IDS
-
-
-def entries(*runs):
-    return [entry for run in runs for entry in entries_of_run(run)]
+from tests.experiment.report.conftest import IDS, cells, entries
 
 
 def table_of(*runs, **layout):
     (table,) = tables(entries(*runs), Layout(**layout))
     return table
-
-
-def cells(table):
-    """Return {row: {title with its protocol's number: cell}}."""
-    titles = [f"{cell.text} {' '.join(cell.notes)}".strip() for cell in table.header]
-    return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}
 
 
 def with_evaluations(run, seed, *dev):

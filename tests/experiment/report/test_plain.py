@@ -29,7 +29,7 @@ def test_plain_table_says_on_standard_error_which_rows_can_not_be_compared(runs,
     assert main(["leaderboard", str(first), str(other)]) == 0
     assert capsys.readouterr().err == (
         "cmrc2018, dev: rows differ in data (da7ada7a, not known), number of seeds (1, 2), length (256, 512): not to "
-        "be compared; --format markdown gives each protocol a column of its own\n"
+        "be compared; `leaderboard --format markdown` gives each protocol a column of its own\n"
     )
 
 
