@@ -57,14 +57,14 @@ def ask_llm(options: AskLlmOptions) -> dict[str, str]:
     begun = time.perf_counter()
     with open_journal(options.output_dir) as journal, Bars(console) as bars:
         check_same(journal, bodies)
-        refused = {id for id in bodies if id in journal.entries and journal.entries[id]["error"]}
-        known = journal.entries.keys() - (refused if options.retry_refused else ())
-        to_do = {id: body for id, body in bodies.items() if id not in known}
-        if any(id in journal.entries for id in bodies):
-            n_replied = sum(id in journal.entries for id in bodies) - len(refused)
+        known = bodies.keys() & journal.entries.keys()
+        refused = {id for id in known if journal.entries[id]["error"]}
+        kept = known - refused if options.retry_refused else known
+        to_do = {id: body for id, body in bodies.items() if id not in kept}
+        if known:
             again = "" if options.retry_refused else "; --retry_refused asks them again"
             said = f", {len(refused)} were refused{again}" if refused else ""
-            console.print(f"{n_replied} of {len(bodies)} questions have their reply{said}")
+            console.print(f"{len(known - refused)} of {len(bodies)} questions have their reply{said}")
         with bars.counting("questions", len(bodies), done=len(bodies) - len(to_do)) as advance:
             n_asked = ask_all(endpoint, to_do, journal, options.concurrency, advance)
         found = _extracted(examples, journal, prompt)

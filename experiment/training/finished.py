@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from experiment.training.record import FILE_NAME, Record, run_of, run_records, s
 from experiment.training.rundir import BEST
 from preprocess.base.errors import UsageError
 from pretrained_configs.checkpoint import Checkpoint, read_checkpoint
+
+#: How the name of a run ends that a grid has set aside.
+_SET_ASIDE = re.compile(r"~\d+$")
 
 
 class Trained(NamedTuple):
@@ -25,11 +29,14 @@ def is_run(path: Path) -> bool:
 
 
 def each_run(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Return run directories, each once; a directory of several, such as a grid's, stands for all of them."""
+    """Return run directories, each once; a directory of several, such as a grid's, stands for all of them.
+
+    What a grid has set aside ("model.task.pytorch~1") is none of its runs any more.
+    """
     found: list[Path] = []
     for path in paths:
-        within = [] if is_run(path) or not path.is_dir() else sorted(filter(is_run, path.iterdir()))
-        found += within or [path]
+        inside = sorted(path.iterdir()) if path.is_dir() and not is_run(path) else []
+        found += [each for each in inside if is_run(each) and not _SET_ASIDE.search(each.name)] or [path]
     return tuple(dict.fromkeys(found))
 
 

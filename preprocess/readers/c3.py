@@ -142,7 +142,8 @@ def _example(report: DataReport, document: list[Any], published: Any, place: str
     own, first = published.get(ID), document[1][0].get(ID)
     names_itself = len(document) == 2 and own is not None
     if names_itself:
-        named = "question-" + checked_id(own if first is None else first, place, "the question's id, a string")
+        own = checked_id(own, place, "the question's id, a string")
+        named = f"question-{first if is_scalar(first) else own}"
     else:
         named = checked_id(document[2] if len(document) > 2 else None, place, "the document's id, a string")
     if not _is_text(document[0]):
@@ -163,5 +164,5 @@ def _example(report: DataReport, document: list[Any], published: Any, place: str
         raise MalformedError("answer_not_an_option", id, describe(answer), 'one of the texts in "choice"')
     else:
         answers = (Answer(str(answer), kind="option"),)
-    extra = {"domain": domain} if own is None else {"domain": domain, ID: str(own)}
+    extra = {"domain": domain, ID: str(own)} if is_scalar(own) else {"domain": domain}
     return Example(id, question, context, answers, group, extra, options, labelled=answer is not None)

@@ -92,6 +92,11 @@ def test_c3_questions_name_themselves_where_documents_do_not(tmp_path: Path) -> 
     assert [e.id for e in examples] == ["m-question-5", "m-question-6", "d-question-5"]
     assert [e.group for e in examples] == ["m-question-5", "m-question-5", "d-question-5"], "of a text, together"
     assert [e.extra["id"] for e in examples] == ["5", "6", "5"] and not report.dropped
+    odd = [{"question": "?", "choice": ["甲"], "id": {"n": 5}}]
+    examples, _ = read_c3(_write(tmp_path, [[["她来了。"], odd, "7"]]))
+    assert [(e.id, dict(e.extra)) for e in examples] == [("m-7-1", {"domain": "m"})], "no id, and none is needed"
+    with pytest.raises(DataError, match="document 0 question 1: id_missing"):
+        read_c3(_write(tmp_path, [[["她来了。"], odd]]))
 
 
 def test_c3_says_what_is_no_document_and_what_is_odd(tmp_path: Path) -> None:

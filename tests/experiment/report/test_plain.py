@@ -47,11 +47,11 @@ def test_damaged_scores_are_one_line(command, damaged, runs, tmp_path, monkeypat
 
 def test_a_directory_of_runs_stands_for_them_all(runs, tmp_path, capsys):
     """Such as a grid's."""
-    runs.make("a", [0.7]), runs.make("b", [0.6])
+    runs.make("a", [0.7]), runs.make("b", [0.6]), runs.make("b~1", [0.5], model="set aside")
     (tmp_path / "logs").mkdir()
     assert main(["leaderboard", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "| a |" in out and "| b |" in out and out == str(leaderboard(tmp_path))
+    assert "| a |" in out and "| b |" in out and "set aside" not in out and out == str(leaderboard(tmp_path))
     assert main(["leaderboard", str(tmp_path / "logs")]) == 2
     assert "logs: not a run directory" in capsys.readouterr().err
 
