@@ -78,11 +78,19 @@ def with_torch_dropout(arguments: list[str]) -> int:
     from experiment.cli import main as run_mrc
     from pytorch_modeling import layers
     from pytorch_modeling.distances import Distances
+    from pytorch_modeling.packing import Packing
 
     def attention(
-        q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float, training: bool, distances: Distances | None = None
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | Packing,
+        p: float,
+        training: bool,
+        distances: Distances | None = None,
     ) -> Tensor:
         assert distances is None, "the models compared here have absolute positions"
+        assert not isinstance(mask, Packing), "they are compared on a CPU"
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p if training else 0.0)
 
     def dropout(x: Tensor, p: float, training: bool) -> Tensor:

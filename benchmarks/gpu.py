@@ -13,7 +13,7 @@ Each tries every batch size once and keeps its fastest. Then they take turns, ea
 device; medians count, and the allocator's peaks. Last, ours and trainer look for the largest batch that trains with
 16 GB for the allocator; the CUDA context comes on top.
 
-MFU is the rate of `training_flops`, padding included, over the device's peak for dense bfloat16 products; null where
+MFU is the rate of `training_flops` of real tokens over the device's peak for dense bfloat16 products; null where
 `experiment.estimate.hardware` does not know that. The bar on the ratio is for the two defaults, grouped / trainer;
 ours / trainer is printed too.
 
@@ -154,6 +154,10 @@ def their_model(size: str) -> Any:
     return BertForQuestionAnswering(BertConfig(**{name: config[name] for name in names}))
 
 
+def needed_flops(part: Part, features: FeatureSet) -> float:
+    return float(training_flops(CONFIGS[part.size], features.lengths.astype(np.int64)).sum())
+
+
 def our_passes(part: Part, batch_size: int, grouped: bool = False, n_batches: int = N_BATCHES) -> Pass:
     """Take two passes with our Trainer."""
     model = copy.deepcopy(our_model(part.size)).to(part.device)
@@ -179,17 +183,15 @@ def our_passes(part: Part, batch_size: int, grouped: bool = False, n_batches: in
         rows = rows[np.argsort(features.lengths, kind="stable")]
     for _ in range(2):
         part.synchronize()
-        started, flops = time.perf_counter(), 0.0
+        started = time.perf_counter()
         for chosen in rows.reshape(n_batches, batch_size):
             batch = collate(features, chosen, pad_to_multiple_of=32 if grouped else part.length)
             trainer.step([batch])
-            n, length = batch.inputs["input_ids"].shape
-            flops += n * training_flops(CONFIGS[part.size], length)
         part.synchronize()
         seconds = time.perf_counter() - started
     metrics = trainer.metrics()
     assert metrics["skipped_steps"] == 0 and np.isfinite(metrics["loss"]), metrics
-    return Pass(seconds, len(features), flops)
+    return Pass(seconds, len(features), needed_flops(part, features))
 
 
 def grouped_passes(part: Part, batch_size: int) -> Pass:
@@ -238,7 +240,7 @@ def their_passes(part: Part, batch_size: int, n_batches: int = N_BATCHES) -> Pas
         theirs.train()
         theirs.accelerator.free_memory()
     first, last = times
-    return Pass(last - first, len(features), len(features) * training_flops(CONFIGS[part.size], part.length))
+    return Pass(last - first, len(features), needed_flops(part, features))
 
 
 SIDES: dict[str, Callable[[Part, int], Pass]] = {
@@ -252,6 +254,7 @@ def measure(part: Part, side: Callable[..., Pass], batch_size: int, **keywords: 
     """Let a side take its passes alone on the device; None if memory does not suffice."""
     on_gpu = part.device.type == "cuda"
     if on_gpu:
+        torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(part.device)
     result = None
     with contextlib.suppress(torch.OutOfMemoryError):  # its traceback holds the model: collected after this

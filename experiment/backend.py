@@ -167,6 +167,9 @@ class Backend(Protocol):
     def allow_tf32(self, allowed: bool) -> None:
         """Say whether float32 matrix products may be rounded to TF32 on GPUs."""
 
+    def be_deterministic(self, wanted: bool) -> None:
+        """Say whether GPUs have to compute the same bits each time; before anything is computed on one."""
+
     def profiler(self, directory: Path) -> contextlib.AbstractContextManager[None]:
         """Return a context that writes a trace of what is computed in it."""
 

@@ -4,7 +4,16 @@ from pytorch_modeling.capabilities import check_trainer
 from pytorch_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from pytorch_modeling.distribute import Group
 from pytorch_modeling.errors import translated
-from pytorch_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, outline, set_seed
+from pytorch_modeling.model import (
+    allow_tf32,
+    be_deterministic,
+    build_model,
+    device_facts,
+    devices,
+    n_devices,
+    outline,
+    set_seed,
+)
 from pytorch_modeling.predictor import hidden_states, last_states, predict, release_memory
 from pytorch_modeling.probe import activations, gradients, parameter_values, set_parameters
 from pytorch_modeling.profiling import profiler
@@ -15,6 +24,7 @@ __all__ = [
     "Trainer",
     "activations",
     "allow_tf32",
+    "be_deterministic",
     "build_model",
     "check_trainer",
     "check_weights",

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pytorch_modeling.distances import Distances
 from pytorch_modeling.dropout import draw_seed, drop_, keep_mask, keep_scale
+from pytorch_modeling.packing import Packing, attend
 
 _ALL_BUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -121,7 +122,13 @@ def _cudnn_is_right(length: int, p: float) -> bool:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float, training: bool, distances: Distances | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | Packing,
+    p: float,
+    training: bool,
+    distances: Distances | None = None,
 ) -> Tensor:
     """Scaled dot-product attention with dropout on the probabilities.
 
@@ -129,7 +136,8 @@ def attention(
         q: [B, heads, S, d].
         k: [B, heads, S, d].
         v: [B, heads, S, d].
-        mask: bool [B, 1, 1, S], True where a position may be attended to; at least one per row.
+        mask: bool [B, 1, 1, S], True where a position may be attended to; at least one per row. Or, of rows without
+            padding, where they are: B is 1 then, and S the tokens of all.
         p: dropout probability.
         training: dropout is off otherwise.
         distances: what they are multiplied by, and added to, beside each other.
@@ -138,6 +146,8 @@ def attention(
         [B, heads, S, d]; no S x S tensor is kept for the backward pass.
     """
     p = p if training else 0.0
+    if isinstance(mask, Packing):
+        return attend(q, k, v, mask, p)
     if distances is not None:
         distances = distances._replace(rows=distances.rows.to(q.dtype))
     traced = torch.compiler.is_exporting()

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling.layers import Embeddings, counted_position_ids, position_ids
+from pytorch_modeling.packing import Packing, has_kernel, packing_of
 
 
 class Encoder(nn.Module, ABC):
@@ -29,6 +30,9 @@ class Encoder(nn.Module, ABC):
         #: The row of the position table that is padding's alone; None where padding counts on.
         self.padding_row = config.pad_token_id if config.family.padding_row else None
         self.pooled_token = config.family.pooled_token
+        self.head_size = config.hidden_size // config.num_attention_heads
+        #: Whether padding is left out where there is a kernel for that: there is none that knows distances.
+        self.packs = config.position_embedding_type == "absolute"
         self.embeddings = Embeddings(config)
         projected = config.embedding_projection == "output"
         self.projection = nn.Linear(config.embedding_size, config.hidden_size) if projected else None
@@ -58,6 +62,7 @@ class Encoder(nn.Module, ABC):
         attention_mask: Tensor,
         token_type_ids: Tensor,
         hidden_states: list[Tensor] | None = None,
+        host_mask: Tensor | None = None,
     ) -> Tensor:
         """Encode a batch.
 
@@ -67,23 +72,31 @@ class Encoder(nn.Module, ABC):
             token_type_ids: int [B, S].
             hidden_states: if given, the embeddings' output [B, S, E], the first layer's input and every layer's
                 output [B, S, H] are appended to it.
+            host_mask: the mask as bool [B, S] on the CPU, if padding may be left out; not with `hidden_states`.
 
         Returns:
-            [B, S, H], the last layer's output.
+            [B, S, H], the last layer's output; of padding whatever it happens to be.
         """
         states = hidden_states if hidden_states is not None else _Forgetful()
-        x = self.embeddings(input_ids, token_type_ids, self.positions(input_ids, attention_mask))
+        inputs = (input_ids, token_type_ids, self.positions(input_ids, attention_mask))
+        packing = self._packing(host_mask, input_ids.device)
+        x = self.embeddings(*(inputs if packing is None else map(packing.packed, inputs)))
         states.append(x)
         if self.projection is not None:
             # What layers are added to stays in float32; a CPU's autocast would leave it in bfloat16 from here on.
             x = self.projection(x).float()
         states.append(x)
-        arguments = self.layer_arguments(attention_mask, token_type_ids)
+        arguments = self.layer_arguments(attention_mask, token_type_ids) if packing is None else (packing,)
         for i, layer in enumerate(self.layer_sequence()):
             recomputed = i < self.n_recomputed and torch.is_grad_enabled()
             x = checkpoint(layer, x, *arguments, use_reentrant=False) if recomputed else layer(x, *arguments)
             states.append(x)
-        return x
+        return x if packing is None else packing.padded(x, *input_ids.shape)
+
+    def _packing(self, host_mask: Tensor | None, device: torch.device) -> Packing | None:
+        if host_mask is None or not self.packs or not has_kernel(device, self.head_size):
+            return None
+        return packing_of(host_mask, device)
 
     def positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the row of the position table that each token takes, int64 [B, S]."""
@@ -112,6 +125,8 @@ def compile_layers(encoder: Encoder) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for layer in set(encoder.layer_sequence()):
         layer.compile(dynamic=False)
+    # Every batch has another number of real tokens.
+    encoder.packs = False
 
 
 class _Forgetful(list[Tensor]):

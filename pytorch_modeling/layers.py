@@ -13,6 +13,7 @@ from pretrained_configs.config import ModelConfig
 from pytorch_modeling.attention import attention
 from pytorch_modeling.distances import Distances
 from pytorch_modeling.dropout import dropout
+from pytorch_modeling.packing import Packing
 
 #: `ModelConfig.hidden_act` -> function. "gelu" is the exact (erf) form, "gelu_tanh" Google's approximation.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -95,8 +96,8 @@ class SelfAttention(nn.Module):
         self.distance = _embedding(*table) if relative != "absolute" else None
         self.on_keys = relative == "relative_key_query"
 
-    def forward(self, x: Tensor, mask: Tensor, distances: Tensor | None = None) -> Tensor:
-        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) -> [B, S, H].
+    def forward(self, x: Tensor, mask: Tensor | Packing, distances: Tensor | None = None) -> Tensor:
+        """Attend: x [B, S, H], mask bool [B, 1, 1, S] (True = may be attended to) or a packing -> [B, S, H].
 
         Vectors of distances, [2 S, d], are added to keys and values.
         """
@@ -168,8 +169,8 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.pre_norm = config.layer_norm_type == "preln"
 
-    def forward(self, x: Tensor, mask: Tensor, distances: Tensor | None = None) -> Tensor:
-        """Transform x [B, S, H] under mask bool [B, 1, 1, S], with vectors of distances or without -> [B, S, H]."""
+    def forward(self, x: Tensor, mask: Tensor | Packing, distances: Tensor | None = None) -> Tensor:
+        """Transform x [B, S, H] under a mask or packing, with vectors of distances or without -> [B, S, H]."""
         if self.pre_norm:
             x = x + self.dropout(self.attention(self.attention_norm(x), mask, distances))
             return x + self.dropout(self.ffn(self.ffn_norm(x)))

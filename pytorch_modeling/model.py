@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import sys
@@ -19,6 +20,9 @@ from pytorch_modeling.distribute import Group
 from pytorch_modeling.families import encoder_class
 from pytorch_modeling.heads import Head
 from pytorch_modeling.layers import initialise
+
+#: Of a batch's tensors the one that says on the CPU which tokens are real.
+HOST_MASK = "host_mask"
 
 
 class MRCModel(nn.Module):
@@ -42,7 +46,8 @@ class MRCModel(nn.Module):
         """
         assert self.head is not None, "this model was built without a head"
         mask = batch["attention_mask"]
-        sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"])
+        host_mask = batch.get(HOST_MASK)
+        sequence_output = self.encoder(batch["input_ids"], mask, batch["token_type_ids"], host_mask=host_mask)
         pooled = self.encoder.pool(sequence_output, mask) if self.encoder.pooler is not None else None
         state = (
             self.encoder.pooled_state(sequence_output, mask).float()
@@ -113,6 +118,14 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Say whether GPUs may use only algorithms that compute the same bits each time; before any is used."""
+    if wanted:
+        # cuBLAS looks for it when it is first called, and adds up in an order of its own choice without it.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+
+
 def devices() -> tuple[str, ...]:
     """Return "cuda:0" … for the GPUs there are (of several processes: for this one's), then "cpu"."""
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
@@ -140,12 +153,15 @@ def device_facts(model: MRCModel) -> dict[str, Any]:
 def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     """Copy a batch to the device as int64 tensors: inputs and targets by their names, "group" and "answered".
 
-    Soft targets, by their `soft_name`s, are float32.
+    Soft targets, by their `soft_name`s, are float32. For a GPU there is the mask once more, bool, which
+    stays on the CPU.
     """
     columns = {**batch.inputs, **batch.targets, "group": batch.group}
     if batch.answered is not None:
         columns["answered"] = batch.answered.astype(np.int32)
     tensors = {name: _to_device(np.asarray(column, np.int64), device) for name, column in columns.items()}
+    if device.type == "cuda":
+        tensors[HOST_MASK] = torch.from_numpy(batch.inputs["attention_mask"] != 0)
     return tensors | {soft_name(name): _to_device(column, device) for name, column in batch.soft.items()}
 
 

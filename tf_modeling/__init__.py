@@ -18,7 +18,16 @@ from tf_modeling.capabilities import check_trainer
 from tf_modeling.checkpoint import check_weights, load_model, load_weights, parameter_shapes, save_weights
 from tf_modeling.distribute import Group
 from tf_modeling.errors import translated
-from tf_modeling.model import allow_tf32, build_model, device_facts, devices, n_devices, outline, set_seed
+from tf_modeling.model import (
+    allow_tf32,
+    be_deterministic,
+    build_model,
+    device_facts,
+    devices,
+    n_devices,
+    outline,
+    set_seed,
+)
 from tf_modeling.predictor import hidden_states, last_states, predict, release_memory
 from tf_modeling.probe import activations, gradients, parameter_values, set_parameters
 from tf_modeling.profiling import profiler
@@ -31,6 +40,7 @@ __all__ = [
     "Trainer",
     "activations",
     "allow_tf32",
+    "be_deterministic",
     "build_model",
     "check_trainer",
     "check_weights",

@@ -171,6 +171,12 @@ def allow_tf32(allowed: bool) -> None:
     tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
 
+def be_deterministic(wanted: bool) -> None:
+    """Say whether operations have to compute the same bits each time; TensorFlow can't go back from that."""
+    if wanted:
+        tf.config.experimental.enable_op_determinism()
+
+
 def devices() -> tuple[str, ...]:
     """Return "cuda:0" … for the GPUs there are, "cuda" for all of them if they are several, then "cpu"."""
     gpus = [f"cuda:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]

@@ -175,6 +175,7 @@ def ready(
     backend = load_backend(options.framework)
     backend.allow_tf32(options.tf32)
     device = choose_device(backend, options.device)
+    backend.be_deterministic(options.full_determinism and device != "cpu")
     backend.check_trainer(trainer_spec(recipe), device)
     lines = [source.loaded_tokenizer.casing, *(f"warning: {line}" for line in source.loaded_tokenizer.warnings)]
     if device == "cpu" and recipe.precision == "bf16" and (why := bf16_is_slow()) is not None:

@@ -17,8 +17,8 @@ class NezhaEncoder(BertEncoder):
     def build_layers(self, config: ModelConfig) -> None:
         """Create one module per layer."""
         super().build_layers(config)
+        self.packs = False
         self.max_relative_position = config.max_relative_position
-        self.head_size = config.hidden_size // config.num_attention_heads
 
     def layer_arguments(self, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
         """Return which positions may be attended to, and the vectors of distances, [2 S, d]."""

@@ -107,6 +107,7 @@ class XLNetEncoder(Encoder):
 
     def build_layers(self, config: ModelConfig) -> None:
         """Create one module per layer, and the biases that all have in common if they are tied."""
+        self.packs = False
         self.width, self.clamp_len = config.hidden_size, config.clamp_len
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.biases = None if config.untie_r else Biases(config.hidden_size)
@@ -139,9 +140,11 @@ class XLNetEncoder(Encoder):
         attention_mask: Tensor,
         token_type_ids: Tensor,
         hidden_states: list[Tensor] | None = None,
+        host_mask: Tensor | None = None,
     ) -> Tensor:
         """Encode a batch, see `Encoder.forward`; the last layer's output has a dropout of its own."""
-        return cast(Tensor, self.dropout(super().forward(input_ids, attention_mask, token_type_ids, hidden_states)))
+        states = super().forward(input_ids, attention_mask, token_type_ids, hidden_states, host_mask)
+        return cast(Tensor, self.dropout(states))
 
 
 ENCODER = XLNetEncoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT / "pytorch_modeling").with_suffix("").parts)
     for path in (ROOT / "pytorch_modeling").rglob("*.py")
-    if path.stem != "__init__"
+    if path.stem not in ("__init__", "packing")  # for a kernel that TensorFlow has not
 )
 
 #: What only the TensorFlow package has, and why.
@@ -35,6 +36,7 @@ MISSING = {
     "export": {"export_onnx"},
     "trainer": {"autocast"},
     "encoder": {"compile_layers"},
+    "model": {"HOST_MASK"},
     "dropout": {"drop_", "drop_seeded_", "draw_seed"},
     "distribute": {
         "share",
@@ -52,8 +54,8 @@ MISSING = {
 #: Parameters that only the TensorFlow side has: a `Pass` takes the place of autocast and Module.training, an explicit
 #: seed that of the generator, and XLA has a switch in predictions.
 EXTRA_PARAMETERS = {"run", "seed", "jit_compile", "added"}
-#: A parameter that a seed takes the place of.
-MISSING_PARAMETERS = {"training"}
+#: Parameters that only the PyTorch side has: a seed takes the place of the one, packing alone needs the other.
+MISSING_PARAMETERS = {"training", "host_mask"}
 
 
 def _pair(name: str) -> tuple[ModuleType, ModuleType]:
@@ -129,6 +131,22 @@ def test_the_tensorflow_backend_imports_neither_torch_nor_transformers():
 
 def test_the_pytorch_backend_imports_neither_tensorflow_nor_keras():
     assert not _modules_after("pytorch_modeling") & {"tensorflow", "keras", "tf_modeling"}
+
+
+def test_determinism_is_what_was_asked_for_last(monkeypatch):
+    """TensorFlow can't go back, and is not asked where nothing is wanted."""
+    import tensorflow as tf
+    import torch
+
+    calls = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append("tensorflow"))
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", calls.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for wanted in (False, True):
+        pytorch_modeling.be_deterministic(wanted)
+        tf_modeling.be_deterministic(wanted)
+    assert calls == [False, True, "tensorflow"]
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_tf32_is_what_was_asked_for_last():
