@@ -25,6 +25,7 @@ from preprocess.base.errors import UsageError
 from preprocess.batch import eval_batches, unpadded
 from preprocess.types import Batch, Example, FeatureSet, Outputs
 from pretrained_configs.checkpoint import Checkpoint
+from tasks.core.confidence import Temperature
 from tasks.core.joint import SharedHead
 from tasks.core.prediction import Prediction
 from tasks.core.task import Task
@@ -86,7 +87,7 @@ class Prepared:
     model: Checkpoint | Bundle
     source: ModelSource
     notes: list[str]
-    temperature: float = 1.0
+    temperature: Temperature = 1.0
 
     def windows(self, examples: Sequence[Example], *, cached: bool) -> Data:
         """Return the windows of questions, through the cache of features if so wanted."""

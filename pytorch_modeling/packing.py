@@ -50,6 +50,7 @@ def has_kernel(device: torch.device, head_size: int) -> bool:
     """Whether there is a kernel for rows of any length, under the autocast that is on."""
     return (
         device.type == "cuda"
+        and torch.version.hip is None
         and torch.is_autocast_enabled("cuda")
         and torch.get_autocast_dtype("cuda") in (torch.float16, torch.bfloat16)
         and torch.cuda.get_device_capability(device) >= (8, 0)

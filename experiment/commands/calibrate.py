@@ -34,11 +34,12 @@ def calibrate(options: CalibrateOptions) -> dict[Path, Calibration]:
         with Reader(prepared) as reader, Bars(console) as bars:
             one = reader.calibrate(options.data_file, options.max_eval_samples, seed=options.seed, bars=bars)
         write_calibration(place, prepared.task, one.as_json())
-        bound = (
-            "" if LOWEST < one.temperature < HIGHEST else ", the bound of the search: confidence tells little here"
-        )
+        values = [one.temperature, *([] if one.null_temperature is None else [one.null_temperature])]
+        inside = all(LOWEST < value < HIGHEST for value in values)
+        bound = "" if inside else ", the bound of the search: confidence tells little here"
+        of_null = f" of spans, {values[1]:.3f} of other answers" if len(values) > 1 else ""
         console.print(
-            f"{place}: temperature {one.temperature:.3f}, found on {one.n_fitted} questions{bound}\n"
+            f"{place}: temperature {one.temperature:.3f}{of_null}, found on {one.n_fitted} questions{bound}\n"
             f"  on {one.n_held_out} others, before -> after: ECE {100 * one.error_before:.2f} -> "
             f"{100 * one.error_after:.2f} %, NLL {one.loss_before:.4f} -> {one.loss_after:.4f} ({one.metric})"
         )

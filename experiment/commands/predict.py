@@ -21,7 +21,7 @@ from experiment.reading.reader import Reader
 from preprocess.base.errors import UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Example
-from tasks.core.confidence import ABSTAINED, abstaining, chosen_place, confidence_of
+from tasks.core.confidence import ABSTAINED, Temperatures, abstaining, chosen_place, confidence_of
 from tasks.core.prediction import Prediction
 from tasks.core.problem import Gathers
 from tasks.core.task import Task
@@ -98,12 +98,15 @@ def _check(options: PredictOptions) -> None:
 def _selective(options: PredictOptions, prepared: Prepared, predictions: Mapping[str, Prediction]) -> dict[str, Any]:
     """Return how answers were come by of which those that are not sure enough were left empty."""
     abstained = [id for id, prediction in predictions.items() if prediction.kind == ABSTAINED]
+    at = prepared.temperature
+    spans, null = (at.spans, {"null_temperature": at.null}) if isinstance(at, Temperatures) else (at, {})
     return {
         "protocol": f"answers less sure than {options.min_confidence} left empty",
         "task": prepared.task.name,
         "task_version": prepared.task.version,
         "min_confidence": options.min_confidence,
-        "temperature": prepared.temperature,
+        "temperature": spans,
+        **null,
         "n_questions": len(predictions),
         "n_abstained": len(abstained),
         "abstained": abstained,

@@ -21,6 +21,7 @@ from preprocess.base.files import write_json
 from preprocess.base.jsonfile import describe, read_json_object
 from preprocess.template import Template
 from preprocess.tokenizers.base import Tokenizer
+from tasks.core.confidence import Temperature, temperature_from
 from tasks.core.discovery import get_task
 from tasks.core.task import Task, TaskOptions
 
@@ -116,11 +117,12 @@ def write_calibration(directory: Path, task: Task, calibration: Mapping[str, Any
     write_json(path, values)
 
 
-def temperature_of(settings: Settings | None, task: Task) -> float:
+def temperature_of(settings: Settings | None, task: Task) -> Temperature:
     """Return what a checkpoint was calibrated to for a task; 1 if it was not."""
     if settings is None or settings.task != task.name:
         return 1.0
-    return float(settings.calibration.get("temperature", 1.0))
+    kept = settings.calibration
+    return temperature_from(kept.get("temperature", 1.0), kept.get("null_temperature"))
 
 
 def read_settings(directory: Path, task: str | None = None) -> Settings | None:
@@ -174,9 +176,10 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} {value}: {error}") from None
         if problems := list(option.problems(value)):
             raise ValueError(f"{name} {'; '.join(problems)}")
-    temperature = settings.calibration.get("temperature", 1.0)
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise ValueError(f"a temperature above 0 was expected, found {describe(temperature)}")
+    temperature, null = (settings.calibration.get(name) for name in ("temperature", "null_temperature"))
+    for value in (1.0 if temperature is None else temperature, 1.0 if null is None else null):
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"a temperature above 0 was expected, found {describe(value)}")
     for text in (settings.task, settings.version, settings.precision):
         if not isinstance(text, str):
             raise ValueError(f"a text was expected, found {describe(text)}")

@@ -11,7 +11,7 @@ import numpy as np
 from experiment.inputs.partition import draw, groups_of
 from preprocess.base.errors import DataError
 from preprocess.types import Example
-from tasks.core.confidence import all_confidences, fit_temperature
+from tasks.core.confidence import Temperature, Temperatures, all_confidences, fit_temperature, temperature_from
 from tasks.core.prediction import Prediction
 from tasks.metrics.calibration import exact_of, log_loss, reliability
 
@@ -21,7 +21,9 @@ class Calibration:
     """What was found on the questions of a file.
 
     Args:
-        temperature: at which answers of the first half are likeliest to be as right as they are.
+        temperature: at which answers of the first half are likeliest to be as right as they are; of spans where there
+            are two.
+        null_temperature: of answers that are no spans, if they have one of their own.
         metric: that says how right they are.
         n_fitted: questions of that half.
         n_held_out: questions of the other one, which all that follows is about.
@@ -40,7 +42,13 @@ class Calibration:
     error_after: float
     loss_before: float
     loss_after: float
+    null_temperature: float | None = None
     data_sha256: str = ""
+
+    @property
+    def scale(self) -> Temperature:
+        """What confidence is computed with."""
+        return temperature_from(self.temperature, self.null_temperature)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a checkpoint keeps it."""
@@ -73,13 +81,14 @@ def calibration_of(
         [example.id for number, example in enumerate(examples) if (number in half) == first]
         for first in (True, False)
     )
-    temperature = fit_temperature([predictions[id] for id in fitted], [scores[id][metric] for id in fitted])
+    scale = fit_temperature([predictions[id] for id in fitted], [scores[id][metric] for id in fitted])
     right = np.array([scores[id][metric] for id in held_out])
-    sure = [all_confidences([predictions[id] for id in held_out], at) for at in (1.0, temperature)]
+    sure = [all_confidences([predictions[id] for id in held_out], at) for at in (1.0, scale)]
     errors = [reliability(each, right).error for each in sure]
     losses = [log_loss(each, right) for each in sure]
     return Calibration(
-        temperature=temperature,
+        temperature=scale.spans if isinstance(scale, Temperatures) else scale,
+        null_temperature=scale.null if isinstance(scale, Temperatures) else None,
         metric=metric,
         n_fitted=len(fitted),
         n_held_out=len(held_out),

@@ -27,7 +27,7 @@ from experiment.training.finished import best_seed, is_run, trained_by
 from preprocess.base.errors import DataError, UsageError
 from preprocess.text.offsets import is_unicode
 from preprocess.types import Batch, Example, Outputs
-from tasks.core.confidence import calibrated
+from tasks.core.confidence import Temperature, calibrated
 from tasks.core.prediction import Prediction
 from tasks.core.problem import Gathers
 
@@ -76,7 +76,7 @@ class Reader:
             self._refuse_gathered("temperature: ")
         path = Path(prepared.options.model_name_or_path)
         self.name = path.name if is_run(path) else prepared.source.name
-        self.temperature = prepared.temperature if temperature is None else temperature
+        self.temperature: Temperature = prepared.temperature if temperature is None else temperature
         self._predict: Predictor | None = load_predictor(prepared) if predict is None else predict
         self._turn = threading.Lock()
 
@@ -218,7 +218,7 @@ class Reader:
             found = replace(calibration_of(examples, predictions, scores, seed), data_sha256=report.sha256)
         except DataError as error:
             raise DataError(f"{data_file}: {error}") from None
-        self.temperature = found.temperature
+        self.temperature = found.scale
         return found
 
     def encode(self, questions: Sequence[Question]) -> Asked:

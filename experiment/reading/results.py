@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preprocess.types import FeatureSet
-from tasks.core.confidence import chosen_place, confidences, twins
+from tasks.core.confidence import Temperature, chosen_place, confidences, twins
 from tasks.core.prediction import UNKNOWN, Candidate, DecodeOptions, Prediction
 from tasks.problems.multispan import SEVERAL
 
@@ -159,7 +159,7 @@ def result_of(
     question_cut: bool,
     n_best: int,
     min_confidence: float,
-    temperature: float,
+    temperature: Temperature,
     gathers: bool = False,
 ) -> Result:
     """Return what is said to a question.

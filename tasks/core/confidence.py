@@ -2,12 +2,16 @@
 
 Temperature scaling (Guo et al., On Calibration of Modern Neural Networks, 2017), over the n-best list: probabilities
 are raised to the reciprocal of the temperature and sum to 1 again, so that no answer and no order changes.
+
+Where lists hold spans and answers that are none (YES, NO, "no answer"), two decisions are learned by two losses, and
+a model may be too sure of the one and not sure enough of the other. Then each has a temperature of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +29,34 @@ LOWEST, HIGHEST = 0.05, 20.0
 _N_PLACES, _N_LOOKS = 41, 4
 #: Confidences that differ by less are equal but for rounding.
 _ROUNDING = 1e-9
-#: Stands for a probability of 0, which has no logarithm.
-_LEAST = 1e-300
+#: Stands for a probability of 0, which has no logarithm; and log-odds beyond which all is certain.
+_LEAST, _FAR = 1e-300, 700.0
+#: How often each of two temperatures is looked for, given the other.
+_N_TURNS = 3
 
 
-def confidences(nbest: Sequence[Candidate], temperature: float = 1.0) -> list[float]:
+class Temperatures(NamedTuple):
+    """Of lists that hold spans and null answers, which are no spans.
+
+    Args:
+        spans: of the shares of spans in what all of them have.
+        null: of the log-odds of null answers against spans, and of the shares among null answers.
+    """
+
+    spans: float
+    null: float
+
+
+#: One for a whole list, or two.
+Temperature = float | Temperatures
+
+
+def temperature_from(temperature: float, null_temperature: float | None) -> Temperature:
+    """Return what files keep as two numbers, of which the second may be missing."""
+    return temperature if null_temperature is None else Temperatures(temperature, null_temperature)
+
+
+def confidences(nbest: Sequence[Candidate], temperature: Temperature = 1.0) -> list[float]:
     """Return the share of each candidate in the probability of its list, 0-1.
 
     A null answer that is a text ("YES") stands in a list once more as "" (`KindProblem.decode`). The two are one
@@ -59,20 +86,20 @@ def chosen_place(prediction: Prediction) -> int | None:
     return next(iter(places or texts), None)
 
 
-def confidence_of(prediction: Prediction, temperature: float = 1.0) -> float:
+def confidence_of(prediction: Prediction, temperature: Temperature = 1.0) -> float:
     """Return how sure the answer is, 0-1; 0 for one that does not stand in its list."""
     place = chosen_place(prediction)
     return 0.0 if place is None else confidences(prediction.nbest, temperature)[place]
 
 
-def calibrated(predictions: Mapping[str, Prediction], temperature: float) -> dict[str, Prediction]:
+def calibrated(predictions: Mapping[str, Prediction], temperature: Temperature) -> dict[str, Prediction]:
     """Return predictions whose n-best lists have the probabilities of a temperature; 1 leaves them as they are."""
     if temperature == 1:
         return dict(predictions)
     return {id: _calibrated(prediction, temperature) for id, prediction in predictions.items()}
 
 
-def _calibrated(prediction: Prediction, temperature: float) -> Prediction:
+def _calibrated(prediction: Prediction, temperature: Temperature) -> Prediction:
     shares = confidences(prediction.nbest, temperature)
     nbest = tuple(c._replace(probability=share) for c, share in zip(prediction.nbest, shares, strict=True))
     return replace(prediction, nbest=nbest)
@@ -91,27 +118,51 @@ def abstaining(predictions: Mapping[str, Prediction], least: float) -> dict[str,
     }
 
 
-def fit_temperature(predictions: Sequence[Prediction], correct: Sequence[float]) -> float:
+def fit_temperature(predictions: Sequence[Prediction], correct: Sequence[float]) -> Temperature:
     """Return the temperature, `LOWEST` to `HIGHEST`, at which answers are likeliest to be as right as they are.
 
     Args:
         predictions: of n questions, at least one, at temperature 1.
         correct: how right each is, 0-1.
+
+    Returns:
+        two where lists hold spans and null answers, and questions are answered by both.
     """
     chosen, lists, right = _chosen(predictions), _Lists.of([p.nbest for p in predictions]), np.asarray(correct, float)
 
-    def loss(logarithm: float) -> float:
-        return log_loss(_taken(_shares(lists, float(np.exp(logarithm))), chosen), right)
+    def loss(temperature: Temperature) -> float:
+        return log_loss(_taken(_shares(lists, temperature), chosen), right)
 
+    answered_null = {bool(lists.null[row, at]) for row, at in enumerate(chosen) if at is not None}
+    if len(answered_null) < 2:
+        return _least(loss)
+    # How sure a null answer is depends on one of them alone, so that a few turns are enough.
+    spans = null = 1.0
+    for _ in range(_N_TURNS):
+        null = _least(partial(_of_null, loss, spans))
+        spans = _least(partial(_of_spans, loss, null))
+    return Temperatures(spans, null)
+
+
+def _of_null(loss: Callable[[Temperature], float], spans: float, null: float) -> float:
+    return loss(Temperatures(spans, null))
+
+
+def _of_spans(loss: Callable[[Temperature], float], null: float, spans: float) -> float:
+    return loss(Temperatures(spans, null))
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    """Return the temperature of least loss, which may have several valleys."""
     low, high = float(np.log(LOWEST)), float(np.log(HIGHEST))
     for _ in range(_N_LOOKS):
         places = np.linspace(low, high, _N_PLACES)
-        best = int(np.argmin([loss(place) for place in places]))
+        best = int(np.argmin([loss(float(np.exp(place))) for place in places]))
         low, high = places[max(best - 1, 0)], places[min(best + 1, _N_PLACES - 1)]
     return float(np.clip(np.exp(places[best]), LOWEST, HIGHEST))
 
 
-def all_confidences(predictions: Sequence[Prediction], temperature: float = 1.0) -> Floats:
+def all_confidences(predictions: Sequence[Prediction], temperature: Temperature = 1.0) -> Floats:
     """Return `confidence_of` each prediction, [n]."""
     return _taken(_shares(_Lists.of([p.nbest for p in predictions]), temperature), _chosen(predictions))
 
@@ -122,28 +173,52 @@ class _Lists(NamedTuple):
     Args:
         logarithm: float64 [n, K], of each probability; -inf behind the end of a list.
         twin: bool [n, K], whether the candidate stands there as a text, too.
+        null: bool [n, K], whether it is no span.
         lengths: of each list.
     """
 
     logarithm: Floats
     twin: NDArray[np.bool_]
+    null: NDArray[np.bool_]
     lengths: list[int]
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[Candidate]]) -> _Lists:
         lengths = [len(nbest) for nbest in lists]
         logarithm = np.full((len(lists), max(lengths, default=0)), -np.inf)
-        twin = np.zeros(logarithm.shape, bool)
+        twin, null = np.zeros((2, *logarithm.shape), bool)
         for row, nbest in enumerate(lists):
             logarithm[row, : len(nbest)] = np.log(np.maximum([c.probability for c in nbest], _LEAST))
             twin[row, : len(nbest)] = twins(nbest)
-        return cls(logarithm, twin, lengths)
+            null[row, : len(nbest)] = [c.char_start < 0 for c in nbest]
+        return cls(logarithm, twin, null, lengths)
 
 
-def _shares(lists: _Lists, temperature: float) -> list[Floats]:
+def _shares(lists: _Lists, temperature: Temperature) -> list[Floats]:
+    if isinstance(temperature, Temperatures):
+        return _shares_of_both(lists, temperature)
     scaled = (lists.logarithm - lists.logarithm.max(axis=1, keepdims=True)) / temperature
     exponential = np.exp(scaled)
     shares = exponential / np.where(lists.twin, 0.0, exponential).sum(axis=1, keepdims=True)
+    return [row[:length] for row, length in zip(shares, lists.lengths, strict=True)]
+
+
+def _shares_of_both(lists: _Lists, temperature: Temperatures) -> list[Floats]:
+    """Return the shares where null answers and spans have temperatures of their own."""
+    absent = np.full_like(lists.logarithm, -np.inf)
+    null, span = lists.null & ~lists.twin, ~lists.null
+    with np.errstate(invalid="ignore"):  # of -inf and -inf, where a list has none of a group
+        of_group = [np.logaddexp.reduce(np.where(each, lists.logarithm, absent), axis=1) for each in (null, span)]
+        odds = np.clip((of_group[0] - of_group[1]) / temperature.null, -_FAR, _FAR)
+        parts = []
+        for each, members, at, sign in (
+            (null, lists.null, temperature.null, 1.0),
+            (span, span, temperature.spans, -1.0),
+        ):
+            scaled = lists.logarithm / at
+            within = scaled - np.logaddexp.reduce(np.where(each, scaled, absent), axis=1)[:, None]
+            parts.append(np.where(members, within - np.logaddexp(0.0, -sign * odds)[:, None], 0.0))
+    shares = np.exp(parts[0] + parts[1])
     return [row[:length] for row, length in zip(shares, lists.lengths, strict=True)]
 
 

@@ -14,6 +14,7 @@ from experiment.cli import main
 from experiment.reading.calibration import calibration_of
 from preprocess.base.errors import DataError
 from preprocess.types import Example
+from tasks.core.confidence import Temperatures, confidences
 from tasks.core.prediction import Candidate, Prediction
 from tests.support.served import CORPUS, write_finished_run, write_model
 
@@ -183,6 +184,31 @@ def test_mistakes_of_calibrate_are_one_line(model, data, tmp_path, capsys):
     settings.write_text(json.dumps({**_json(model / "mrc_settings.json"), "calibration": {"temperature": -1}}))
     assert main(["calibrate", str(bare), "--data_file", str(data)]) == 2
     assert "a temperature above 0 was expected" in capsys.readouterr().err
+    values = {**_json(model / "mrc_settings.json"), "calibration": {"temperature": 1.0, "null_temperature": "hot"}}
+    settings.write_text(json.dumps(values))
+    assert main(["calibrate", str(bare), "--data_file", str(data)]) == 2
+    assert "a temperature above 0 was expected, found the string 'hot'" in capsys.readouterr().err
+
+
+def test_two_temperatures_are_found_said_kept_and_used(tmp_path, capsys):
+    """Random weights, which give both spans and null answers; some of either are right."""
+    mine, data = write_model(tmp_path / "model", "cjrc", seed=8), CORPUS / "demo_cjrc_dev.json"
+    command = ["predict", "--model_name_or_path", str(mine), "--test_file", str(data), "--feature_cache_dir", "None"]
+    assert main([*command, "--output_dir", str(tmp_path / "before")]) == 0
+    capsys.readouterr()
+    assert main(["calibrate", str(mine), "--data_file", str(data), "--device", "cpu"]) == 0
+    kept = _json(mine / "mrc_settings.json")["calibration"]
+    at = Temperatures(kept["temperature"], kept["null_temperature"])
+    assert f"temperature {at.spans:.3f} of spans, {at.null:.3f} of other answers, found on" in capsys.readouterr().out
+    assert main([*command, "--output_dir", str(tmp_path / "after"), "--min_confidence", "0.5"]) == 0
+    protocol = _json(tmp_path / "after" / "protocol.json")
+    assert (protocol["temperature"], protocol["null_temperature"]) == at
+    before, after = (_json(tmp_path / name / "nbest_predictions.json") for name in ("before", "after"))
+    for id, own in before.items():
+        places = [-1 if c["text"] in ("YES", "NO", "") else 0 for c in own]
+        numbers = ((c["probability"], c["start_logit"], c["end_logit"]) for c in own)
+        nbest = [Candidate(c["text"], p, p, *n) for c, p, n in zip(own, places, numbers, strict=True)]
+        assert [c["probability"] for c in after[id]] == pytest.approx(confidences(nbest, at), abs=1e-4)
 
 
 def _question(number, group):

@@ -9,6 +9,7 @@ from tasks.core.confidence import (
     ABSTAINED,
     HIGHEST,
     LOWEST,
+    Temperatures,
     abstaining,
     all_confidences,
     calibrated,
@@ -58,6 +59,47 @@ def test_calibration_changes_probabilities_and_nothing_else():
     assert (after.text, after.kind) == ("YES", "yes")
     assert confidence_of(after) == pytest.approx(confidence_of(before["q"], 2.0)) == pytest.approx(yes)
     assert calibrated(before, 1.0) == before  # files of a checkpoint that is not calibrated stay as they were
+
+
+def test_spans_and_null_answers_have_temperatures_of_their_own():
+    """TWINS and one more span: YES has 1/2 of the list, the spans 2/6 and 1/6 (twice in three)."""
+    nbest = (*TWINS[:2], Candidate("乙", 5, 6, 0.1, 0.0, 0.0), TWINS[2])
+    nbest = tuple(c._replace(probability=p) for c, p in zip(nbest, (0.75, 1 / 6, 1 / 12, 0.75), strict=True))
+    assert confidences(nbest, Temperatures(1.0, 1.0)) == pytest.approx(confidences(nbest))
+    # Odds of 3 to 1 become sqrt(3) to 1; spans of 2 to 1 become 4 to 1.
+    yes = 3**0.5 / (3**0.5 + 1)
+    expected = [yes, 0.8 * (1 - yes), 0.2 * (1 - yes), yes]
+    assert confidences(nbest, Temperatures(0.5, 2.0)) == pytest.approx(expected)
+    assert confidences(SPANS, Temperatures(2.0, 9.0)) == pytest.approx(confidences(SPANS, 2.0))
+    alone = (TWINS[0], TWINS[0]._replace(text="NO", probability=0.1, start_logit=0.5))
+    assert confidences(alone, Temperatures(9.0, 2.0)) == pytest.approx([2 / 3, 1 / 3])  # sqrt(0.4) to sqrt(0.1)
+    far = (TWINS[0]._replace(probability=1.0), SPANS[0]._replace(probability=0.0))
+    assert confidences(far, Temperatures(1e-3, 1e-3)) == pytest.approx([1.0, 0.0])
+    assert confidences([], Temperatures(1.0, 2.0)) == []
+
+
+def test_shares_of_two_temperatures_sum_to_one_and_keep_the_order_of_spans():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        shares = rng.dirichlet(np.full(6, 0.4))
+        nbest = [
+            Candidate(str(i), i if i < 4 else -1, i, float(share), float(i), 0.0) for i, share in enumerate(shares)
+        ]
+        found = np.array(confidences(nbest, Temperatures(*rng.uniform(0.1, 9.0, 2))))
+        assert found.sum() == pytest.approx(1.0)
+        assert (np.argsort(found[:4]) == np.argsort(shares[:4])).all()
+        assert (np.argsort(found[4:]) == np.argsort(shares[4:])).all()
+
+
+def test_too_sure_of_null_answers_and_not_sure_enough_of_spans():
+    """Of null answers that are 99 % sure 3 of 5 are right, of spans that have 1/3 of their list a half."""
+    null = _prediction((TWINS[0]._replace(probability=0.99), SPANS[0]._replace(probability=0.01)), kind="yes")
+    spans = [Candidate(str(i), i, i + 1, share, 0.0, 0.0) for i, share in enumerate((0.4, 0.25, 0.25))]
+    span = _prediction([*spans, TWINS[0]._replace(probability=0.1)])
+    answers, right = [null] * 10 + [span] * 10, [1] * 6 + [0] * 4 + [1] * 5 + [0] * 5
+    found = fit_temperature(answers, right)
+    assert isinstance(found, Temperatures) and found.null > 5 and found.spans < 1
+    assert all_confidences(answers, found) == pytest.approx([0.6] * 10 + [0.5] * 10, abs=0.01)
 
 
 @pytest.mark.parametrize(("n_right", "temperature"), [(3, 2.0), (2, HIGHEST), (4, LOWEST)])
