@@ -90,7 +90,7 @@ class TrainingDeviceOptions:
     """Where memory runs out in training, halve the forward passes, double their number, and take the step again."""
     full_determinism: bool = False
     """On GPUs, use only algorithms that compute the same bits each time, so that the same command gives the same
-    weights; slower. (On one CPU it does anyway.)"""
+    weights, as on one CPU it does anyway; slower."""
     torch_compile: bool = False
     """PyTorch: compile the model's layers, once per shape of batch."""
     fsdp: bool = False

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Who else may look into the environment, and why.
 READERS = {
     "pytorch_modeling/distribute.py",  # torch's rendezvous, and which GPU is this process's
+    "pytorch_modeling/model.py",  # cuBLAS takes its workspace from there alone
     "tf_modeling/__init__.py",  # Keras's backend
     "tf_modeling/distribute.py",  # TensorFlow's cluster
 }
