@@ -133,23 +133,18 @@ def fit_temperature(predictions: Sequence[Prediction], correct: Sequence[float])
     def loss(temperature: Temperature) -> float:
         return log_loss(_taken(_shares(lists, temperature), chosen), right)
 
+    def loss_of_both(spans: float, null: float) -> float:
+        return loss(Temperatures(spans, null))
+
     answered_null = {bool(lists.null[row, at]) for row, at in enumerate(chosen) if at is not None}
     if len(answered_null) < 2:
         return _least(loss)
     # How sure a null answer is depends on one of them alone, so that a few turns are enough.
     spans = null = 1.0
     for _ in range(_N_TURNS):
-        null = _least(partial(_of_null, loss, spans))
-        spans = _least(partial(_of_spans, loss, null))
+        null = _least(partial(loss_of_both, spans))
+        spans = _least(partial(loss_of_both, null=null))
     return Temperatures(spans, null)
-
-
-def _of_null(loss: Callable[[Temperature], float], spans: float, null: float) -> float:
-    return loss(Temperatures(spans, null))
-
-
-def _of_spans(loss: Callable[[Temperature], float], null: float, spans: float) -> float:
-    return loss(Temperatures(spans, null))
 
 
 def _least(loss: Callable[[float], float]) -> float:

@@ -62,7 +62,7 @@ def test_calibration_changes_probabilities_and_nothing_else():
 
 
 def test_spans_and_null_answers_have_temperatures_of_their_own():
-    """TWINS and one more span: YES has 1/2 of the list, the spans 2/6 and 1/6 (twice in three)."""
+    """TWINS and one more span: YES has 3/4 of the list, the spans 1/6 and 1/12."""
     nbest = (*TWINS[:2], Candidate("乙", 5, 6, 0.1, 0.0, 0.0), TWINS[2])
     nbest = tuple(c._replace(probability=p) for c, p in zip(nbest, (0.75, 1 / 6, 1 / 12, 0.75), strict=True))
     assert confidences(nbest, Temperatures(1.0, 1.0)) == pytest.approx(confidences(nbest))
@@ -92,7 +92,7 @@ def test_shares_of_two_temperatures_sum_to_one_and_keep_the_order_of_spans():
 
 
 def test_too_sure_of_null_answers_and_not_sure_enough_of_spans():
-    """Of null answers that are 99 % sure 3 of 5 are right, of spans that have 1/3 of their list a half."""
+    """Of null answers that are 99 % sure 3 of 5 are right, of spans that have 0.4 of their list a half."""
     null = _prediction((TWINS[0]._replace(probability=0.99), SPANS[0]._replace(probability=0.01)), kind="yes")
     spans = [Candidate(str(i), i, i + 1, share, 0.0, 0.0) for i, share in enumerate((0.4, 0.25, 0.25))]
     span = _prediction([*spans, TWINS[0]._replace(probability=0.1)])
