@@ -12,7 +12,7 @@ from experiment.export.bundle import Bundle, exported_source, read_bundle
 from experiment.export.forms import OnnxForm
 from experiment.export.runtimes import RUNTIMES
 from experiment.inputs.data import Data, encode, first_targets
-from experiment.inputs.heads import task_for
+from experiment.inputs.heads import exported_task, task_for
 from experiment.inputs.model import ModelSource, check_limits, from_checkpoint
 from experiment.inputs.settings import about_tokenizer, check_task, read_settings, recall, temperature_of
 from experiment.inputs.transfer import answering_head
@@ -134,8 +134,10 @@ def prepare(options: PredictOptions, model: Checkpoint | Bundle | None = None) -
 
 
 def _fitted(model: Checkpoint | Bundle, task: Task) -> Task:
-    """Return a task with the problem that a model answers: what was exported has the head of the task's own."""
-    return task if isinstance(model, Bundle) else task_for(task, model.config, model)
+    """Return a task with the problem that a model answers, which its weights show, or the outputs of its graph."""
+    if isinstance(model, Bundle):
+        return exported_task(task, model.config, model.outputs)
+    return task_for(task, model.config, model)
 
 
 def find(name: str, hidden_act: str | None, task: str | None = None) -> Checkpoint | Bundle:

@@ -126,7 +126,7 @@ class GivenToken(nn.Module):
 
     def forward(self, states: Tensor, position: Tensor) -> Tensor:
         """Score states [B, S, H] given each position of [B, K] -> [B, S, K, n_rows]."""
-        given = states[torch.arange(len(states), device=states.device)[:, None], position]
+        given = states[torch.arange(states.shape[0], device=states.device)[:, None], position]
         # The product with two states side by side is a sum of two, one for all positions and one for all tokens.
         own, other = self.hidden.weight.chunk(2, dim=1)
         x = F.linear(states, own, self.hidden.bias)[:, :, None] + F.linear(given, other)[:, None]

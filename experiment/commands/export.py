@@ -21,7 +21,7 @@ from experiment.options.recipe import task_of
 from experiment.training.finished import read_finetuned
 from preprocess.base.errors import DataError, UsageError
 from preprocess.base.files import new_directory
-from preprocess.types import HeadSpec, Output
+from preprocess.types import HeadSpec, Output, input_names
 from pretrained_configs.checkpoint import Checkpoint
 from tasks.core.discovery import get_task
 from tasks.problems.kinds import KindProblem
@@ -73,9 +73,7 @@ def export(options: ExportOptions) -> None:
     limit = max_length(checkpoint.config)
     length = "any S" if limit is None else f"S up to {limit}"
     outputs = ", ".join(f"{output.name}{SUFFIX} {_shape(output)}" for output in head.outputs)
-    console.print(
-        f"{form.entry}: input_ids, attention_mask, token_type_ids {form.dtype} [B, S], {length} -> {outputs} float32"
-    )
+    console.print(f"{form.entry}: {', '.join(input_names(head))} {form.dtype} [B, S], {length} -> {outputs} float32")
     console.print(_conclusion(checked))
 
 
@@ -90,7 +88,8 @@ def _conclusion(checked: dict[str, object] | None) -> str:
 
 def _shape(output: Output) -> str:
     """Return the shape of an output's values, see `Outputs`."""
-    axes = ["B", *(["S"] if output.per_token else []), *([str(output.size)] if output.size != 1 else [])]
+    sizes = [str(n) for n in (output.size, output.beams if output.given and output.per_token else 1) if n != 1]
+    axes = ["B", *(["S"] if output.per_token else []), *sizes]
     return f"[{', '.join(axes)}]"
 
 
@@ -151,13 +150,7 @@ def _head(checkpoint: Checkpoint, settings: Settings | None, asked: PredictOptio
             "checkpoint, such as the checkpoint-best of a run"
         )
     if asked is not None:
-        head = task_for(task_of(recall(settings, asked)[0]), checkpoint.config, checkpoint).problem.head
-        if head.given:
-            raise UsageError(
-                f"--model_name_or_path {name}: the ends of its spans depend on starts that are searched while it "
-                "answers, and no format holds that; let predict answer with it"
-            )
-        return head
+        return task_for(task_of(recall(settings, asked)[0]), checkpoint.config, checkpoint).problem.head
     kinds = rows.get("kind")
     head = KindProblem({f"kind_{i}": "" for i in range(kinds)}).head if kinds else SpanProblem().head
     if head.rows != rows:

@@ -20,7 +20,6 @@ from experiment.io.outputs import check_new_directory
 from experiment.io.terminal import Bars, terminal, warn
 from experiment.options.reading import ReadingOptions
 from experiment.options.smaller import QuantizeOptions
-from experiment.reading.engines import refuse_searched_ends
 from experiment.reading.reader import Reader, prepared_of
 from preprocess.base.errors import CheckpointError, UsageError
 from preprocess.base.files import new_directory, write_json
@@ -94,7 +93,6 @@ def quantize(options: QuantizeOptions) -> None:
 def _refuse(prepared: Prepared, options: QuantizeOptions) -> None:
     """Refuse models that there is no graph of, and missing packages, before anything is computed."""
     if not isinstance(prepared.model, Bundle):
-        refuse_searched_ends(prepared.task.problem.head, f"quantize {options.model_name_or_path}")
         require(_FORM.writers, "quantize")
     elif not isinstance(prepared.model.form, OnnxForm):
         raise UsageError(f"{options.model_name_or_path}: a {prepared.model.form.title}; give the checkpoint, or ONNX")

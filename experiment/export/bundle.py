@@ -19,7 +19,8 @@ from experiment.options.model import TokenizerOptions
 from preprocess.base.errors import UsageError
 from preprocess.base.files import write_json
 from preprocess.base.jsonfile import read_json_object
-from preprocess.types import HeadSpec
+from preprocess.template import Template
+from preprocess.types import HeadSpec, input_names
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.families.base import UNLIMITED
 from pretrained_configs.published import format_for, read_config, write_values
@@ -39,6 +40,8 @@ class Bundle:
         config: the architecture.
         do_lower_case: how its tokenizer reads capital letters; None where it has no such choice.
         runtime: what computes its graph unless another one is asked for, one of `runtimes.RUNTIMES`.
+        outputs: what its graph returns, by the names of the head's.
+        template: how its windows are laid out; None where it is of a version that did not say so.
         published: what the catalogue knows of it: nothing.
     """
 
@@ -47,6 +50,8 @@ class Bundle:
     config: ModelConfig
     do_lower_case: bool | None
     runtime: str
+    outputs: frozenset[str]
+    template: Template | None
     published: None = None
 
     @property
@@ -90,7 +95,13 @@ def read_bundle(name_or_path: str | Path) -> Bundle | None:
     runtime = str(values.get("runtime", next(iter(RUNTIMES))))
     if runtime not in RUNTIMES:
         raise UsageError(f"{path / MANIFEST}: computed by what a newer version knows ({runtime!r}); export it again")
-    return Bundle(path, form, read_config(path / form.assets / _CONFIG), options.get("do_lower_case"), runtime)
+    try:
+        template = Template(**values["template"]) if "template" in values else None
+    except TypeError as error:
+        raise UsageError(f"{path / MANIFEST}: not a template of windows ({error}); export the model again") from None
+    config = read_config(path / form.assets / _CONFIG)
+    outputs = frozenset(str(name).removesuffix(SUFFIX) for name in values.get("outputs", ()))
+    return Bundle(path, form, config, options.get("do_lower_case"), runtime, outputs, template)
 
 
 def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:
@@ -100,7 +111,7 @@ def exported_source(bundle: Bundle, options: TokenizerOptions) -> ModelSource:
         UsageError, DataError, CheckpointError: if it is missing or does not fit.
     """
     tokenizer = fitting_tokenizer(options.tokenizer_name or bundle.directory, options.do_lower_case, bundle.config)
-    template = template_of(bundle.config, tokenizer.tokenizer, read_settings(bundle.directory))
+    template = bundle.template or template_of(bundle.config, tokenizer.tokenizer, read_settings(bundle.directory))
     return ModelSource(bundle.name, None, bundle.config, tokenizer, template)
 
 
@@ -143,7 +154,7 @@ def write_manifest(
     manifest = {
         "form": name,
         "entry": form.entry,
-        "inputs": dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), form.dtype),
+        "inputs": dict.fromkeys(input_names(head), form.dtype),
         "outputs": {
             f"{output.name}{SUFFIX}": {"reads": output.reads, "size": output.size, "loss": output.loss}
             for output in head.outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from pretrained_configs.checkpoint import Checkpoint
@@ -30,3 +31,15 @@ def task_for(task: Task, config: ModelConfig, checkpoint: Checkpoint | None) -> 
     if task.problem.head.rows.keys() <= held and not problem.head.rows.keys() & held:
         return task
     return replace(task, problem=problem)
+
+
+def exported_task(task: Task, config: ModelConfig, outputs: Collection[str]) -> Task:
+    """Return a task with the problem that an exported model answers.
+
+    Args:
+        task: as configured.
+        config: the model's architecture.
+        outputs: what the graph returns, by the names of the head's.
+    """
+    fitted = task_for(task, config, None)
+    return fitted if {output.name for output in fitted.problem.head.outputs} <= set(outputs) else task

@@ -10,8 +10,6 @@ from experiment.backend import PACKAGES, Predictor, choose_device, load_backend
 from experiment.export.bundle import Bundle
 from experiment.export.forms import FORMS, predictor
 from experiment.export.runtimes import RUNTIMES, require
-from preprocess.base.errors import UsageError
-from preprocess.types import HeadSpec
 
 
 def load_predictor(prepared: Prepared) -> Predictor:
@@ -26,7 +24,6 @@ def load_predictor(prepared: Prepared) -> Predictor:
     head = prepared.task.problem.head
     if (runtime := RUNTIMES.get(options.framework)) is not None:
         form = FORMS["onnx"]
-        refuse_searched_ends(head, f"--framework {options.framework}")
         require(form.writers, f"--framework {options.framework}")
         require((runtime.package,), f"--framework {options.framework}", runtime.extra)
         model, _ = load_backend(form.framework).load_model(prepared.model, head, device="cpu", fresh_head=False)
@@ -37,19 +34,6 @@ def load_predictor(prepared: Prepared) -> Predictor:
     device = choose_device(backend, options.device)
     model, _ = backend.load_model(prepared.model, head, device=device, fresh_head=False)
     return predictor_of(backend, model, prepared.recipe)
-
-
-def refuse_searched_ends(head: HeadSpec, what: str) -> None:
-    """Refuse a head whose answers no graph holds.
-
-    Raises:
-        UsageError: naming what was asked for.
-    """
-    if head.given:
-        raise UsageError(
-            f"{what}: the ends of the model's spans depend on starts that are searched while it answers, and no "
-            "format holds that; let predict answer with --framework pytorch or tensorflow"
-        )
 
 
 def release(prepared: Prepared) -> None:

@@ -40,13 +40,15 @@ SIZES = {
     # Wide enough that answers differ from question to question.
     "initializer_range": 0.3,
 }
+PROJECTED = {"embedding_size": 8, "embedding_projection": "output"}
 #: name -> (what it is trained by, its task and data, its architecture)
 MODELS = {
     "bert": ("pytorch", "cjrc", "demo_cjrc_dev", {}),
-    "albert": ("pytorch", "drcd", "demo_drcd_dev", {"model_type": "albert", "embedding_size": 8}),
-    "electra": ("tensorflow", "squad_v2", "demo_dev", {"model_type": "electra", "embedding_size": 8}),
+    "albert": ("pytorch", "drcd", "demo_drcd_dev", {"model_type": "albert", **PROJECTED}),
+    "electra": ("tensorflow", "squad_v2", "demo_dev", {"model_type": "electra", **PROJECTED}),
+    "xlnet": ("pytorch", "drcd", "demo_drcd_dev", {"model_type": "xlnet"}),
+    "roberta": ("pytorch", "cjrc", "demo_cjrc_dev", {"model_type": "roberta"}),
 }
-PROJECTED = {"embedding_projection": "output"}
 WINDOWS = {"max_seq_length": 64, "doc_stride": 16, "doc_overlap": None, "max_query_length": 24}
 DECODING = {"n_best_size": 5, "max_answer_length": 9, "null_score_diff_threshold": -0.5}
 FORMATS = {"onnx": "model.onnx", "exported_program": "model.pt2", "saved_model": "saved_model.pb"}
@@ -75,7 +77,7 @@ def checkpoint(tmp_path_factory):
     def make(name):
         if name not in made:
             framework, task, _, changes = MODELS[name]
-            config = ModelConfig(**SIZES | changes | (PROJECTED if changes else {}))
+            config = ModelConfig(**SIZES | changes)
             directory = tmp_path_factory.mktemp(name) / "checkpoint-best"
             directory.mkdir()
             backend = import_module(PACKAGES[framework])
@@ -111,7 +113,14 @@ def _fails(capsys, status, *expected):
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("bert", "onnx"), ("electra", "onnx"), ("albert", "exported_program"), ("bert", "saved_model")],
+    [
+        ("bert", "onnx"),
+        ("electra", "onnx"),
+        ("xlnet", "onnx"),
+        ("albert", "exported_program"),
+        ("roberta", "exported_program"),
+        ("bert", "saved_model"),
+    ],
 )
 def test_exported_models_answer_as_the_model_does(name, form, checkpoint, data, tmp_path, capfd):
     _, task, corpus, _ = MODELS[name]
@@ -285,6 +294,18 @@ def test_bundle_reads_letters_as_it_was_exported(unsettled, tmp_path):
     assert reader.prepared.source.tokenizer.options["do_lower_case"] is True
 
 
+def test_bundle_lays_windows_out_as_its_manifest_says(unsettled, tmp_path):
+    """The files of its tokenizer may say less than those of the checkpoint did."""
+    assert _export(unsettled, tmp_path / "out", "--format", "exported_program") == 0
+    manifest = tmp_path / "out" / "mrc_export.json"
+    about = json.loads(manifest.read_text())
+    order = ["context", "sep", "question", "sep", "cls"]
+    changed = {**about["template"], "order": order, "segments": [0, 0, 1, 1, 2]}
+    manifest.write_text(json.dumps({**about, "template": changed}))
+    reader = Reader.load(tmp_path / "out", task="cmrc2018", max_seq_length=64)
+    assert list(reader.prepared.source.template.order) == order
+
+
 @pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
     output = tmp_path_factory.mktemp("bundle") / "out"
@@ -320,7 +341,11 @@ def test_what_an_exported_model_can_not_do_is_refused(flags, expected, bundle, c
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("{", "mrc_export.json"), ('{"form": "tape"}', "a form of a newer version ('tape'); export it again")],
+    [
+        ("{", "mrc_export.json"),
+        ('{"form": "tape"}', "a form of a newer version ('tape'); export it again"),
+        ('{"form": "onnx", "template": {"sides": 2}}', "not a template of windows"),
+    ],
 )
 def test_damaged_bundle_is_one_line(text, expected, tmp_path, capsys):
     (tmp_path / "mrc_export.json").write_text(text)

@@ -100,11 +100,25 @@ def test_tensorflow_learns_it_too(corpus, tmp_path):
     assert answers(best, corpus, tmp_path / "again", "--task", "squad_v2", "--framework", "pytorch") == trained
 
 
-def test_no_form_of_export_holds_it(best, tmp_path, capsys):
-    export = ["export", "--model_name_or_path", str(best), "--output", str(tmp_path / "out")]
-    for form in ("onnx", "saved_model"):
-        refused(capsys, [*export, "--format", form], "depend on starts", "predict")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.parametrize("form", ["onnx", "exported_program", "saved_model"])
+def test_every_form_of_export_holds_it(form, run, best, corpus, tmp_path):
+    """Starts are searched in the graph; which tokens may be answers is a fourth input."""
+    pytest.importorskip("onnxscript")
+    exported = tmp_path / form
+    flags = ["--output", str(exported), "--format", form, "--check", str(corpus.data)]
+    assert main(["export", "--model_name_or_path", str(best), *flags]) == 0
+    about = json.loads((exported / "mrc_export.json").read_text("utf-8"))
+    assert list(about["inputs"])[3:] == ["answer_mask"]
+    assert set(about["outputs"]) == {"start_logits", "end_logits", "unanswerable_logits"}
+    assert about["check"]["largest_difference"] < 1e-4
+    trained = json.loads((run / "seed_1" / "predictions_dev.json").read_text("utf-8"))
+    assert answers(exported, corpus, tmp_path / "out", "--task", "squad_v2") == trained
+
+
+def test_it_is_asked_through_onnxruntime_and_rounded(best, corpus, tmp_path):
+    pytest.importorskip("onnxscript")
+    trained = answers(best, corpus, tmp_path / "model", "--task", "squad_v2")
+    assert answers(best, corpus, tmp_path / "onnx", "--task", "squad_v2", "--framework", "onnx") == trained
 
 
 def test_it_is_not_averaged(run, corpus, tmp_path, capsys):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import pytorch_modeling
-from preprocess.types import HeadSpec, Output
+from preprocess.types import INPUTS, HeadSpec, Output
 from pretrained_configs import families
 from pretrained_configs.config import ModelConfig
 from pytorch_modeling import build_model, predict
-from pytorch_modeling.export import INPUTS, _recorded, export, export_onnx, load_export
+from pytorch_modeling.export import _recorded, export, export_onnx, load_export
 from tests.support.values import KINDS, SPAN, span_batch
 
 pytest.importorskip("onnxscript")
@@ -50,6 +50,7 @@ MODELS = {
         },
         KINDS,
     ),
+    "relative positions": ({"position_embedding_type": "relative_key_query"}, SPAN),
 }
 #: Families with nothing of their own to choose here.
 MODELS |= {name: ({"model_type": name}, KINDS) for name in families.names() if name not in MODELS}

@@ -9,9 +9,10 @@ import sys
 
 import numpy as np
 
+from preprocess.types import INPUTS
 from tests.support.values import SPAN
 from tf_modeling import build_model, predict
-from tf_modeling.export import INPUTS, export
+from tf_modeling.export import export
 
 #: Answers each request with its logits, or with the error's first line that says what is wrong.
 PROGRAM = """
