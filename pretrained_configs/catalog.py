@@ -41,6 +41,8 @@ SCHEMA: Mapping[str, type] = {
 _TOKENIZER: Mapping[str, type] = {"kind": str, "do_lower_case": bool, "n_spare_rows": int}
 #: Those of them that may be left out.
 _OPTIONAL = ("n_spare_rows",)
+#: Keys that may be null: not known.
+_UNKNOWN = ("n_spare_rows",)
 _JSON_NAMES = {str: "a string", list: "a list", dict: "an object", int: "an integer", bool: "true or false"}
 
 
@@ -60,7 +62,7 @@ class PublishedModel:
         max_seq_length: the longest input it was made for, in tokens.
         tokenizer: kind of its tokenizer, one of `TOKENIZERS`.
         do_lower_case: whether its authors' tokenizer lower-cases and strips accents.
-        n_spare_rows: rows of its word table that no entry of its vocabulary stands for.
+        n_spare_rows: rows of its word table that no entry of its vocabulary stands for; None where nobody counted.
         notes: what else is known of it, and what could not be verified, one sentence each.
         recipes: task -> published fine-tuning parameters (names of their flags) and their "source".
     """
@@ -76,7 +78,7 @@ class PublishedModel:
     max_seq_length: int
     tokenizer: str
     do_lower_case: bool
-    n_spare_rows: int
+    n_spare_rows: int | None
     notes: tuple[str, ...]
     recipes: Mapping[str, Mapping[str, Any]]
 
@@ -124,9 +126,12 @@ def find(name: str) -> PublishedModel | None:
 
 
 def vocabulary_sizes(n_rows: int) -> frozenset[int]:
-    """Return how many entries the vocabularies of those published models have whose word table has so many rows."""
-    models = (lookup(name) for name in names())
-    return frozenset(n_rows - model.n_spare_rows for model in models if model.config.vocab_size == n_rows)
+    """Return how many entries the vocabularies of those published models have whose word table has so many rows.
+
+    What is not known of one of them is not known of any: then there are none.
+    """
+    spare = {model.n_spare_rows for model in map(lookup, names()) if model.config.vocab_size == n_rows}
+    return frozenset() if None in spare else frozenset(n_rows - n for n in spare if n is not None)
 
 
 def n_parameters(config: ModelConfig) -> int:
@@ -177,7 +182,7 @@ def _wrong_keys(values: Mapping[str, Any], schema: Mapping[str, type], where: st
     ]
     for key, wanted in schema.items():
         # bool is an int to Python.
-        if key in values and (type(values[key]) is not wanted):
+        if key in values and type(values[key]) is not wanted and not (key in _UNKNOWN and values[key] is None):
             problems.append(f"{where}{key!r} {values[key]!r} is not {_JSON_NAMES[wanted]}")
     return problems
 

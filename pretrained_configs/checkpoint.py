@@ -19,7 +19,7 @@ from pretrained_configs.formats.reader import Tensors, open_tensors
 from pretrained_configs.locate import LocalCheckpoint, files_of, locate
 from pretrained_configs.namemap import MAY_BE_FRESH, LazyTensor, NameMap
 from pretrained_configs.parameters import parameter_shapes
-from pretrained_configs.published import read_values, recognise, spare, stated_values
+from pretrained_configs.published import misstated, read_values, recognise, spare, stated_values
 from pretrained_configs.report import LoadReport, MisfitError, Shape
 from pretrained_configs.wrappers import Wrapping, common_prefixes, wrappings
 
@@ -39,6 +39,7 @@ class Checkpoint:
         name: what tables call it.
         published: what the catalogue knows of it, if it was asked for by its short name or hub id.
         stamps: size and time of its weights' files, when they were understood.
+        misstated: a line: where its config.json calls it what it is not; "" where it does not.
         filled_by: projection of a model's head -> the one of this checkpoint that fills it; those that are not named
             are not filled. None: each is filled by the one of its name.
     """
@@ -50,6 +51,7 @@ class Checkpoint:
     name: str
     published: PublishedModel | None
     stamps: tuple[tuple[int, int], ...]
+    misstated: str = ""
     filled_by: Mapping[str, str] | None = None
 
     @property
@@ -137,8 +139,7 @@ class Checkpoint:
         return self._noted(asked.reported(report, fresh_head))
 
     def _noted(self, report: LoadReport) -> LoadReport:
-        if self.wrapping.taken_off:
-            report.notes.append(str(self.wrapping))
+        report.notes += [note for note in (str(self.wrapping), self.misstated) if note]
         return report
 
 
@@ -203,7 +204,9 @@ def read_checkpoint(name_or_path: str | Path, hidden_act: str | None = None) -> 
             raise CheckpointError(f"{files.weights[0]}: holds no tensors; give the model's weights file")
         wrapping, namemap = _recognised(tensors, values, files, hidden_act)
         config = read_values(values, namemap, str(files.config), _read_by(wrapping, tensors), hidden_act)
-    return Checkpoint(files, config, namemap, wrapping, place.name, place.published, stamps)
+    return Checkpoint(
+        files, config, namemap, wrapping, place.name, place.published, stamps, misstated(namemap, values)
+    )
 
 
 def _stamps(files: LocalCheckpoint) -> tuple[tuple[int, int], ...]:

@@ -147,6 +147,20 @@ def _fit(signature: Mapping[str, Any], names: Collection[str], values: Mapping[s
     return len(signature["tensors"]) + len(signature)
 
 
+def misstated(namemap: NameMap, values: Mapping[str, Any]) -> str:
+    """Say where a config.json calls its model what its weights are not; "" where it does not."""
+    noted = (signature for signature in namemap.values["signatures"] if "note" in signature)
+    return next((str(s["note"]) for s in noted if values.get("model_type") in s["model_types"]), "")
+
+
+def _states(values: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Say whether a configuration has what those of one format alone have."""
+    keys, stated = about.get("file_keys", ()), about.get("file_values", {})
+    if not (keys or stated) or any(values.get(key) is not None for key in about.get("without_keys", ())):
+        return False
+    return all(key in values for key in keys) and all(values.get(key) == value for key, value in stated.items())
+
+
 def format_of_config(values: Mapping[str, Any], source: str) -> NameMap:
     """Say which format a configuration without weights is written for.
 
@@ -154,15 +168,13 @@ def format_of_config(values: Mapping[str, Any], source: str) -> NameMap:
         CheckpointError: if its model_type is unknown, with the closest.
     """
     for name in NameMap.names():
-        about = NameMap.load(name).values["config"]
-        others = any(values.get(key) is not None for key in about.get("without_keys", ()))
-        if "file_keys" in about and not others and all(key in values for key in about["file_keys"]):
+        if _states(values, NameMap.load(name).values["config"]):
             return NameMap.load(name)
     by_type: dict[str, str] = {}
     for name in NameMap.names():
         for signature in _signatures(name) if name.startswith("transformers_") else ():
             asked = signature.get("keys", {})
-            if all(values.get(key) == value for key, value in asked.items()):
+            if "note" not in signature and all(values.get(key) == value for key, value in asked.items()):
                 types = [t for t in signature.get("model_types", ()) if t is not None and (asked or t not in by_type)]
                 by_type |= dict.fromkeys(types, name)
     model_type = values.get("model_type", "bert")

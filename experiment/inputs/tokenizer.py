@@ -22,7 +22,13 @@ _MAX_SPARE_ROWS = 0.01
 _MIN_CAPITALS = 0.1
 
 #: What the classes that transformers' users fine-tune end in: their tokenizer's files say what was trained with.
-_FINE_TUNED = ("ForQuestionAnswering", "ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice")
+_FINE_TUNED = (
+    "ForQuestionAnswering",
+    "ForQuestionAnsweringSimple",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForMultipleChoice",
+)
 
 
 @dataclass(frozen=True)

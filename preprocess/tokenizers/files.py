@@ -107,7 +107,7 @@ class TokenizerFiles:
     def _processed(self) -> str | None:
         """Return the template of tokenizer.json's post_processor, None where there is none that is known."""
         processor = self.part("post_processor")
-        for step in processor.get("processors") or [processor]:
+        for step in _list(processor.get("processors"), self.saved_path, "processors") or [processor]:
             if not isinstance(step, dict):
                 continue
             if (named := _PROCESSORS.get(str(step.get("type")))) is not None:
@@ -123,13 +123,15 @@ class TokenizerFiles:
         Args:
             ids: its pieces.
         """
-        entries = self.saved.get("added_tokens")
-        added = {str(entry.get("content")) for entry in entries or [] if isinstance(entry, dict)}
+        added = {str(entry.get("content")) for entry in self._saved_added() if isinstance(entry, dict)}
         found = {
             role: next((name for name in names if name in added or name in ids), None)
             for role, names in USUAL_ROLES.items()
         }
         return {role: name for role, name in found.items() if name is not None}
+
+    def _saved_added(self) -> list[Any]:
+        return _list(self.saved.get("added_tokens"), self.saved_path, "added_tokens")
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return an object of tokenizer.json, {} where it has none.
@@ -207,10 +209,7 @@ class TokenizerFiles:
         path = self.directory / _CONFIG
         for id, entry in _object(self.config.get("added_tokens_decoder"), path, "added_tokens_decoder").items():
             yield path, _token(entry, int(id) if str(id).isdecimal() else id, path)
-        saved = self.saved.get("added_tokens") or []
-        if not isinstance(saved, list):
-            raise DataError(f"{self.saved_path}: added_tokens must be a list, found {describe(saved)}; {_RESTORE}")
-        for entry in saved:
+        for entry in self._saved_added():
             yield (
                 self.saved_path,
                 _token(entry, _object(entry, self.saved_path, "an added token").get("id"), self.saved_path),
@@ -254,6 +253,12 @@ def _object(value: Any, path: Path, what: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise DataError(f"{path}: {what} must be an object, found {describe(value)}; {_RESTORE}")
     return value or {}
+
+
+def _list(value: Any, path: Path, what: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise DataError(f"{path}: {what} must be a list, found {describe(value)}; {_RESTORE}")
+    return value or []
 
 
 def _boolean(value: Any, path: Path, key: str) -> bool:

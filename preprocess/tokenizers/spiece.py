@@ -53,6 +53,7 @@ class Program:
         template: the template that it is used with.
         rules: what it does to text first; what a tokenizer_config.json says goes before that.
         splits_digits: whether a piece like "12," is cut again without its comma, which becomes a piece.
+        has_switches: whether its class knows those options; where not, a tokenizer.json goes before them.
         first: special tokens that stand before the model's pieces, in place of its own three.
         last: those behind.
     """
@@ -64,6 +65,7 @@ class Program:
     template: str
     rules: Rules
     splits_digits: bool
+    has_switches: bool
     first: tuple[str, ...] = ()
     last: tuple[str, ...] = ()
 
@@ -79,6 +81,7 @@ PROGRAMS = (
         template="bert",
         rules=Rules(spaces=True, quotes=False, accents=False, lower=True),
         splits_digits=True,
+        has_switches=True,
     ),
     # zihangdai/xlnet, prepro_utils.py.
     Program(
@@ -89,6 +92,7 @@ PROGRAMS = (
         template="xlnet",
         rules=Rules(spaces=True, quotes=True, accents=False, lower=False),
         splits_digits=True,
+        has_switches=True,
     ),
     # fairseq's dictionary of XLM-R puts four tokens where the model has <unk>, <s> and </s>, and <mask> at the end.
     Program(
@@ -99,6 +103,7 @@ PROGRAMS = (
         template="roberta",
         rules=Rules(spaces=False, quotes=False, accents=True, lower=False),
         splits_digits=False,
+        has_switches=False,
         first=("<s>", "<pad>", "</s>", "<unk>"),
         last=("<mask>",),
     ),
@@ -370,7 +375,9 @@ def load(files: TokenizerFiles, model: Path, do_lower_case: bool | None) -> Sent
     tokens = {token: id for id, token in enumerate(tokens_of(own, program))}
     special = files.special_tokens(program.roles)
     switches = {name: files.switch(name) for name in ("remove_space", "keep_accents", "do_lower_case")}
-    if switches["do_lower_case"] is None and files.saved:
+    if files.saved and not program.has_switches:
+        switches = dict.fromkeys(switches)
+    if files.saved and switches["do_lower_case"] is None:
         switches["do_lower_case"] = lower_cases(files.saved.get("normalizer"))
     if do_lower_case is not None:
         switches["do_lower_case"] = do_lower_case

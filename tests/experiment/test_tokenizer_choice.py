@@ -188,7 +188,7 @@ def test_stats_measures_the_text_that_the_model_reads(tmp_path, capsys):
 
 
 def _vocabulary(n: int) -> list[str]:
-    return [*SPECIALS, *(chr(0x4E00 + i) for i in range(n - len(SPECIALS)))]
+    return [*SPECIALS, *(chr(0x20000 + i) for i in range(n - len(SPECIALS)))]
 
 
 @pytest.mark.parametrize("n_rows", [300, 21248])
@@ -207,6 +207,16 @@ def test_spare_rows_that_the_catalogue_knows_of_are_none(tmp_path):
     (place / "vocab.txt").write_text("\n".join(_vocabulary(17963)), encoding="utf-8")
     with pytest.raises(UsageError, match="17963 entries, .* 18000 rows, and published models .* have 17964 entries"):
         fitting_tokenizer(place, None, _config(18000))
+
+
+def test_spare_rows_that_nobody_counted_are_said_and_not_refused(tmp_path):
+    """ERNIE 3.0: 40000 rows, and how many its vocabulary fills stands nowhere."""
+    place = _directory(tmp_path / "x", _vocabulary(39980), None)
+    (warning,) = fitting_tokenizer(place, None, _config(40000)).warnings
+    assert "39980 entries, the model's embedding 40000 rows: right if the last 20 rows are spare" in warning
+    assert (
+        fitting_tokenizer(_directory(tmp_path / "y", _vocabulary(40000), None), None, _config(40000)).warnings == ()
+    )
 
 
 @pytest.mark.parametrize("n_pieces", [21127, 21000])

@@ -41,6 +41,8 @@ STEP, SAMPLED = 12, ("cmrc2018/cmrc2018_trial.json", "drcd/DRCD_dev.json", "squa
 INVISIBLE = set("\u200b\ufeff\u200e\u200f")
 #: Marks, and a dot above that NFKD makes a blank and a mark of: XLNet's program drops them.
 ACCENTS = set("\u0325\u0361\u094d\u0e48\u0e49\u0e38\u05b4\u05b0\u05b8\u05bc\u02d9")
+#: Vowels and a virama of other scripts, which are marks to BERT's program, too.
+VOWELS = set("\u0e34\u0e35\u07aa\u0d4d")
 
 
 def texts_of(data_dir: Path, name: str) -> list[str]:
@@ -120,7 +122,21 @@ def bpe(data_dir: Path, directory: Path) -> Case:
     )
 
 
-CASES = {"xlnet": xlnet, "unigram": unigram, "bpe": bpe}
+def wordpiece(data_dir: Path, directory: Path) -> Case:
+    from tokenizers import BertWordPieceTokenizer
+
+    vocabulary = data_dir / "vocab" / "bert-base-chinese-vocab.txt"
+    engine = BertWordPieceTokenizer(str(vocabulary))
+    return Case(
+        load_tokenizer(vocabulary),
+        lambda texts: [encoded.ids for encoded in engine.encode_batch(texts, add_special_tokens=False)],
+        lambda text: engine.normalize(text).strip(),
+        lambda piece: piece.removeprefix("##"),
+        INVISIBLE | ACCENTS | VOWELS,
+    )
+
+
+CASES = {"wordpiece": wordpiece, "xlnet": xlnet, "unigram": unigram, "bpe": bpe}
 
 
 @pytest.fixture(scope="module", params=CASES)

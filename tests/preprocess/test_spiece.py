@@ -136,6 +136,21 @@ def test_the_files_beside_a_model_say_what_is_done_to_a_text(models: dict[str, P
     assert len({before.fingerprint, after.fingerprint, load_tokenizer(models["albert"]).fingerprint}) == 3
 
 
+def test_what_xlm_r_s_class_does_not_know_is_no_option_beside_a_tokenizer_json(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Sentence-transformers published XLM-R's vocabulary with BERT's "do_lower_case": true."""
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(models["xlmr"].read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case": True, "keep_accents": False}), "utf-8"
+    )
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": {"type": "Precompiled"}}), "utf-8")
+    found = load_tokenizer(tmp_path)
+    assert found.options == {"do_lower_case": False, "keep_accents": True}
+    assert found.fingerprint == load_tokenizer(models["xlmr"]).fingerprint
+    assert load_tokenizer(tmp_path, do_lower_case=True).options["do_lower_case"] is True
+
+
 @pytest.mark.parametrize("program", ["xlnet", "albert", "xlmr"])
 def test_a_saved_tokenizer_loads_again_here_and_in_transformers(
     models: dict[str, Path], program: str, tmp_path: Path

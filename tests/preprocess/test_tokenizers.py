@@ -148,6 +148,11 @@ def test_a_switch_must_be_a_boolean(tmp_path: Path, key: str) -> None:
         load_tokenizer(tmp_path)
 
 
+def test_lines_may_end_as_windows_ends_them(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join([*TOKENS, ""]).encode())
+    assert load_tokenizer(tmp_path).tokens == WordPieceTokenizer(TOKENS).tokens
+
+
 def test_a_token_that_stands_twice_counts_where_it_stands_last(tmp_path: Path) -> None:
     # Baidu's ERNIE 3.0 has "$" on two lines. Ids are line numbers: without either, all later rows would be wrong.
     tokens = [*SPECIAL_TOKENS, "$", "我", "$", "爱"]
@@ -200,6 +205,8 @@ def test_another_kind_of_tokenizer_is_called_by_its_name(tmp_path: Path, files: 
         ({"normalizer": {"type": "BertNormalizer", "clean_text": False}}, "clean_text is False"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "the pre_tokenizer is 'Whitespace'"),
         ({"added_tokens": {"x": 9}}, "added_tokens must be a list, found an object"),
+        ({"added_tokens": 5}, "added_tokens must be a list, found the number 5"),
+        ({"post_processor": {"processors": 7}}, "processors must be a list, found the number 7"),
         ({"normalizer": ["NFKC"]}, "normalizer must be an object, found a list of 1"),
         ({"added_tokens": ["x"]}, "an added token must be an object, found the string 'x'"),
         ({"added_tokens": [{"id": 99}]}, "a token must be a string or an object with its content, found an object"),

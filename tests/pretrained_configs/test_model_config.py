@@ -75,6 +75,23 @@ def test_written_config_builds_the_class_of_the_head():
         to_transformers(config, "spam")
 
 
+@pytest.mark.parametrize(
+    ("added", "family", "eps"),
+    [
+        ({"use_relative_position": True}, "nezha", 1e-12),  # huawei-noah's bert_config.json
+        ({"use_task_id": True}, "ernie", 1e-5),  # PaddleNLP's model_config.json
+        ({"use_task_id": True, "sent_type_vocab_size": 4}, "ernie", 1e-5),  # ERNIE 2.0's
+        ({"sent_type_vocab_size": 4}, "bert", 1e-5),  # ERNIE 1.0's ernie_config.json
+        ({"use_relative_position": False, "use_task_id": False}, "bert", 1e-12),
+        ({"model_type": "roberta", "type_vocab_size": 2}, "roberta", 1e-12),
+    ],
+)
+def test_authors_configs_without_weights_are_of_their_families(added, family, eps):
+    config = from_transformers({**TINY, **added})
+    assert (config.model_type, config.layer_norm_eps) == (family, eps)
+    assert config.type_vocab_size == added.get("sent_type_vocab_size", 2)
+
+
 def test_original_google_config_without_model_type_is_a_bert(tmp_path):
     (tmp_path / "bert_config.json").write_text(json.dumps(TINY))
     assert read_config(tmp_path).model_type == "bert"

@@ -71,6 +71,22 @@ WRAPPED = {
 }
 
 
+def test_bert_that_its_config_calls_a_roberta_is_a_bert(tmp_path, ours):
+    """CLUE's roberta_chinese models, which their authors load with BertModel; a RoBERTa has one token type."""
+    _save(tmp_path, ours, str, "transformers")
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "model_type": "roberta"}))
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.config == BERT and checkpoint.wrapping.taken_off == ()
+    with checkpoint.stream(SHAPES, fresh_head=False) as (report, tensors):
+        assert all(np.array_equal(ours[name], array) for name, array in tensors)
+    assert [line.split()[1:4] for line in report.lines() if "note" in line] == [["config.json", "calls", "the"]]
+    # A RoBERTa that some program keeps in an attribute called "bert" is one.
+    path.write_text(json.dumps({**values, "model_type": "roberta", "type_vocab_size": 1}))
+    assert read_checkpoint(tmp_path).config.model_type == "roberta"
+
+
 @pytest.mark.parametrize("how", WRAPPED)
 def test_wrapped_model_is_the_same_model_and_it_is_said_what_was_taken_off(tmp_path, ours, how):
     rename, taken_off = WRAPPED[how]
