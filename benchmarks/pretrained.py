@@ -2,11 +2,12 @@
 
     python benchmarks/pretrained.py --model DIRECTORY --output_dir DIRECTORY [OPTIONS]
 
-Both sides train on the same first questions with the same hyper-parameters and answer the whole development set, one
-seed after the other, ours and the recipe in turn. The predictions of both are scored by the official metric. Over the
-questions, each with its mean over seeds, the difference of the scores is given with its 95 % bootstrap interval; ours
-must not be significantly worse. A time is that of the whole processes, interpreter and imports included; the recipe's
-second process finds the first one's windows in the cache of `datasets`, as ours does in its own cache.
+Both sides train on the same first questions with the same hyper-parameters and answer the whole development set, in
+equally many windows, one seed after the other, ours and the recipe in turn. The predictions of both are scored by
+the official metric. Over the questions, each with its mean over seeds, the difference of the scores is given with
+its 95 % bootstrap interval; ours must not be significantly worse. A time is that of the whole processes, interpreter
+and imports included; the recipe's second process finds the first one's windows in the cache of `datasets`, as ours
+does in its own cache.
 
 What is finished is kept in the output directory, so that the same command goes on after an interruption. Needs
 MRC_DATA_DIR and a directory with pretrained weights that transformers reads, too. The last line is one JSON object.
@@ -65,8 +66,10 @@ def ours(options: argparse.Namespace, files: dict[str, Path], seed: int, output:
     )  # fmt: skip
     record = json.loads((output / f"seed_{seed}" / "record.json").read_text())
     predictions = json.loads((output / f"seed_{seed}" / "predictions_dev.json").read_text())
+    report = json.loads((output / "data_report.json").read_text())
+    windows = {split: report[split]["encoding"]["n_windows"] for split in ("train", "dev")}
     loss = record["evaluations"][-1]["loss"]
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "loss": loss, "predictions": predictions}
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "windows": windows, "loss": loss, "predictions": predictions}
 
 
 def recipe(options: argparse.Namespace, files: dict[str, Path], seed: int, output: Path) -> dict[str, Any]:
@@ -89,7 +92,8 @@ def recipe(options: argparse.Namespace, files: dict[str, Path], seed: int, outpu
         options.output_dir / "recipe_cache",
     )
     predictions = json.loads((output / "peer.json").read_text())
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "loss": record["loss"], "predictions": predictions}
+    windows, loss = record["windows"], record["loss"]
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "windows": windows, "loss": loss, "predictions": predictions}
 
 
 Side = Callable[[argparse.Namespace, dict[str, Path], int, Path], dict[str, Any]]
@@ -133,14 +137,19 @@ def main() -> int:
     scorer = task.scorer(examples)
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     scores: dict[str, list[list[list[float]]]] = {name: [] for name in SIDES}
+    windows: dict[str, Any] = {}
     for seed in options.seeds:
         for name in SIDES:
             result = finished(name, options, files, seed)
             score = scorer(result["predictions"])
             seconds[name].append(result["wall_s"])
+            windows[name] = result["windows"]
             scores[name].append([[values[metric] for metric in METRICS] for values in score.per_example.values()])
             shown = " ".join(f"{metric} {score.values[metric]:.3f}" for metric in METRICS)
             print(f"{name:<7} seed {seed}: {shown}, loss {result['loss']:.3f}, {result['wall_s']:.0f} s", flush=True)
+        if windows["ours"] != windows["recipe"]:
+            print(f"the two sides cut different windows: {windows}", file=sys.stderr)
+            return 2
     means = {name: 100 * np.mean(values, axis=0) for name, values in scores.items()}
     differences = dict(zip(METRICS, (means["ours"] - means["recipe"]).T, strict=True))
     intervals = {metric: interval(values) for metric, values in differences.items()}
