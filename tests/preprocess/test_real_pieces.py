@@ -41,8 +41,8 @@ STEP, SAMPLED = 12, ("cmrc2018/cmrc2018_trial.json", "drcd/DRCD_dev.json", "squa
 INVISIBLE = set("\u200b\ufeff\u200e\u200f")
 #: Marks, and a dot above that NFKD makes a blank and a mark of: XLNet's program drops them.
 ACCENTS = set("\u0325\u0361\u094d\u0e48\u0e49\u0e38\u05b4\u05b0\u05b8\u05bc\u02d9")
-#: Vowels and a virama of other scripts, which are marks to BERT's program, too.
-VOWELS = set("\u0e34\u0e35\u07aa\u0d4d")
+#: Marks of other scripts that only BERT's program drops: vowels, and the sign of a silent letter.
+VOWELS = set("\u0e34\u0e35\u07aa\u0e4c")
 
 
 def texts_of(data_dir: Path, name: str) -> list[str]:
