@@ -50,10 +50,12 @@ def test_ids_are_the_library_s(directory: Path, tokenizer: Tokenizer) -> None:
 
 
 def test_a_span_is_the_characters_of_its_piece_without_white_space(tokenizer: Tokenizer) -> None:
+    """Elsewhere offsets drop first letters: EuroEval#2173."""
     assert pieces(tokenizer, " 我  爱new") == [("▁我", 1, 2), ("▁", 4, 4), ("爱", 4, 5), ("new", 5, 8)]
 
 
 def test_an_ellipsis_and_other_characters_that_become_several_have_one_place(tokenizer: Tokenizer) -> None:
+    """Elsewhere `…` and control characters have wrong offsets: huggingface/tokenizers#663."""
     assert pieces(tokenizer, "我…爱") == [("▁我", 0, 1), ("...", 1, 2), ("爱", 2, 3)]
     # Both halves of "㎡" hold all of it: an answer that begins or ends with either is a slice of the text.
     assert pieces(tokenizer, "a㎡b") == [("▁a", 0, 1), ("m", 1, 2), ("2", 1, 2), ("b", 2, 3)]
@@ -64,6 +66,7 @@ def test_special_tokens_written_in_a_text_are_ordinary_characters(tokenizer: Tok
 
 
 def test_the_second_text_has_places_of_its_own(tokenizer: Tokenizer) -> None:
+    """Elsewhere the second Chinese segment had wrong offsets: huggingface/tokenizers#143."""
     both = tokenizer.encode(["我爱北京。", "北京"])
     assert both.spans[both.splits[1] :].tolist() == tokenizer.encode(["北京"]).spans.tolist() == [[0, 0], [0, 2]]
 
