@@ -38,7 +38,7 @@ def models(options: ModelsOptions) -> None:
 
 def facts(model: PublishedModel) -> dict[str, Any]:
     """Return everything that is known about a model, with the keys of its JSON file and its number of parameters."""
-    spare_rows = {"n_spare_rows": model.n_spare_rows} if model.n_spare_rows else {}
+    spare_rows = {} if model.n_spare_rows == 0 else {"n_spare_rows": model.n_spare_rows}
     return {
         "hub_id": model.hub_id,
         "homepage": model.homepage,

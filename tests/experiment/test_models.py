@@ -50,7 +50,7 @@ def test_one_model_in_full(capsys):
     assert "recipe for cmrc2018: --num_train_epochs 2" in text and "--max_seq_length 256" in text
     assert "source: ewrfcas/bert_cn_finetune README.md" in text
     assert _out(capsys, "--model_name_or_path", "hfl/rbt3") == _out(capsys, "--model_name_or_path", "rbt3")
-    assert "no published recipe" in _out(capsys, "--model_name_or_path", "rbt3")
+    assert "no published recipe" in _out(capsys, "--model_name_or_path", "infoxlm-base")
 
 
 @pytest.mark.parametrize("name", catalog.names())
