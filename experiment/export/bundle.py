@@ -100,7 +100,7 @@ def read_bundle(name_or_path: str | Path) -> Bundle | None:
     except TypeError as error:
         raise UsageError(f"{path / MANIFEST}: not a template of windows ({error}); export the model again") from None
     config = read_config(path / form.assets / _CONFIG)
-    outputs = frozenset(str(name).removesuffix(SUFFIX) for name in values.get("outputs", ()))
+    outputs = frozenset(str(name).removesuffix(SUFFIX) for name in values.get("outputs") or ())
     return Bundle(path, form, config, options.get("do_lower_case"), runtime, outputs, template)
 
 

@@ -115,10 +115,12 @@ def test_every_form_of_export_holds_it(form, run, best, corpus, tmp_path):
     assert answers(exported, corpus, tmp_path / "out", "--task", "squad_v2") == trained
 
 
-def test_it_is_asked_through_onnxruntime_and_rounded(best, corpus, tmp_path):
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_it_is_computed_by_the_runtimes(runtime, best, corpus, tmp_path):
     pytest.importorskip("onnxscript")
+    pytest.importorskip({"onnx": "onnxruntime"}.get(runtime, runtime))
     trained = answers(best, corpus, tmp_path / "model", "--task", "squad_v2")
-    assert answers(best, corpus, tmp_path / "onnx", "--task", "squad_v2", "--framework", "onnx") == trained
+    assert answers(best, corpus, tmp_path / runtime, "--task", "squad_v2", "--framework", runtime) == trained
 
 
 def test_it_is_not_averaged(run, corpus, tmp_path, capsys):
