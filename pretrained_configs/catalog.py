@@ -39,10 +39,8 @@ SCHEMA: Mapping[str, type] = {
     "recipes": dict,
 }
 _TOKENIZER: Mapping[str, type] = {"kind": str, "do_lower_case": bool, "n_spare_rows": int}
-#: Those of them that may be left out.
+#: Those of them that may be left out, and may be null: not known.
 _OPTIONAL = ("n_spare_rows",)
-#: Keys that may be null: not known.
-_UNKNOWN = ("n_spare_rows",)
 _JSON_NAMES = {str: "a string", list: "a list", dict: "an object", int: "an integer", bool: "true or false"}
 
 
@@ -182,7 +180,7 @@ def _wrong_keys(values: Mapping[str, Any], schema: Mapping[str, type], where: st
     ]
     for key, wanted in schema.items():
         # bool is an int to Python.
-        if key in values and type(values[key]) is not wanted and not (key in _UNKNOWN and values[key] is None):
+        if key in values and type(values[key]) is not wanted and not (key in _OPTIONAL and values[key] is None):
             problems.append(f"{where}{key!r} {values[key]!r} is not {_JSON_NAMES[wanted]}")
     return problems
 

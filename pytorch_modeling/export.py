@@ -133,12 +133,11 @@ def _served_name(output: str) -> str:
 
 def _recorded(model: MRCModel) -> ExportedProgram:
     """Record what a model computes, as a graph in which batch and length are free."""
-    limit = model.config.family.usable_length(model.config)
     assert model.head_spec is not None, "this model was built without a head"
-    names = input_names(model.head_spec)
-    # Each a tensor of its own: a graph takes one tensor in three places for one input.
+    names, limit = input_names(model.head_spec), model.config.family.usable_length(model.config)
     beams = max(output.beams for output in model.head_spec.outputs)
     size = beams + 2, min(beams + _LENGTH, limit)  # no two of batch, length and beams are equal
+    # Each a tensor of its own: a graph takes one tensor in three places for one input.
     examples = tuple(torch.ones(size, dtype=torch.int64) for _ in names)
     batch, length = _AXES
     axes = {0: Dim(batch), 1: Dim(length, min=beams + 1 if beams > 1 else 1, max=limit)}

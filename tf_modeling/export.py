@@ -29,7 +29,6 @@ def export(model: MRCModel, directory: Path, assets: Iterable[Path]) -> None:
         OSError: if it can't be written, as on a full disk.
     """
     limit = model.config.family.usable_length(model.config)
-
     names = input_names(model.head_spec)
 
     def serve(

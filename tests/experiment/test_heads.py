@@ -15,11 +15,17 @@ from experiment.backend import load_backend
 from experiment.cli import main
 from experiment.commands import parity as command
 from experiment.inputs.heads import task_for
+from experiment.inputs.settings import FILE_NAME
 from experiment.parity.observe import observe
+from preprocess.batch import collate, unpadded
+from preprocess.template import Template
+from preprocess.tokenizers.base import load_tokenizer
+from preprocess.types import Outputs
 from pretrained_configs.checkpoint import read_checkpoint
 from pretrained_configs.config import ModelConfig
 from pretrained_configs.published import read_config
 from tasks.core.discovery import get_task
+from tasks.core.prediction import DecodeOptions
 from tasks.problems.conditioned import ConditionedProblem
 from tests.experiment.conftest import Corpus, train_flags, write_corpus
 from tests.support.values import SPAN
@@ -191,3 +197,35 @@ def test_beams_are_no_part_of_what_an_architecture_is_hashed_by(corpus):
     assert config.architecture == replace(config, start_n_top=9, end_n_top=9).architecture
     assert config.architecture != replace(config, clamp_len=3).architecture
     assert np.isin(["vocab_size", "untie_r", "clamp_len"], list(config.architecture)).all()
+
+
+def test_it_is_asked_with_windows_and_decoding_alone(best, corpus, tmp_path):
+    """As docs/exports.md says: onnxruntime, the windows of the problem, and its decoding."""
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    bundle = tmp_path / "onnx"
+    assert main(["export", "--model_name_or_path", str(best), "--output", str(bundle), "--format", "onnx"]) == 0
+    about, settings, config = (
+        json.loads((bundle / name).read_text("utf-8")) for name in ("mrc_export.json", FILE_NAME, "config.json")
+    )
+    options = {name: value for name, value in settings["options"].items() if value is not None}
+    decoding = {name: options.pop(name) for name in ("n_best_size", "max_answer_length", "null_score_diff_threshold")}
+    task = get_task(settings["task"])
+    problem = task.conditioned(config["start_n_top"], config["end_n_top"])
+    questions = list(task.read(corpus.data)[0])
+    tokenizer = load_tokenizer(bundle, about["tokenizer"]["do_lower_case"])
+    windows = problem.encode(
+        questions,
+        [None] * len(questions),
+        tokenizer,
+        transform=task.transform,
+        template=Template(**about["template"]),
+        **options,
+    )
+    batch = collate(windows, range(len(windows)))
+    session = runtime.InferenceSession(bundle / about["entry"], providers=["CPUExecutionProvider"])
+    logits = session.run(list(about["outputs"]), {n: batch.inputs[n].astype("int64") for n in about["inputs"]})
+    values = {name.removesuffix("_logits"): x for name, x in zip(about["outputs"], logits, strict=True)}
+    outputs = unpadded(windows, Outputs(batch.window, values))
+    found = problem.decode(questions, windows, [outputs], DecodeOptions(**decoding))
+    assert {id: one.text for id, one in found.items()} == answers(best, corpus, tmp_path / "model")

@@ -139,7 +139,7 @@ def test_the_files_beside_a_model_say_what_is_done_to_a_text(models: dict[str, P
 def test_what_xlm_r_s_class_does_not_know_is_no_option_beside_a_tokenizer_json(
     models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Sentence-transformers published XLM-R's vocabulary with BERT's "do_lower_case": true."""
+    """Who saves the model with BERT's tokenizer class leaves its "do_lower_case" in tokenizer_config.json."""
     (tmp_path / "sentencepiece.bpe.model").write_bytes(models["xlmr"].read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"do_lower_case": True, "keep_accents": False}), "utf-8"
