@@ -157,10 +157,10 @@ def main() -> int:
     contexts = contexts_of([example.id for example in examples])
     intervals: dict[str, list[float]] = {}
     for metric in METRICS:
-        first, second = (100 * np.array(scores[name][metric]).T for name in SIDES)
-        means = (values.mean(axis=1, keepdims=True) for values in (first, second))
-        pairs = ((first, second), tuple(means))
-        whole, of_contexts = compare([(Sample(one, contexts), Sample(other, contexts)) for one, other in pairs])
+        values = [100 * np.array(scores[name][metric]).T for name in SIDES]
+        first, second = (Sample(value, contexts) for value in values)
+        first_mean, second_mean = (Sample(value.mean(axis=1, keepdims=True), contexts) for value in values)
+        whole, of_contexts = compare([(first, second), (first_mean, second_mean)])
         print(
             f"{metric}: ours - recipe {whole.difference:+.3f} (p {whole.p:.3f}), 95 % interval "
             f"{whole.interval.low:+.3f} to {whole.interval.high:+.3f}; of these seeds alone "
