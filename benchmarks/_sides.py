@@ -44,12 +44,15 @@ def write_slice(source: Path, n_questions: int, published: Path, flat: Path) -> 
 
 
 def run(command: list[str], **environment: str) -> tuple[str, float, float]:
-    """Run a program; returns what it printed, and the seconds of the clock and of the processors."""
+    """Run a program; returns what it printed, and the seconds of the clock and of the processors.
+
+    Its progress bars and errors, which go to standard error, are seen as they come.
+    """
     started, used = time.perf_counter(), processor_seconds()
-    process = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    process = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started
     if process.returncode != 0:
-        raise SystemExit(f"exit status {process.returncode}: {process.stderr[-2000:]}")
+        raise SystemExit(f"{Path(command[1]).name}: exit status {process.returncode}, for the reason above")
     return process.stdout, seconds, processor_seconds() - used
 
 

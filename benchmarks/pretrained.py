@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--n_train", type=int, default=5000, help="questions to train on")
     parser.add_argument("--n_dev", type=int, default=100_000, help="questions to answer")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--max_seq_length", type=int, default=512)
     parser.add_argument("--overlap", type=int, default=128)
